@@ -1,0 +1,4 @@
+//! contact-replicator: from a change on Kafka to every configured CRM, answered exactly once.
+
+pub mod clock;
+pub mod privacy;

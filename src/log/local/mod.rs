@@ -1,0 +1,168 @@
+//! The log inside this process.
+//!
+//! The log of the demo and of the simulated tests: several "processes" of a simulation are several users of one
+//! [`LocalLog`]. It keeps records in memory, behind one lock, and means what the seam says it means, no more and no
+//! less, because code that was only tried on a friendlier log than Kafka has not been tried.
+//!
+//! It has no thread and no task that drives it. Everything that happens by itself (a session that ends, a transaction
+//! that times out, a drain that takes too long) is a deadline in its state; whoever uses the log moves it to the
+//! current instant first, and whoever waits wakes at the earliest deadline. So it obeys a paused clock, and two runs of
+//! one simulation are the same.
+//!
+//! - `memory`: records of topics. Knows offsets, keys and time; knows no writers and no groups.
+//! - `transactions`: which transaction of which writer is open, and what its end does.
+//! - `group`: who owns which partition, and which offsets were committed.
+//! - `shared`: the lock around these three, the deadlines, and waiting.
+//! - `writer`, `follower`, `member`: the seam's traits over it.
+//! - `control`: what a test can do to a log that its users cannot: faults, lag, expulsions, compaction.
+//!
+//! What differs from a broker, and may: a commit is visible when it is answered (unless a fault delays its markers), a
+//! rebalance takes no time but that of its drains, and nothing is compacted or deleted until it is asked for.
+
+mod control;
+mod follower;
+mod group;
+mod member;
+mod memory;
+mod shared;
+mod transactions;
+mod writer;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+pub use control::{Faults, MemberStatus, Point, Verdict};
+pub use group::MemberId;
+
+use super::{
+    CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, TopicPartition,
+    TopicSpec, Watermarks, Writer,
+};
+use crate::clock::Clock;
+use follower::LocalFollower;
+use member::LocalMember;
+use memory::Unfit;
+use shared::Shared;
+use writer::LocalWriter;
+
+/// How long [`Log::committed`] waits for a transaction that holds the offset.
+const STABLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Deadlines of the log, as a broker and its client would have them.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A member that is silent for this long is expelled.
+    pub session_timeout: Duration,
+    /// How long a revoke waits for the drain of the partitions that leave.
+    pub drain_deadline: Duration,
+    /// A transaction that is open for this long is aborted, and its writer fenced.
+    pub transaction_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            session_timeout: Duration::from_secs(6),
+            drain_deadline: Duration::from_secs(4),
+            transaction_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A log in memory. Clones are the same log.
+#[derive(Clone)]
+pub struct LocalLog {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for LocalLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalLog")
+    }
+}
+
+impl LocalLog {
+    /// An empty log. Records are stamped by `clock`; deadlines follow tokio's.
+    pub fn new(settings: Settings, clock: Clock) -> Self {
+        Self { shared: Arc::new(Shared::new(settings, clock)) }
+    }
+}
+
+fn no_such_topic(at: &TopicPartition) -> LogError {
+    LogError::UnknownTopic { topic: Arc::clone(&at.topic) }
+}
+
+#[async_trait]
+impl Log for LocalLog {
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
+        self.shared.with(|state, _| state.topics.ensure(topics))
+    }
+
+    async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {
+        Ok(self.shared.with(|state, _| state.topics.partitions(topic)))
+    }
+
+    async fn watermarks(&self, at: &TopicPartition) -> Result<Watermarks, LogError> {
+        self.shared
+            .with(|state, _| state.topics.partition(at).map(|partition| partition.watermarks()))
+            .ok_or_else(|| no_such_topic(at))
+    }
+
+    async fn offset_at(&self, at: &TopicPartition, time: Timestamp) -> Result<Offset, LogError> {
+        self.shared
+            .with(|state, _| state.topics.partition(at).map(|partition| partition.offset_at(time)))
+            .ok_or_else(|| no_such_topic(at))
+    }
+
+    async fn append(&self, records: Vec<NewRecord>) -> Result<(), LogError> {
+        let timestamp = self.shared.timestamp();
+        self.shared.with(|state, _| {
+            for record in &records {
+                state.topics.fits(record).map_err(|unfit| match unfit {
+                    Unfit::Nowhere => no_such_topic(&record.to),
+                    Unfit::TooLarge | Unfit::Keyless => LogError::Unusable { reason: unfit.reason(&record.to) },
+                })?;
+            }
+            for record in records {
+                state.topics.append(record, timestamp, None);
+            }
+            state.changed = true;
+            Ok(())
+        })
+    }
+
+    async fn follower(&self) -> Result<Box<dyn Follower>, LogError> {
+        Ok(Box::new(LocalFollower::new(Arc::clone(&self.shared))))
+    }
+
+    async fn join(&self, spec: GroupSpec) -> Result<Box<dyn Member>, LogError> {
+        Ok(Box::new(LocalMember::join(Arc::clone(&self.shared), spec)?))
+    }
+
+    async fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, LogError> {
+        Ok(Box::new(LocalWriter::open(Arc::clone(&self.shared), transactional_id)))
+    }
+
+    async fn committed(
+        &self,
+        group: &str,
+        at: &TopicPartition,
+        isolation: Isolation,
+    ) -> Result<Option<CommittedOffset>, LogError> {
+        let until = Instant::now() + STABLE_WAIT;
+        self.shared
+            .wait(Some(until), |state, _| match state.groups.get(group) {
+                None => Ok(None),
+                Some(group) if isolation == Isolation::ReadCommitted && group.holds(at) => Err(None),
+                Some(group) => Ok(group.committed(at)),
+            })
+            .await
+            .ok_or_else(|| LogError::Unstable { at: at.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

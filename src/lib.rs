@@ -1,5 +1,12 @@
 //! contact-replicator: from a change on Kafka to every configured CRM, answered exactly once.
 
 pub mod clock;
+pub mod config;
+pub mod contact;
+pub mod crm;
+pub mod event;
+pub mod identity;
 pub mod log;
 pub mod privacy;
+pub mod replicator;
+pub mod telemetry;

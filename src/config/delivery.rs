@@ -1,0 +1,46 @@
+//! How fast, how often, how long a CRM is spoken to.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How fast, how often, how long: the same keys for every CRM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliverySettings {
+    /// Requests under way at once, per worker.
+    pub in_flight_max: usize,
+    /// Requests per second over all workers; each takes the share of the partitions it owns. 0: no limit.
+    pub requests_per_second: f64,
+    /// Every request ends within this, connect included; nothing that could cross it is sent earlier.
+    #[serde(with = "humantime_serde")]
+    pub request_deadline: Duration,
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Largest response body, in bytes.
+    pub response_bytes_max: usize,
+    /// Delay before the second try; doubled for each further one, full jitter.
+    #[serde(with = "humantime_serde")]
+    pub retry_delay: Duration,
+    #[serde(with = "humantime_serde")]
+    pub retry_delay_max: Duration,
+    /// Tries before a contact is parked.
+    pub tries_before_parking: u32,
+    /// Delay of a parked contact; doubled for each further one up to the maximum.
+    #[serde(with = "humantime_serde")]
+    pub parked_delay: Duration,
+    #[serde(with = "humantime_serde")]
+    pub parked_delay_max: Duration,
+    /// Unanswered entries of one partition before it is paused.
+    pub unanswered_max: usize,
+    /// Failures of contacts in a row, no success between, that pause the CRM.
+    pub failures_before_pause: u32,
+    /// Delay between probes of a paused CRM; doubled up to the maximum.
+    #[serde(with = "humantime_serde")]
+    pub probe_delay: Duration,
+    #[serde(with = "humantime_serde")]
+    pub probe_delay_max: Duration,
+    /// Longest `Retry-After` that is believed.
+    #[serde(with = "humantime_serde")]
+    pub retry_after_max: Duration,
+}

@@ -1,0 +1,385 @@
+//! Lays the operator's file over the reference and reads the result, or says everything that is wrong with it.
+//!
+//! serde stops at its first error. So that an operator sees all of them, the place of each error is given back its
+//! default and the whole is read again, until it reads; what was noted on the way is the list of faults. The settings
+//! that come out in the end are then judged by [`rules`], except for keys that are at fault already.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use serde_path_to_error::Segment;
+use toml::{Table, Value};
+
+use super::{ConfigError, Fault, Settings, Surroundings, fault::Faults, rules, secrets};
+
+/// Every key with its default, unit and meaning.
+pub const REFERENCE: &str = include_str!("../../config/reference.toml");
+
+static DEFAULTS: LazyLock<Table> =
+    LazyLock::new(|| REFERENCE.parse().expect("config/reference.toml is TOML, a test reads it"));
+
+/// Lists of tables. The one entry of the reference is what each entry of a file is laid over.
+struct List {
+    path: &'static [&'static str],
+    /// Keys that each entry must give itself: defaults would name somebody else's source or CRM.
+    required: &'static [&'static str],
+    /// The key that chooses among the reference's entries.
+    variant: Option<&'static str>,
+    /// Whether the reference's entry holds where a file has none.
+    stands_by_itself: bool,
+}
+
+const LISTS: [List; 3] = [
+    List { path: &["input", "topics"], required: &["name"], variant: None, stands_by_itself: true },
+    List { path: &["source"], required: &["uri", "name"], variant: None, stands_by_itself: false },
+    List { path: &["crm"], required: &["name", "kind", "base_url"], variant: Some("kind"), stands_by_itself: false },
+];
+
+impl Settings {
+    /// Reads and checks the settings of `file`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all faults that were found.
+    pub fn load(file: &Path, surroundings: Surroundings<'_>) -> Result<Self, ConfigError> {
+        let failed = |faults| ConfigError { file: file.to_owned(), faults };
+        let text = fs::read_to_string(file).map_err(|error| {
+            failed(vec![Fault {
+                key: String::new(),
+                value: None,
+                reason: format!("the file cannot be read: {error}"),
+                remedy: "name an existing file of settings".into(),
+            }])
+        })?;
+        Self::parse(&text, surroundings).map_err(failed)
+    }
+
+    /// What the reference says, its example entries included. Nothing is fetched or checked: the start for tests, and
+    /// for a run whose settings are made by the program.
+    pub fn reference() -> Self {
+        Value::Table(DEFAULTS.clone()).try_into().expect("config/reference.toml has every key, a test reads it")
+    }
+
+    /// As [`Settings::load`], for a text that was read already.
+    ///
+    /// # Errors
+    /// All faults that were found.
+    pub fn parse(text: &str, surroundings: Surroundings<'_>) -> Result<Self, Vec<Fault>> {
+        let mut faults = Faults::default();
+        let file = text.parse::<Table>().map_err(|error| vec![not_toml(text, &error)])?;
+        let (mut laid, defaults) = overlay(file, &mut faults);
+        let mut settings = read(&mut laid, &defaults, &mut faults);
+        complete(&mut settings, surroundings, &mut faults);
+        rules::check(&settings, &mut faults);
+        let faults = faults.into_vec();
+        if faults.is_empty() { Ok(settings) } else { Err(faults) }
+    }
+}
+
+fn not_toml(text: &str, error: &toml::de::Error) -> Fault {
+    // The error's own text quotes the line, which may hold a secret that somebody wrote there.
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    Fault {
+        key: String::new(),
+        value: None,
+        reason: format!("line {} is not TOML", before.matches('\n').count() + 1),
+        remedy: "see config/reference.toml for how each key is written".into(),
+    }
+}
+
+/// The file laid over the reference; and, of the same shape, what the reference alone says.
+fn overlay(mut file: Table, faults: &mut Faults) -> (Table, Table) {
+    let mut laid = DEFAULTS.clone();
+    let mut defaults = DEFAULTS.clone();
+    for list in &LISTS {
+        let templates = match take(&mut laid, list.path) {
+            Some(Value::Array(templates)) => templates,
+            _ => unreachable!("the reference has an entry of {:?}", list.path),
+        };
+        let (entries, originals) = match take(&mut file, list.path) {
+            None if list.stands_by_itself => (templates.clone(), templates),
+            None => (Vec::new(), Vec::new()),
+            Some(Value::Array(entries)) => entries
+                .into_iter()
+                .enumerate()
+                .map(|(index, entry)| overlay_entry(list, index, entry, &templates, faults))
+                .unzip(),
+            Some(_) => {
+                let path = list.path.join(".");
+                faults.add(&path, None, "this is a list of tables", format!("write [[{path}]] before each entry"));
+                (templates.clone(), templates)
+            }
+        };
+        put(&mut laid, list.path, Value::Array(entries));
+        put(&mut defaults, list.path, Value::Array(originals));
+    }
+    merge(&mut laid, file);
+    (laid, defaults)
+}
+
+fn overlay_entry(list: &List, index: usize, entry: Value, templates: &[Value], faults: &mut Faults) -> (Value, Value) {
+    let path = format!("{}[{index}]", list.path.join("."));
+    let first = || templates.first().expect("the reference has an entry of each list").clone();
+    let Value::Table(entry) = entry else {
+        faults.add(&path, None, "this is not a table", format!("write [[{}]] and its keys below", list.path.join(".")));
+        return (first(), first());
+    };
+    for key in list.required.iter().filter(|key| !entry.contains_key(**key)) {
+        faults.add(&format!("{path}.{key}"), None, "this key is required", "give it; it has no default");
+    }
+    // An entry of an unknown variant keeps its word for it, so that reading it says which ones exist.
+    let original = list
+        .variant
+        .and_then(|variant| {
+            let wanted = entry.get(variant)?;
+            templates.iter().find(|template| template.get(variant) == Some(wanted)).cloned()
+        })
+        .unwrap_or_else(first);
+    let mut laid = original.clone();
+    match &mut laid {
+        Value::Table(laid) => merge(laid, entry),
+        _ => unreachable!("an entry of the reference is a table"),
+    }
+    (laid, original)
+}
+
+/// Lays `upper` over `lower`: tables key by key, anything else as a whole.
+fn merge(lower: &mut Table, upper: Table) {
+    // `x_env` and `x_file` are two ways to say one thing: the file's way takes the place of the default's.
+    for key in upper.keys() {
+        for (ending, other) in [("_env", "_file"), ("_file", "_env")] {
+            if let Some(stem) = key.strip_suffix(ending) {
+                lower.remove(&format!("{stem}{other}"));
+            }
+        }
+    }
+    for (key, value) in upper {
+        match (lower.get_mut(&key), value) {
+            (Some(Value::Table(lower)), Value::Table(upper)) => merge(lower, upper),
+            (_, value) => {
+                lower.insert(key, value);
+            }
+        }
+    }
+}
+
+fn take(table: &mut Table, path: &[&str]) -> Option<Value> {
+    match path {
+        [] => None,
+        [key] => table.remove(*key),
+        [key, rest @ ..] => take(table.get_mut(*key)?.as_table_mut()?, rest),
+    }
+}
+
+fn put(table: &mut Table, path: &[&str], value: Value) {
+    match path {
+        [] => {}
+        [key] => {
+            table.insert((*key).to_owned(), value);
+        }
+        [key, rest @ ..] => {
+            if let Some(Value::Table(inner)) = table.get_mut(*key) {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Reads what can be read; each place that cannot is noted and read with its default.
+fn read(laid: &mut Table, defaults: &Table, faults: &mut Faults) -> Settings {
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, Settings>(Value::Table(laid.clone())) {
+            Ok(settings) => return settings,
+            Err(error) => error,
+        };
+        let path: Vec<Segment> = error.path().iter().cloned().collect();
+        let (reason, remedy) = in_words(&path, error.inner().message());
+        let value = lookup(laid, &path).filter(|_| may_be_shown(&path)).and_then(shown);
+        faults.add(&name_of(&path), value, reason, remedy);
+        // Each round gives one more place its default, and the defaults can be read: this ends.
+        if !mend(laid, defaults, &path) {
+            laid.clone_from(defaults);
+        }
+    }
+}
+
+/// serde's message as reason and remedy.
+fn in_words(path: &[Segment], message: &str) -> (String, String) {
+    let message = message.trim_end();
+    if let Some((_, expected)) = message.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected "))
+    {
+        return ("there is no such key".into(), format!("known here: {}", expected.trim_start_matches("one of ")));
+    }
+    if message.starts_with("unknown field ") {
+        return ("there is no such key".into(), "remove it".into());
+    }
+    if let Some((_, expected)) =
+        message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "))
+    {
+        return ("there is no such choice".into(), format!("choose from: {}", expected.trim_start_matches("one of ")));
+    }
+    let remedy = "see config/reference.toml for how it is written";
+    // What serde expected may be told; what it found may be what must not be shown.
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) if expected.starts_with("struct ") => ("expected a table".into(), remedy.into()),
+        Some((_, expected)) => (format!("expected {expected}"), remedy.into()),
+        None if may_be_shown(path) => (message.to_owned(), remedy.into()),
+        None => ("this cannot be read".into(), remedy.into()),
+    }
+}
+
+/// Whether the value at a path may be printed: unknown keys and properties of librdkafka may hold passwords, base
+/// addresses too (`https://user:password@…`).
+fn may_be_shown(path: &[Segment]) -> bool {
+    let keys: Vec<&str> = path
+        .iter()
+        .filter_map(|segment| if let Segment::Map { key } = segment { Some(key.as_str()) } else { None })
+        .collect();
+    let secretive =
+        |key: &&str| ["secret", "token", "password", "properties", "base_url"].iter().any(|word| key.contains(word));
+    is_scalar_of_reference(path) && !keys.iter().any(secretive)
+}
+
+fn is_scalar_of_reference(path: &[Segment]) -> bool {
+    let first_entries: Vec<Segment> = path
+        .iter()
+        .map(|segment| if matches!(segment, Segment::Seq { .. }) { Segment::Seq { index: 0 } } else { segment.clone() })
+        .collect();
+    lookup(&DEFAULTS, &first_entries).is_some_and(|value| !value.is_table() && !value.is_array())
+}
+
+fn shown(value: &Value) -> Option<String> {
+    match value {
+        Value::Table(_) | Value::Array(_) => None,
+        scalar => Some(scalar.to_string()),
+    }
+}
+
+fn name_of(path: &[Segment]) -> String {
+    path.iter().fold(String::new(), |mut name, segment| {
+        match segment {
+            Segment::Seq { index } => name.push_str(&format!("[{index}]")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                if !name.is_empty() {
+                    name.push('.');
+                }
+                name.push_str(key);
+            }
+            Segment::Unknown => {}
+        }
+        name
+    })
+}
+
+fn lookup<'a>(table: &'a Table, path: &[Segment]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    let Segment::Map { key } = first else {
+        return None;
+    };
+    rest.iter().try_fold(table.get(key)?, |value, segment| match segment {
+        Segment::Map { key } => value.get(key),
+        Segment::Seq { index } => value.get(*index),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    })
+}
+
+/// Gives the place its default; a place without one goes. False if there was nothing left to change.
+fn mend(laid: &mut Table, defaults: &Table, path: &[Segment]) -> bool {
+    let Some((Segment::Map { key }, rest)) = path.split_first() else {
+        return false;
+    };
+    let default = defaults.get(key);
+    if let (Some(laid), Some(default)) = (laid.get_mut(key), default)
+        && mend_within(laid, default, rest)
+    {
+        return true;
+    }
+    replace(laid, key, default)
+}
+
+fn mend_within(laid: &mut Value, default: &Value, path: &[Segment]) -> bool {
+    match (path.split_first(), laid) {
+        (Some((Segment::Map { key }, rest)), Value::Table(laid)) => {
+            if let (Some(inner), Some(default)) = (laid.get_mut(key), default.get(key))
+                && mend_within(inner, default, rest)
+            {
+                return true;
+            }
+            replace(laid, key, default.get(key))
+        }
+        (Some((Segment::Seq { index }, rest)), Value::Array(laid)) => {
+            match (laid.get_mut(*index), default.get(*index)) {
+                (Some(inner), Some(default)) => {
+                    mend_within(inner, default, rest) || {
+                        let changed = inner != default;
+                        *inner = default.clone();
+                        changed
+                    }
+                }
+                // A list of plain values has no defaults by index: the list as a whole goes back to its own.
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+fn replace(laid: &mut Table, key: &str, default: Option<&Value>) -> bool {
+    match default {
+        Some(default) => laid.insert(key.to_owned(), default.clone()).as_ref() != Some(default),
+        None => laid.remove(key).is_some(),
+    }
+}
+
+/// Fills in what does not stand in the file: the host name and the secrets.
+fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mut Faults) {
+    settings.worker.named = !settings.worker.id.is_empty();
+    if !settings.worker.named {
+        settings.worker.id = (surroundings.host_name)().into();
+    }
+    let identity = &mut settings.identity;
+    identity.secret = secrets::fetch(
+        "identity.secret",
+        identity.secret_env.as_deref(),
+        identity.secret_file.as_ref(),
+        surroundings,
+        faults,
+    );
+    complete_properties(settings, surroundings, faults);
+    for (index, crm) in settings.crm.iter().enumerate() {
+        if let Some(priava) = &crm.priava {
+            // Whoever sends the token reads it (again, when it is refused): here it is only known to be there.
+            let stem = format!("crm[{index}].priava.token");
+            secrets::fetch(&stem, priava.token_env.as_deref(), priava.token_file.as_ref(), surroundings, faults);
+        }
+    }
+}
+
+/// Properties of librdkafka whose names end in `_env` or `_file` get the value found there, under the name without it.
+fn complete_properties(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mut Faults) {
+    let written = std::mem::take(&mut settings.log.kafka.properties);
+    for (name, value) in &written {
+        let stem = name.strip_suffix("_env").or_else(|| name.strip_suffix("_file"));
+        let Some(stem) = stem else {
+            if rules::is_secret_property(name) {
+                let remedy = format!("write \"{name}_env\" or \"{name}_file\" and where to find it");
+                faults.add(
+                    &format!("log.kafka.properties.{name}"),
+                    None,
+                    "a secret does not belong into this file",
+                    remedy,
+                );
+            }
+            settings.log.kafka.properties.insert(name.clone(), value.clone());
+            continue;
+        };
+        let key = format!("log.kafka.properties.{stem}");
+        let variable = written.get(&format!("{stem}_env"));
+        let file = written.get(&format!("{stem}_file")).map(PathBuf::from);
+        if let Some(secret) = secrets::fetch(&key, variable.map(String::as_str), file.as_ref(), surroundings, faults) {
+            settings.log.kafka.properties.insert(stem.to_owned(), secret.expose().to_owned());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Settings, typed and checked; every default stands in `config/reference.toml`, which the program itself parses.
+//!
+//! A file of the operator is laid over the reference ([`load`]), read into the structs of this folder (one file per
+//! area), its secrets are fetched ([`secrets`]), and what fields must hold of each other is checked ([`rules`]). All
+//! faults are found in one go, because an operator who mends one fault at a time restarts as often as there are faults.
+//!
+//! What exists as [`Settings`] is valid: modules take their area as it is and check nothing again. Keys have no default
+//! in code, so that the reference cannot lie; an `Option` is a key that may be left out.
+
+mod crm;
+mod delivery;
+mod fault;
+mod identity;
+mod input;
+mod load;
+mod log;
+mod priava;
+mod rules;
+mod secrets;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+
+pub use self::{
+    crm::{CrmKind, CrmSettings, OnDelete},
+    delivery::DeliverySettings,
+    fault::{ConfigError, Fault},
+    identity::{IdentitySettings, ResolverSettings},
+    input::{InputSettings, InputTopicSettings, Order, SourceSettings},
+    load::REFERENCE,
+    log::{KafkaSettings, LogKind, LogSettings},
+    priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
+    secrets::Surroundings,
+    topics::{TopicNames, TopicSettings},
+};
+
+/// The whole configuration, checked. Read it with [`Settings::load`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Names the installation: prefix of groups and transactional ids, and `source` of what it publishes.
+    pub instance: Arc<str>,
+    pub worker: WorkerSettings,
+    pub log: LogSettings,
+    pub topics: TopicSettings,
+    pub input: InputSettings,
+    pub source: Vec<SourceSettings>,
+    pub identity: IdentitySettings,
+    pub resolver: ResolverSettings,
+    pub view: ViewSettings,
+    pub outcomes: OutcomeSettings,
+    pub crm: Vec<CrmSettings>,
+    pub admin: AdminSettings,
+    pub telemetry: TelemetrySettings,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// Names the process, stable over restarts. Empty in the file: the host name, which then stands here.
+    pub id: Arc<str>,
+    /// Whether the operator chose the id; a host name may be given to another host.
+    #[serde(skip)]
+    pub named: bool,
+    /// Topics of ours that the operator says may have been replaced since this worker last followed them. Said when it
+    /// is started, once, not in the file, which would say it for ever.
+    #[serde(skip)]
+    pub accepted_topics: Vec<Arc<str>>,
+    /// Folder of this worker, locked while it runs.
+    pub data: PathBuf,
+    /// How long a shutdown may drain before it gives up what is in flight.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_deadline: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewSettings {
+    /// sled's page cache, in bytes.
+    pub cache_bytes: u64,
+    /// Records applied in one batch.
+    pub batch_records_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeSettings {
+    pub subject: SubjectForm,
+}
+
+/// How outcomes name the subject of a source whose ids are personal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectForm {
+    Plain,
+    Hashed,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Address of `/metrics`, `/livez`, `/readyz`; empty: off.
+    pub listen: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    pub format: LogFormat,
+    /// As in `RUST_LOG`.
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}

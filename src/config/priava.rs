@@ -1,0 +1,102 @@
+//! Settings of a Priava connection.
+//!
+//! Priava's public pages leave much open: names of fields, the polarity of a flag, what a `null` does. Each such guess
+//! stands here with its guess as default, so that a tenant that behaves otherwise needs a line of configuration and not
+//! a new release.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use serde::Deserialize;
+
+use crate::crm::FailureClass;
+
+/// How one tenant of Priava is spoken to. Defaults: table `priava` of the reference configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriavaSettings {
+    /// Name of the environment variable that holds the API token. Exactly one of this and `token_file` is set.
+    #[serde(default)]
+    pub token_env: Option<String>,
+    /// File that holds the API token; white space around it is ignored. Read again when the token is refused.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// Header that carries the token.
+    pub token_header: String,
+    /// Goes before the token in that header (`"Bearer "` for a bearer token).
+    pub token_prefix: String,
+    /// Value of the header `TenantRegion` (`APAC`, `EU`, `US`); empty: the header is not sent.
+    pub tenant_region: String,
+    /// Path of the upsert below `base_url`.
+    pub path: String,
+    /// Value of `integrationSrc`, part of the key under which Priava finds a contact again, so never change it; empty:
+    /// the instance name.
+    pub integration_src: String,
+    /// What becomes of a middle name.
+    pub middle_name: MiddleName,
+    /// The tenant's list of titles. A title is compared without regard to case or a trailing dot and sent as it stands
+    /// here; one that is not in the list is left out.
+    pub titles: Vec<String>,
+    /// Whether a house number goes before or after the street.
+    pub street_number: StreetNumber,
+    /// How a country is written.
+    pub country_form: CountryForm,
+    /// ISO 3166-1 alpha-2 code to the name in the tenant's country list, where it differs from the English short name.
+    pub countries: BTreeMap<String, String>,
+    /// Whether `organisation`, `organisationType` and `organisationMarketSector` are sent. Naming an organisation that
+    /// Priava does not know creates it.
+    pub send_organisation: bool,
+    /// Value of `inactive` for a contact that is not active.
+    pub inactive_value: bool,
+    /// Namespace of `identifiers` whose value, where it is a whole number, is sent as `externalReferenceNo`, which users
+    /// of Priava see; empty: not sent.
+    pub external_reference_no: String,
+    /// How a field that was sent once and is gone is cleared.
+    pub clear_with: ClearWith,
+    /// Fields (Priava's names, dotted within addresses) that keep their value in Priava when the record has none.
+    pub never_cleared: BTreeSet<String>,
+    /// Documented or assumed field name to the tenant's own. Names of the three addresses and of the members within
+    /// them stand side by side (`postalAddress`, `suburb`).
+    pub field_names: BTreeMap<String, String>,
+    /// HTTP status to failure class (`transient`, `throttled`, `auth`, `conflict`, `rejected`, `connection`), before the
+    /// built-in reading. A 2xx is success all the same.
+    pub status_classes: BTreeMap<String, FailureClass>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MiddleName {
+    /// Left out. The default, because `firstName` is part of the key that Priava matches by where it has no id.
+    Drop,
+    /// Appended to `firstName`.
+    Append,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreetNumber {
+    Before,
+    After,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountryForm {
+    /// The English short name.
+    Name,
+    /// The ISO 3166-1 alpha-2 code.
+    Alpha2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClearWith {
+    /// An explicit `null`.
+    Null,
+    /// Text becomes `""`; anything else `null`.
+    Empty,
+    /// The field is left out: right where a write replaces the whole contact.
+    Omit,
+}

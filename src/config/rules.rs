@@ -1,0 +1,549 @@
+//! What settings must hold of themselves and of each other.
+//!
+//! Each rule is one call that names the keys it looks at, the value at fault, the reason and the remedy. A rule over a
+//! key that could not be read is left out: it would judge the default in its place.
+
+use std::{collections::BTreeSet, fmt::Display, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use humantime_serde::re::humantime::format_duration;
+
+use super::{
+    CrmKind, CrmSettings, DeliverySettings, KafkaSettings, PriavaSettings, Settings, TopicNames, fault::Faults,
+};
+use crate::telemetry;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Room for a message's headers and key beside its value, in bytes.
+const ENVELOPE_BYTES: usize = 65_536;
+/// Room for the parts of a record that are not contacts, in bytes.
+const RECORD_OVERHEAD_BYTES: usize = 16_384;
+/// Fewer letters can be guessed, and the index with them.
+const SECRET_LENGTH_MIN: usize = 32;
+/// Kafka's limit for the name of a topic.
+const TOPIC_NAME_LENGTH_MAX: usize = 249;
+
+pub(super) fn check(settings: &Settings, faults: &mut Faults) {
+    let mut rules = Rules { faults };
+    names(settings, &mut rules);
+    kafka(&settings.log.kafka, &mut rules);
+    worker(settings, &mut rules);
+    topics(settings, &mut rules);
+    input(settings, &mut rules);
+    sources(settings, &mut rules);
+    identity(settings, &mut rules);
+    loops(settings, &mut rules);
+    crms(settings, &mut rules);
+    outside(settings, &mut rules);
+}
+
+struct Rules<'a> {
+    faults: &'a mut Faults,
+}
+
+impl Rules<'_> {
+    /// `holds`, or else the first of `keys` is at fault.
+    fn require(
+        &mut self,
+        holds: bool,
+        keys: &[&str],
+        value: impl Display,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        if !holds && !self.faults.holds_any(keys) {
+            let key = keys.first().expect("a rule looks at a key");
+            self.faults.add(key, Some(value.to_string()), reason, remedy);
+        }
+    }
+
+    /// As [`Rules::require`], for a value that is not to be shown.
+    fn require_unseen(&mut self, holds: bool, key: &str, reason: impl Into<String>, remedy: impl Into<String>) {
+        if !holds {
+            self.faults.add(key, None, reason, remedy);
+        }
+    }
+
+    fn within<T: PartialOrd + Display + Copy>(&mut self, key: &str, value: T, range: RangeInclusive<T>) {
+        let (low, high) = (range.start(), range.end());
+        self.require(
+            range.contains(&value),
+            &[key],
+            value,
+            "this is out of bounds",
+            format!("choose from {low} to {high}"),
+        );
+    }
+
+    fn lasting(&mut self, key: &str, value: Duration, range: RangeInclusive<Duration>) {
+        let (low, high) = (format_duration(*range.start()), format_duration(*range.end()));
+        let remedy = format!("choose from {low} to {high}");
+        self.require(range.contains(&value), &[key], format_duration(value), "this is out of bounds", remedy);
+    }
+
+    /// `lower` lasts no longer than `upper`.
+    fn ordered(&mut self, (lower_key, lower): (&str, Duration), (upper_key, upper): (&str, Duration)) {
+        let reason = format!("this is longer than {upper_key} ({})", format_duration(upper));
+        let remedy = format!("shorten this or lengthen {upper_key}");
+        self.require(lower <= upper, &[lower_key, upper_key], format_duration(lower), reason, remedy);
+    }
+
+    /// A name of ours: it becomes part of topics, groups and labels.
+    fn name(&mut self, key: &str, value: &str) {
+        let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+        let holds = (1..=64).contains(&value.len()) && value.chars().all(fits);
+        self.require(
+            holds,
+            &[key],
+            quoted(value),
+            "this is not a name",
+            "use 1 to 64 lower-case letters, digits and hyphens",
+        );
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn millis(duration: Duration) -> bool {
+    duration.subsec_nanos().is_multiple_of(1_000_000)
+}
+
+fn names(settings: &Settings, rules: &mut Rules<'_>) {
+    rules.name("instance", &settings.instance);
+    let id = &settings.worker.id;
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    let holds = (1..=128).contains(&id.len()) && id.chars().all(fits);
+    let remedy = "use 1 to 128 letters, digits, dots, hyphens and underscores";
+    rules.require(holds, &["worker.id"], quoted(id), "this cannot name a worker", remedy);
+}
+
+fn kafka(kafka: &KafkaSettings, rules: &mut Rules<'_>) {
+    let servers = &kafka.bootstrap_servers;
+    let is_server = |server: &str| {
+        server
+            .trim()
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    let key = "log.kafka.bootstrap_servers";
+    let remedy = "write host:port, with commas between several";
+    rules.require(servers.split(',').all(is_server), &[key], quoted(servers), "this names no brokers", remedy);
+
+    rules.lasting("log.kafka.session_timeout", kafka.session_timeout, 6 * SECOND..=30 * MINUTE);
+    rules.lasting("log.kafka.heartbeat_interval", kafka.heartbeat_interval, SECOND / 10..=10 * MINUTE);
+    rules.lasting("log.kafka.transaction_timeout", kafka.transaction_timeout, SECOND..=15 * MINUTE);
+    rules.require(
+        kafka.heartbeat_interval * 3 <= kafka.session_timeout,
+        &["log.kafka.heartbeat_interval", "log.kafka.session_timeout"],
+        format_duration(kafka.heartbeat_interval),
+        "two lost heartbeats would cost the membership",
+        "choose at most a third of log.kafka.session_timeout",
+    );
+
+    rules.lasting("log.kafka.drain_deadline", kafka.drain_deadline, SECOND / 10..=HOUR);
+    rules.within("log.kafka.replication_factor", kafka.replication_factor, 1..=32);
+    rules.require(
+        (1..=kafka.replication_factor).contains(&kafka.min_insync_replicas),
+        &["log.kafka.min_insync_replicas", "log.kafka.replication_factor"],
+        kafka.min_insync_replicas,
+        "no broker could ever take a write",
+        "choose from 1 to log.kafka.replication_factor",
+    );
+    properties(kafka, rules);
+}
+
+/// Properties that hold a secret and may be given only by `_env` or `_file`.
+const SECRET_PROPERTIES: [&str; 6] = [
+    "sasl.password",
+    "sasl.oauthbearer.client.secret",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.config",
+];
+
+pub(super) fn is_secret_property(name: &str) -> bool {
+    SECRET_PROPERTIES.contains(&name)
+}
+
+fn properties(kafka: &KafkaSettings, rules: &mut Rules<'_>) {
+}
+
+fn worker(settings: &Settings, rules: &mut Rules<'_>) {
+    let data = &settings.worker.data;
+    rules.require(!data.as_os_str().is_empty(), &["worker.data"], "\"\"", "a worker needs a folder", "name one");
+    rules.lasting("worker.shutdown_deadline", settings.worker.shutdown_deadline, SECOND / 10..=HOUR);
+    rules.ordered(
+        ("log.kafka.drain_deadline", settings.log.kafka.drain_deadline),
+        ("worker.shutdown_deadline", settings.worker.shutdown_deadline),
+    );
+}
+
+fn topics(settings: &Settings, rules: &mut Rules<'_>) {
+    let topics = &settings.topics;
+    let names = TopicNames::new(&topics.prefix);
+    let longest = settings.crm.iter().map(|crm| names.links(&crm.name)).chain([names.dead_letters.clone()]);
+    let fits = topics.prefix.is_empty() || is_topic_name(&topics.prefix);
+    let remedy = "use letters, digits, dots, hyphens and underscores; no name may pass 249 of them";
+    rules.require(
+        fits && longest.max_by_key(|name| name.len()).is_none_or(|name| name.len() <= TOPIC_NAME_LENGTH_MAX),
+        &["topics.prefix"],
+        quoted(&topics.prefix),
+        "this cannot begin the name of a topic",
+        remedy,
+    );
+    rules.within("topics.partitions", topics.partitions, 1..=10_000);
+    for (key, retention) in [
+        ("topics.versions_retention", topics.versions_retention),
+        ("topics.outcomes_retention", topics.outcomes_retention),
+        ("topics.dead_letters_retention", topics.dead_letters_retention),
+        ("topics.tombstones_retention", topics.tombstones_retention),
+    ] {
+        rules.lasting(key, retention, HOUR..=YEARS);
+        rules.require(
+            millis(retention),
+            &[key],
+            format_duration(retention),
+            "Kafka counts in milliseconds",
+            "leave out what is finer",
+        );
+    }
+    // The upper bound is what our producers take.
+    rules.within("topics.message_bytes_max", topics.message_bytes_max, 131_072..=4_194_304);
+    let room = topics.message_bytes_max as usize;
+    for (key, needed) in [
+        ("identity.record_bytes_max", settings.identity.record_bytes_max),
+        ("input.event_bytes_max", settings.input.event_bytes_max),
+    ] {
+        rules.require(
+            needed.saturating_add(ENVELOPE_BYTES) <= room,
+            &["topics.message_bytes_max", key],
+            topics.message_bytes_max,
+            format!("a message at {key} ({needed}) would not fit"),
+            format!("choose {} or more, or lower {key}", needed.saturating_add(ENVELOPE_BYTES)),
+        );
+    }
+}
+
+fn is_topic_name(name: &str) -> bool {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    (1..=TOPIC_NAME_LENGTH_MAX).contains(&name.len()) && name.chars().all(fits) && name != "." && name != ".."
+}
+
+fn input(settings: &Settings, rules: &mut Rules<'_>) {
+    let input = &settings.input;
+    rules.require(
+        !input.topics.is_empty(),
+        &["input.topics"],
+        "[]",
+        "there is nothing to read",
+        "name a topic under [[input.topics]]",
+    );
+    let names = TopicNames::new(&settings.topics.prefix);
+    let own = |name: &str| {
+        [&names.records, &names.keys, &names.versions, &names.resolver, &names.outcomes, &names.dead_letters]
+            .iter()
+            .any(|own| ***own == *name)
+            || settings.crm.iter().any(|crm| *names.links(&crm.name) == *name)
+    };
+    let mut seen = BTreeSet::new();
+    for (index, topic) in input.topics.iter().enumerate() {
+        let key = format!("input.topics[{index}].name");
+        let name = &*topic.name;
+        let remedy = "use up to 249 letters, digits, dots, hyphens and underscores";
+        rules.require(is_topic_name(name), &[&key], quoted(name), "this cannot name a topic", remedy);
+        rules.require(
+            !own(name),
+            &[&key, "topics.prefix"],
+            quoted(name),
+            "this is a topic of our own",
+            "name another team's topic",
+        );
+        rules.require(seen.insert(name), &[&key], quoted(name), "this topic is listed twice", "remove one of the two");
+        let Some(source) = &topic.tombstone_source else {
+            continue;
+        };
+        let key = format!("input.topics[{index}].tombstone_source");
+        rules.require(
+            !source.is_empty(),
+            &[&key],
+            quoted(source),
+            "this names no source",
+            "give a source's uri, or remove the key",
+        );
+        rules.require(
+            !input.known_sources_only || settings.source.iter().any(|known| known.uri == *source),
+            &[&key, "source"],
+            quoted(source),
+            "input.known_sources_only is set and this source is not known",
+            "add a [[source]] with this uri",
+        );
+    }
+    rules.within("input.event_bytes_max", input.event_bytes_max, 1024..=1024 * 1024);
+    // serde_json stops at 128 levels of its own accord; we want to be the ones who stop.
+    rules.within("input.event_depth_max", input.event_depth_max, 1..=100);
+    rules.lasting("input.future_max", input.future_max, Duration::ZERO..=365 * DAY);
+    rules.require(
+        !input.known_sources_only || !settings.source.is_empty(),
+        &["input.known_sources_only", "source"],
+        input.known_sources_only,
+        "no source is known, so every event would be refused",
+        "add a [[source]], or set it to false",
+    );
+}
+
+fn sources(settings: &Settings, rules: &mut Rules<'_>) {
+    let (mut uris, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for (index, source) in settings.source.iter().enumerate() {
+        let key = |name: &str| format!("source[{index}].{name}");
+        let (uri, name) = (key("uri"), key("name"));
+        rules.require(
+            !source.uri.is_empty(),
+            &[&uri],
+            "\"\"",
+            "a source has a uri",
+            "write the `source` of its events",
+        );
+        rules.require(
+            uris.insert(&source.uri),
+            &[&uri],
+            quoted(&source.uri),
+            "this source is listed twice",
+            "remove one of the two",
+        );
+        rules.name(&name, &source.name);
+        rules.require(
+            names.insert(&source.name),
+            &[&name],
+            quoted(&source.name),
+            "two sources have this name",
+            "rename one of them",
+        );
+        if let Some(region) = &source.region {
+            let holds = region.len() == 2 && region.chars().all(|letter| letter.is_ascii_uppercase());
+            rules.require(
+                holds,
+                &[&key("region")],
+                quoted(region),
+                "this is no country code",
+                "write two capital letters (ISO 3166-1)",
+            );
+        }
+    }
+}
+
+fn identity(settings: &Settings, rules: &mut Rules<'_>) {
+    let identity = &settings.identity;
+    if let Some(secret) = &identity.secret {
+        let key = if identity.secret_env.is_some() { "identity.secret_env" } else { "identity.secret_file" };
+        let long_enough = secret.expose().chars().count() >= SECRET_LENGTH_MIN;
+        let remedy = format!("use at least {SECRET_LENGTH_MIN} characters, for example of `openssl rand -hex 32`");
+        rules.require_unseen(long_enough, key, "the secret found there is short enough to be guessed", remedy);
+    }
+    let mut seen = BTreeSet::new();
+    for (index, name) in identity.source_priority.iter().enumerate() {
+        let key = format!("identity.source_priority[{index}]");
+        let known = settings.source.iter().any(|source| source.name == *name);
+        rules.require(
+            known,
+            &[&key, "source"],
+            quoted(name),
+            "no [[source]] has this name",
+            "add the source, or remove the name",
+        );
+        rules.require(seen.insert(name), &[&key], quoted(name), "this name is listed twice", "remove one of the two");
+    }
+    rules.within("identity.source_records_max", identity.source_records_max, 1..=1000);
+    let needed = settings.input.event_bytes_max.saturating_mul(2).saturating_add(RECORD_OVERHEAD_BYTES);
+    rules.require(
+        identity.record_bytes_max >= needed,
+        &["identity.record_bytes_max", "input.event_bytes_max"],
+        identity.record_bytes_max,
+        "a contact with one event at input.event_bytes_max would not fit",
+        format!("choose {needed} or more, or lower input.event_bytes_max"),
+    );
+}
+
+fn loops(settings: &Settings, rules: &mut Rules<'_>) {
+    rules.within("resolver.batch_events_max", settings.resolver.batch_events_max, 1..=10_000);
+    rules.within("resolver.panics_in_a_row_max", settings.resolver.panics_in_a_row_max, 1..=1000);
+    rules.within("resolver.standby_lag_max", settings.resolver.standby_lag_max, 0..=i64::MAX.unsigned_abs());
+    rules.within("view.cache_bytes", settings.view.cache_bytes, 8 * 1024 * 1024..=1 << 40);
+    rules.within("view.batch_records_max", settings.view.batch_records_max, 1..=100_000);
+}
+
+fn crms(settings: &Settings, rules: &mut Rules<'_>) {
+    rules.require(!settings.crm.is_empty(), &["crm"], "[]", "there is no CRM to deliver to", "add a [[crm]]");
+    let mut names = BTreeSet::new();
+    for (index, crm) in settings.crm.iter().enumerate() {
+        let at = format!("crm[{index}]");
+        let key = format!("{at}.name");
+        rules.name(&key, &crm.name);
+        rules.require(
+            names.insert(&crm.name),
+            &[&key],
+            quoted(&crm.name),
+            "two CRMs have this name",
+            "rename one of them",
+        );
+        rules.require(
+            &*crm.name != "resolver",
+            &[&key],
+            quoted(&crm.name),
+            "the resolver's group and metrics have this name",
+            "choose another",
+        );
+        base_url(&format!("{at}.base_url"), &crm.base_url, rules);
+        delivery(&at, &crm.delivery, rules);
+        kind(&at, crm, rules);
+    }
+}
+
+fn kind(at: &str, crm: &CrmSettings, rules: &mut Rules<'_>) {
+    match crm.kind {
+        CrmKind::Priava => {
+            let key = format!("{at}.priava");
+            rules.require_unseen(
+                crm.priava.is_some(),
+                &key,
+                "settings of this kind are missing",
+                "write a table [crm.priava]",
+            );
+            if let Some(settings) = &crm.priava {
+                priava(&key, settings, rules);
+            }
+        }
+    }
+}
+
+fn priava(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
+    let key = |name: &str| format!("{at}.{name}");
+    let header = &priava.token_header;
+    let holds = http::HeaderName::try_from(header.as_str()).is_ok();
+    rules.require(
+        holds,
+        &[&key("token_header")],
+        quoted(header),
+        "this cannot name a header",
+        "write it as in APIToken",
+    );
+    for (name, value) in [("token_prefix", &priava.token_prefix), ("tenant_region", &priava.tenant_region)] {
+        let holds = http::HeaderValue::try_from(value.as_str()).is_ok();
+        rules.require_unseen(holds, &key(name), "a header cannot carry this", "use visible letters");
+    }
+    let path = &priava.path;
+    let holds = path.starts_with('/') && path.chars().all(|letter| letter.is_ascii_graphic() && !"?#".contains(letter));
+    rules.require(
+        holds,
+        &[&key("path")],
+        quoted(path),
+        "this is no path",
+        "begin with /, and leave out query and blanks",
+    );
+    for (code, name) in &priava.countries {
+        let holds = code.len() == 2 && code.chars().all(|letter| letter.is_ascii_uppercase()) && !name.is_empty();
+        let remedy = "write two capital letters (ISO 3166-1) and the name";
+        rules.require(holds, &[&key(&format!("countries.{code}"))], quoted(name), "this names no country", remedy);
+    }
+    let mut names = BTreeSet::new();
+    for (ours, theirs) in &priava.field_names {
+        let key = key(&format!("field_names.{ours}"));
+        rules.require(
+            !theirs.is_empty(),
+            &[&key],
+            "\"\"",
+            "a field has a name",
+            "write the tenant's name, or remove the key",
+        );
+        rules.require(names.insert(theirs), &[&key], quoted(theirs), "two fields have this name", "rename one of them");
+    }
+    for status in priava.status_classes.keys() {
+        let holds = status.len() == 3 && status.parse::<u16>().is_ok_and(|status| (300..=599).contains(&status));
+        let key = key(&format!("status_classes.{status}"));
+        rules.require_unseen(holds, &key, "this is not the status of a failure", "write a status from 300 to 599");
+    }
+}
+
+fn base_url(key: &str, text: &str, rules: &mut Rules<'_>) {
+    let remedy = "write it as in https://api.example.com/rest";
+    // Never shown: it may hold a password until we know that it does not.
+    let Ok(url) = url::Url::parse(text) else {
+        rules.require_unseen(false, key, "this is not an absolute address", remedy);
+        return;
+    };
+    let personal = !url.username().is_empty() || url.password().is_some();
+    rules.require_unseen(
+        !personal,
+        key,
+        "an address is no place for a user or password",
+        "remove what stands before the @",
+    );
+    rules.require_unseen(
+        url.query().is_none() && url.fragment().is_none(),
+        key,
+        "this has a query or a fragment",
+        "remove what follows the path",
+    );
+    let spoken = matches!(url.scheme(), "http" | "https") && url.has_host();
+    rules.require(spoken, &[key], quoted(text), "only http and https are spoken", remedy);
+}
+
+fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
+    let key = |name: &str| format!("{at}.delivery.{name}");
+    let shortest = Duration::from_millis(1);
+    rules.within(&key("in_flight_max"), delivery.in_flight_max, 1..=4096);
+    let rate = delivery.requests_per_second;
+    rules.require(
+        rate == 0.0 || (0.001..=1_000_000.0).contains(&rate),
+        &[&key("requests_per_second")],
+        rate,
+        "this is out of bounds",
+        "choose from 0.001 to 1000000, or 0 for no limit",
+    );
+    rules.lasting(&key("request_deadline"), delivery.request_deadline, 100 * shortest..=5 * MINUTE);
+    rules.lasting(&key("connect_timeout"), delivery.connect_timeout, shortest..=5 * MINUTE);
+    rules.within(&key("response_bytes_max"), delivery.response_bytes_max, 1024..=64 * 1024 * 1024);
+    rules.within(&key("tries_before_parking"), delivery.tries_before_parking, 1..=100);
+    rules.within(&key("unanswered_max"), delivery.unanswered_max, 1..=100_000);
+    rules.within(&key("failures_before_pause"), delivery.failures_before_pause, 1..=100_000);
+    for (name, delay) in [
+        ("retry_delay", delivery.retry_delay),
+        ("retry_delay_max", delivery.retry_delay_max),
+        ("parked_delay", delivery.parked_delay),
+        ("parked_delay_max", delivery.parked_delay_max),
+        ("probe_delay", delivery.probe_delay),
+        ("probe_delay_max", delivery.probe_delay_max),
+        ("retry_after_max", delivery.retry_after_max),
+    ] {
+        rules.lasting(&key(name), delay, shortest..=30 * DAY);
+    }
+    for (lower, upper) in [
+        (("connect_timeout", delivery.connect_timeout), ("request_deadline", delivery.request_deadline)),
+        (("retry_delay", delivery.retry_delay), ("retry_delay_max", delivery.retry_delay_max)),
+        (("parked_delay", delivery.parked_delay), ("parked_delay_max", delivery.parked_delay_max)),
+        (("probe_delay", delivery.probe_delay), ("probe_delay_max", delivery.probe_delay_max)),
+    ] {
+        rules.ordered((&key(lower.0), lower.1), (&key(upper.0), upper.1));
+    }
+}
+
+fn outside(settings: &Settings, rules: &mut Rules<'_>) {
+    let listen = &settings.admin.listen;
+    let holds = listen.is_empty() || listen.parse::<SocketAddr>().is_ok();
+    rules.require(
+        holds,
+        &["admin.listen"],
+        quoted(listen),
+        "this is no address to listen on",
+        "write ip:port, or \"\" for off",
+    );
+    let level = &settings.telemetry.level;
+    let holds = telemetry::is_filter(level) && !level.trim().is_empty();
+    rules.require(holds, &["telemetry.level"], quoted(level), "this is no filter", "write \"info\", or as in RUST_LOG");
+}

@@ -1,0 +1,110 @@
+//! Secrets: never in the file, but in a variable of the environment or in a file of their own that it names.
+//!
+//! A key `x_env` names a variable, `x_file` a path; one of them is given. White space around the value is dropped,
+//! since editors and `echo` leave a line end. A secret that is missing is a fault that says which variable or file was
+//! looked for; what was found is never shown, and neither is a "name" that looks as if somebody had put the secret there.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::fault::Faults;
+use crate::privacy::Secret;
+
+/// What the settings are read from besides their file. Tests pass their own.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    pub file: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub host_name: &'a dyn Fn() -> String,
+}
+
+impl Surroundings<'static> {
+    /// The environment, files and host name of this process.
+    pub fn process() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment for settings")]
+        fn variable(name: &str) -> Option<String> {
+            std::env::var(name).ok()
+        }
+        fn host_name() -> String {
+            gethostname::gethostname().to_string_lossy().into_owned()
+        }
+        Self { variable: &variable, file: &|path| fs::read_to_string(path), host_name: &host_name }
+    }
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
+/// Reads the secret that the keys `<stem>_env` and `<stem>_file` point to; `None` if it cannot be had, which `faults`
+/// then tells.
+pub(super) fn fetch(
+    stem: &str,
+    variable: Option<&str>,
+    file: Option<&PathBuf>,
+    surroundings: Surroundings<'_>,
+    faults: &mut Faults,
+) -> Option<Secret> {
+    let (by_variable, by_file) = (format!("{stem}_env"), format!("{stem}_file"));
+    if faults.holds_any(&[&by_variable, &by_file]) {
+        return None;
+    }
+    let (key, found) = match (variable, file) {
+        (Some(_), Some(_)) => {
+            faults.add(&by_variable, None, format!("{by_file} is given too"), "keep one of the two");
+            return None;
+        }
+        (None, None) => {
+            let remedy = format!("name an environment variable here, or a file in {by_file}");
+            faults.add(&by_variable, None, "nothing says where this secret is", remedy);
+            return None;
+        }
+        (Some(name), None) if !is_variable_name(name) => {
+            let remedy = "give the name of a variable (A-Z, 0-9, _), not the secret itself";
+            faults.add(&by_variable, None, "this is not the name of an environment variable", remedy);
+            return None;
+        }
+        (Some(name), None) => match (surroundings.variable)(name) {
+            Some(text) => (by_variable, text),
+            None => {
+                let reason = format!("the environment variable {name} is not set");
+                faults.add(
+                    &by_variable,
+                    Some(name.to_owned()),
+                    reason,
+                    format!("set {name}, or name a file in {by_file}"),
+                );
+                return None;
+            }
+        },
+        (None, Some(path)) => match (surroundings.file)(path) {
+            Ok(text) => (by_file, text),
+            Err(error) => {
+                let reason = format!("the file cannot be read: {}", error.kind());
+                faults.add(
+                    &by_file,
+                    Some(path.display().to_string()),
+                    reason,
+                    "create it, readable for this user alone",
+                );
+                return None;
+            }
+        },
+    };
+    let secret = found.trim();
+    if secret.is_empty() {
+        faults.add(&key, None, "the secret found there is empty", "put the secret there");
+        return None;
+    }
+    Some(Secret::new(secret))
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
+}

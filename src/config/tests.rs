@@ -1,0 +1,631 @@
+//! Claims about the settings as a whole: the reference tells the truth, and every fault is found and named.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use toml::{Table, Value};
+
+use super::{Fault, REFERENCE, Settings, Surroundings};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const PASSWORD: &str = "hunter2-hunter2";
+
+/// Surroundings in which every variable whose name begins with `MISSING` is missing.
+fn parse(text: &str) -> Result<Settings, Vec<Fault>> {
+    let variable = |name: &str| match name {
+        "SHORT" => Some("a".repeat(31)),
+        "EMPTY" => Some(" \n".into()),
+        "KAFKA_PASSWORD" => Some(PASSWORD.into()),
+        name if name.starts_with("MISSING") => None,
+        _ => Some(format!(" {SECRET}\n")),
+    };
+    let file = |path: &Path| {
+        if path == Path::new("/run/secret") {
+            Ok(format!("{SECRET}\r\n"))
+        } else {
+            Err(io::Error::from(io::ErrorKind::NotFound))
+        }
+    };
+    Settings::parse(text, Surroundings { variable: &variable, file: &file, host_name: &|| "host-1.example".into() })
+}
+
+const BASE: &str = r#"
+[[input.topics]]
+name = "contact-changes"
+[[source]]
+uri = "https://shop.example.com"
+name = "shop"
+[[crm]]
+name = "priava"
+kind = "priava"
+base_url = "http://127.0.0.1:1/api"
+"#;
+
+/// The base with some values set: each a path (`crm[0].delivery.in_flight_max`) and a value in TOML, empty to remove.
+fn with(changes: &[(&str, &str)]) -> String {
+    let mut table: Table = BASE.parse().unwrap();
+    for (path, value) in changes {
+        set(&mut table, path, value);
+    }
+    toml::to_string(&table).unwrap()
+}
+
+fn set(table: &mut Table, path: &str, value: &str) {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    // Names of properties hold dots: all that follows `properties` is one key.
+    let (first, rest) = path.strip_prefix("properties.").map_or((first, rest), |name| ("properties", name));
+    let (name, index) = match first.split_once('[') {
+        Some((name, index)) => (name, Some(index.trim_end_matches(']').parse::<usize>().unwrap())),
+        None => (first, None),
+    };
+    if rest.is_empty() && index.is_none() {
+        if value.is_empty() {
+            table.remove(name);
+        } else {
+            table.insert(name.into(), format!("x = {value}").parse::<Table>().unwrap().remove("x").unwrap());
+        }
+        return;
+    }
+    let inner = table
+        .entry(name)
+        .or_insert_with(|| if index.is_some() { Value::Array(Vec::new()) } else { Value::Table(Table::new()) });
+    let inner = match index {
+        Some(index) => {
+            let list = inner.as_array_mut().unwrap();
+            while list.len() <= index {
+                list.push(list.last().cloned().unwrap());
+            }
+            &mut list[index]
+        }
+        None => inner,
+    };
+    let inner = inner.as_table_mut().unwrap();
+    if name == "properties" {
+        inner.insert(rest.into(), Value::String(value.into()));
+    } else {
+        set(inner, rest, value);
+    }
+}
+
+/// With `changes`, exactly the fault `key` is found, and its text holds `says`.
+#[track_caller]
+fn faulty(changes: &[(&str, &str)], key: &str, says: &str) {
+    let faults = parse(&with(changes)).expect_err("these settings are faulty");
+    let found: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(found, [key], "{faults:?}");
+    let text = faults[0].to_string();
+    assert!(text.contains(says), "{text:?} does not say {says:?}");
+    assert!(!faults[0].reason.is_empty() && !faults[0].remedy.is_empty());
+}
+
+#[track_caller]
+fn fine(changes: &[(&str, &str)]) -> Settings {
+    parse(&with(changes)).unwrap_or_else(|faults| panic!("{changes:?}: {faults:?}"))
+}
+
+fn reference() -> Table {
+    REFERENCE.parse().expect("the reference is TOML")
+}
+
+#[test]
+fn every_file_of_settings_in_this_tree_is_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in ["config", "deploy"] {
+        collect(&root.join(folder), &mut files);
+    }
+    assert!(
+        files.iter().any(|file| file.ends_with("reference.toml"))
+            && files.iter().any(|file| file.ends_with("kafka.toml"))
+    );
+    for file in files {
+        parse(&fs::read_to_string(&file).unwrap()).unwrap_or_else(|faults| panic!("{}: {faults:#?}", file.display()));
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+}
+
+/// Each table of the reference by its path, with the keys that serde knows there.
+///
+/// serde tells them: an unknown key is refused with the list of the known ones.
+fn known_keys() -> BTreeMap<String, Vec<String>> {
+    fn visit(whole: &Table, path: &mut Vec<String>, at: &Value, found: &mut BTreeMap<String, Vec<String>>) {
+        match at {
+            Value::Table(table) => {
+                let mut probe = Value::Table(whole.clone());
+                let mut place = &mut probe;
+                for key in path.iter() {
+                    place = match key.parse::<usize>() {
+                        Ok(index) => &mut place.as_array_mut().unwrap()[index],
+                        Err(_) => place.as_table_mut().unwrap().get_mut(key).unwrap(),
+                    };
+                }
+                place.as_table_mut().unwrap().insert("?".into(), Value::Integer(0));
+                let error =
+                    probe.try_into::<Settings>().expect_err("a key named ? exists nowhere").message().to_owned();
+                if let Some((_, known)) = error.split_once(", expected ") {
+                    let known = known.split('`').skip(1).step_by(2).map(Into::into).collect();
+                    found.insert(path.join("."), known);
+                }
+                for (key, value) in table {
+                    path.push(key.clone());
+                    visit(whole, path, value, found);
+                    path.pop();
+                }
+            }
+            Value::Array(list) => {
+                for (index, value) in list.iter().enumerate() {
+                    path.push(index.to_string());
+                    visit(whole, path, value, found);
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+    let whole = reference();
+    let mut found = BTreeMap::new();
+    visit(&whole, &mut Vec::new(), &Value::Table(whole.clone()), &mut found);
+    found
+}
+
+#[test]
+fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
+    let known = known_keys();
+    for table in
+        ["", "worker", "log.kafka", "topics", "input", "input.topics.0", "source.0", "crm.0.delivery", "crm.0.priava"]
+    {
+        assert!(known.contains_key(table), "the walk missed [{table}]: {:?}", known.keys());
+    }
+    for (table, keys) in known {
+        let header = table.split('.').filter(|key| key.parse::<usize>().is_err()).collect::<Vec<_>>().join(".");
+        let section = section_of(&header);
+        for key in keys {
+            let below = if header.is_empty() { key.clone() } else { format!("{header}.{key}") };
+            let (table, list) = (format!("[{below}]"), format!("[[{below}]]"));
+            if REFERENCE.lines().any(|line| line == table || line == list) {
+                continue;
+            }
+            let (set, absent) = (format!("{key} = "), format!("# {key} = "));
+            let place = section.iter().position(|line| line.starts_with(&set) || line.starts_with(&absent));
+            let place = place.unwrap_or_else(|| panic!("[{header}] in the reference lacks {key}"));
+            // Some pairs share one comment: what stands above a key is a comment or a key that has one.
+            assert!(
+                place > 0 && !section[place - 1].is_empty(),
+                "{key} of [{header}] in the reference has no meaning above it"
+            );
+        }
+    }
+}
+
+/// The lines of one table of the reference.
+fn section_of(header: &str) -> Vec<&'static str> {
+    let (table, list) = (format!("[{header}]"), format!("[[{header}]]"));
+    let start = if header.is_empty() {
+        0
+    } else {
+        REFERENCE.lines().position(|line| line == table || line == list).unwrap() + 1
+    };
+    REFERENCE.lines().skip(start).take_while(|line| !line.starts_with('[')).collect()
+}
+
+#[test]
+fn no_key_has_a_default_outside_the_reference() {
+    // Without any one key that the reference sets, its structs cannot be read: nothing in code stands in for it.
+    let whole = reference();
+    let mut paths = Vec::new();
+    fn leaves(at: &Value, path: &mut Vec<String>, paths: &mut Vec<Vec<String>>) {
+        if let Value::Table(table) = at {
+            for (key, value) in table {
+                path.push(key.clone());
+                leaves(value, path, paths);
+                path.pop();
+            }
+        } else if let Value::Array(list) = at
+            && list.first().is_some_and(Value::is_table)
+        {
+            path.push("0".into());
+            leaves(&list[0], path, paths);
+            path.pop();
+        } else {
+            paths.push(path.clone());
+        }
+    }
+    leaves(&Value::Table(whole.clone()), &mut Vec::new(), &mut paths);
+    assert!(paths.len() > 60, "the walk found {} keys", paths.len());
+    for path in paths {
+        let mut without = Value::Table(whole.clone());
+        let (last, above) = path.split_last().unwrap();
+        let place = above.iter().fold(&mut without, |place, key| match key.parse::<usize>() {
+            Ok(index) => &mut place.as_array_mut().unwrap()[index],
+            Err(_) => place.as_table_mut().unwrap().get_mut(key).unwrap(),
+        });
+        place.as_table_mut().unwrap().remove(last);
+        let optional = last.ends_with("_env") || path.contains(&"properties".to_owned());
+        assert_eq!(without.try_into::<Settings>().is_ok(), optional, "{}", path.join("."));
+    }
+}
+
+#[test]
+fn what_a_file_does_not_say_is_as_in_the_reference() {
+    let settings = fine(&[]);
+    assert_eq!(settings.topics.partitions, 24);
+    assert_eq!(settings.crm[0].delivery.in_flight_max, 2);
+    assert_eq!(settings.crm[0].base_url, "http://127.0.0.1:1/api");
+    assert_eq!(&*settings.worker.id, "host-1.example");
+    assert_eq!(settings.identity.secret.unwrap().expose(), SECRET);
+    // The reference's entries are templates, not entries, but for the input topic.
+    let settings = fine(&[("source", ""), ("input", "")]);
+    assert!(settings.source.is_empty());
+    assert_eq!(&*settings.input.topics[0].name, "contact-changes");
+}
+
+#[test]
+fn each_entry_of_a_list_is_laid_over_the_references_own() {
+    let settings = fine(&[
+        ("crm[1].name", "\"second\""),
+        ("crm[1].delivery.in_flight_max", "7"),
+        ("source[1].name", "\"b\""),
+        ("source[1].uri", "\"b\""),
+        ("source[1].order", "\"log\""),
+    ]);
+    let limits: Vec<_> =
+        settings.crm.iter().map(|crm| (&*crm.name, crm.delivery.in_flight_max, crm.delivery.unanswered_max)).collect();
+    assert_eq!(limits, [("priava", 2, 1000), ("second", 7, 1000)]);
+    assert_eq!(settings.source[0].order, None);
+    assert_eq!(settings.source[1].order, Some(super::Order::Log));
+}
+
+#[test]
+fn a_secret_may_come_from_a_file_instead_of_a_variable() {
+    let settings = fine(&[("identity.secret_file", "\"/run/secret\"")]);
+    assert_eq!(settings.identity.secret.unwrap().expose(), SECRET);
+    assert_eq!(settings.identity.secret_env, None);
+}
+
+#[test]
+fn properties_of_librdkafka_take_their_secrets_from_outside() {
+    let settings = fine(&[
+        ("log.kafka.properties.sasl.password_env", "KAFKA_PASSWORD"),
+        ("log.kafka.properties.ssl.key.pem_file", "/run/secret"),
+        ("log.kafka.properties.sasl.mechanism", "PLAIN"),
+    ]);
+    let properties = &settings.log.kafka.properties;
+    assert_eq!(properties["sasl.password"], PASSWORD);
+    assert_eq!(properties["ssl.key.pem"], SECRET);
+    assert_eq!(properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(properties.len(), 3);
+}
+
+#[test]
+fn no_secret_is_ever_printed() {
+    let settings = fine(&[("log.kafka.properties.sasl.password_env", "KAFKA_PASSWORD")]);
+    let printed = format!("{settings:?}");
+    assert!(!printed.contains(SECRET) && !printed.contains(PASSWORD), "{printed}");
+    for changes in [
+        [("identity.secret_env", "\"hunter2-hunter2\"")],
+        [("identity.secret", "\"hunter2-hunter2\"")],
+        [("identity.token", "\"hunter2-hunter2\"")],
+        [("log.kafka.properties.sasl.password", "hunter2-hunter2")],
+        [("log.kafka.properties.sasl.password_env", "hunter2-hunter2")],
+        [("crm[0].base_url", "\"https://user:hunter2-hunter2@host/\"")],
+        [("crm[0].base_url", "\"hunter2-hunter2\"")],
+        [("crm[0].api_token", "\"hunter2-hunter2\"")],
+        [("crm[0].priava", "\"hunter2-hunter2\"")],
+    ] {
+        let faults = parse(&with(&changes)).expect_err("these settings are faulty");
+        assert!(!format!("{faults:?}").contains("hunter2"), "{faults:?}");
+    }
+    let faults = parse("[identity]\nsecret = \"hunter2-hunter2").expect_err("this is not TOML");
+    assert_eq!(faults[0].to_string(), "line 2 is not TOML; see config/reference.toml for how each key is written");
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let faults = parse(&with(&[
+        ("instance", "\"Contacts\""),
+        ("nonsense", "1"),
+        ("worker.shutdown_deadline", "\"soon\""),
+        ("topics.partitions", "\"many\""),
+        ("input.topics[0].nme", "\"x\""),
+        ("identity.secret_env", "\"MISSING\""),
+        ("identity.source_priority", "[\"shop\", 5]"),
+        ("crm[0].kind", "\"priva\""),
+        ("crm[0].delivery.in_flight_max", "-1"),
+        ("crm[0].delivery.retry_delay", "\"1h\""),
+        ("crm[0].base_url", ""),
+        ("telemetry", "5"),
+    ]))
+    .expect_err("these settings are faulty");
+    let mut keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "crm[0].base_url",
+            "crm[0].delivery.in_flight_max",
+            "crm[0].delivery.retry_delay",
+            "crm[0].kind",
+            "identity.secret_env",
+            "identity.source_priority[1]",
+            "input.topics[0].nme",
+            "instance",
+            "nonsense",
+            "telemetry",
+            "topics.partitions",
+            "worker.shutdown_deadline",
+        ],
+        "{faults:#?}"
+    );
+}
+
+#[test]
+fn a_fault_says_what_stands_there_and_what_could_stand_there() {
+    for (changes, key, says) in [
+        (&[("nonsense", "1")][..], "nonsense", "there is no such key; known here: `instance`, `worker`"),
+        (&[("worker.idd", "1")], "worker.idd", "known here: `id`, `data`, `shutdown_deadline`"),
+        (&[("crm[0].delivery.tries", "1")], "crm[0].delivery.tries", "`tries_before_parking`"),
+        (
+            &[("crm[0].kind", "\"priva\"")],
+            "crm[0].kind",
+            "crm[0].kind = \"priva\": there is no such choice; choose from: `priava`",
+        ),
+        (&[("log.kind", "\"pulsar\"")], "log.kind", "choose from: `kafka`"),
+        (&[("source[0].order", "\"name\"")], "source[0].order", "`sequence`"),
+        (&[("topics.partitions", "\"x\"")], "topics.partitions", "topics.partitions = \"x\": expected u32"),
+        (&[("topics.partitions", "-1")], "topics.partitions", "expected u32"),
+        (&[("worker.shutdown_deadline", "25")], "worker.shutdown_deadline", "= 25: expected a duration"),
+        (&[("worker.shutdown_deadline", "\"25 parsecs\"")], "worker.shutdown_deadline", "expected a duration"),
+        (&[("crm", "5")], "crm", "write [[crm]] before each entry"),
+        (&[("input", "5")], "input", "expected a table"),
+        (&[("crm", "[5]")], "crm[0]", "this is not a table"),
+        (&[("crm", "")], "crm", "there is no CRM to deliver to"),
+        (&[("crm[0].name", "")], "crm[0].name", "this key is required"),
+        (&[("crm[0].kind", "")], "crm[0].kind", "this key is required"),
+        (&[("source[0].uri", "")], "source[0].uri", "this key is required"),
+        (&[("input.topics[0].name", "")], "input.topics[0].name", "this key is required"),
+        (
+            &[("identity.secret_env", "\"MISSING_ONE\"")],
+            "identity.secret_env",
+            "the environment variable MISSING_ONE is not set",
+        ),
+        (&[("identity.secret_env", "\"EMPTY\"")], "identity.secret_env", "empty"),
+        (&[("identity.secret_env", "\"SHORT\"")], "identity.secret_env", "at least 32 characters"),
+        (&[("identity.secret_file", "\"/none\"")], "identity.secret_file", "/none"),
+        (
+            &[("identity.secret_env", "\"A\""), ("identity.secret_file", "\"/run/secret\"")],
+            "identity.secret_env",
+            "keep one of the two",
+        ),
+        (
+            &[("log.kafka.properties.sasl.password", PASSWORD)],
+            "log.kafka.properties.sasl.password",
+            "sasl.password_env",
+        ),
+        (&[("log.kafka.properties.group.id", "x")], "log.kafka.properties.group.id", "remove it"),
+        (&[("worker.id", "\"a b\"")], "worker.id", "this cannot name a worker"),
+        (&[("worker.data", "\"\"")], "worker.data", "a worker needs a folder"),
+        (&[("log.kafka.bootstrap_servers", "\"\"")], "log.kafka.bootstrap_servers", "host:port"),
+        (&[("log.kafka.bootstrap_servers", "\"a:1,b\"")], "log.kafka.bootstrap_servers", "\"a:1,b\""),
+        (&[("log.kafka.bootstrap_servers", "\"a:0\"")], "log.kafka.bootstrap_servers", "host:port"),
+        (&[("log.kafka.heartbeat_interval", "\"3334ms\"")], "log.kafka.heartbeat_interval", "a third"),
+        (
+            &[("log.kafka.drain_deadline", "\"26s\"")],
+            "log.kafka.drain_deadline",
+            "longer than worker.shutdown_deadline (25s)",
+        ),
+        (
+            &[("log.kafka.min_insync_replicas", "2")],
+            "log.kafka.min_insync_replicas",
+            "no broker could ever take a write",
+        ),
+        (&[("topics.prefix", "\"a/\"")], "topics.prefix", "\"a/\""),
+        (&[("topics.versions_retention", "\"3600s 1us\"")], "topics.versions_retention", "milliseconds"),
+        (&[("topics.message_bytes_max", "2097152")], "topics.message_bytes_max", "choose 2162688 or more"),
+        (&[("input.topics", "[]")], "input.topics", "there is nothing to read"),
+        (&[("input.topics[0].name", "\"contact-records\"")], "input.topics[0].name", "a topic of our own"),
+        (&[("input.topics[0].name", "\"contact-links.priava\"")], "input.topics[0].name", "a topic of our own"),
+        (&[("input.topics[0].name", "\"a b\"")], "input.topics[0].name", "this cannot name a topic"),
+        (&[("input.topics[1].name", "\"contact-changes\"")], "input.topics[1].name", "listed twice"),
+        (&[("input.topics[0].tombstone_source", "\"\"")], "input.topics[0].tombstone_source", "names no source"),
+        (
+            &[("input.known_sources_only", "true"), ("input.topics[0].tombstone_source", "\"other\"")],
+            "input.topics[0].tombstone_source",
+            "this source is not known",
+        ),
+        (
+            &[("input.known_sources_only", "true"), ("source", "")],
+            "input.known_sources_only",
+            "every event would be refused",
+        ),
+        (&[("source[1].name", "\"b\"")], "source[1].uri", "listed twice"),
+        (&[("source[1].uri", "\"b\"")], "source[1].name", "two sources have this name"),
+        (&[("source[0].uri", "\"\"")], "source[0].uri", "a source has a uri"),
+        (&[("source[0].region", "\"de\"")], "source[0].region", "two capital letters"),
+        (
+            &[("identity.source_priority", "[\"shop\", \"erp\"]")],
+            "identity.source_priority[1]",
+            "no [[source]] has this name",
+        ),
+        (&[("identity.source_priority", "[\"shop\", \"shop\"]")], "identity.source_priority[1]", "listed twice"),
+        (&[("identity.record_bytes_max", "540671")], "identity.record_bytes_max", "choose 540672 or more"),
+        (&[("crm[1].kind", "\"priava\"")], "crm[1].name", "two CRMs have this name"),
+        (&[("crm[0].name", "\"resolver\"")], "crm[0].name", "the resolver's group"),
+        (&[("crm[0].name", "\"Priava\"")], "crm[0].name", "lower-case"),
+        (&[("crm[0].base_url", "\"ftp://a/\"")], "crm[0].base_url", "only http and https"),
+        (&[("crm[0].base_url", "\"api.example.com\"")], "crm[0].base_url", "not an absolute address"),
+        (&[("crm[0].base_url", "\"https://a/?x=1\"")], "crm[0].base_url", "query"),
+        (&[("crm[0].base_url", "\"https://a/#x\"")], "crm[0].base_url", "fragment"),
+        (&[("crm[0].base_url", "\"https://u@a/\"")], "crm[0].base_url", "before the @"),
+        (
+            &[("crm[0].delivery.connect_timeout", "\"31s\"")],
+            "crm[0].delivery.connect_timeout",
+            "request_deadline (30s)",
+        ),
+        (&[("crm[0].delivery.retry_delay", "\"61s\"")], "crm[0].delivery.retry_delay", "retry_delay_max (1m)"),
+        (&[("crm[0].delivery.parked_delay", "\"2h\"")], "crm[0].delivery.parked_delay", "parked_delay_max (1h)"),
+        (&[("crm[0].delivery.probe_delay", "\"2m\"")], "crm[0].delivery.probe_delay", "probe_delay_max (1m)"),
+        (&[("crm[0].delivery.requests_per_second", "-1.0")], "crm[0].delivery.requests_per_second", "0 for no limit"),
+        (&[("crm[0].delivery.requests_per_second", "nan")], "crm[0].delivery.requests_per_second", "0 for no limit"),
+        (&[("crm[0].priava.token_env", "\"MISSING_TOKEN\"")], "crm[0].priava.token_env", "MISSING_TOKEN is not set"),
+        (&[("crm[0].priava.token_file", "\"/none\"")], "crm[0].priava.token_file", "/none"),
+        (&[("crm[0].priava.token_header", "\"a b\"")], "crm[0].priava.token_header", "cannot name a header"),
+        (&[("crm[0].priava.token_prefix", "\"\\n\"")], "crm[0].priava.token_prefix", "a header cannot carry this"),
+        (&[("crm[0].priava.path", "\"v1\"")], "crm[0].priava.path", "begin with /"),
+        (&[("crm[0].priava.path", "\"/v1?x\"")], "crm[0].priava.path", "this is no path"),
+        (&[("crm[0].priava.countries.de", "\"Germany\"")], "crm[0].priava.countries.de", "two capital letters"),
+        (&[("crm[0].priava.field_names.title", "\"\"")], "crm[0].priava.field_names.title", "a field has a name"),
+        (
+            &[("crm[0].priava.field_names.a", "\"x\""), ("crm[0].priava.field_names.b", "\"x\"")],
+            "crm[0].priava.field_names.b",
+            "two fields have this name",
+        ),
+        (&[("crm[0].priava.status_classes.200", "\"transient\"")], "crm[0].priava.status_classes.200", "300 to 599"),
+        (&[("crm[0].priava.status_classes.600", "\"transient\"")], "crm[0].priava.status_classes.600", "300 to 599"),
+        (
+            &[("crm[0].priava.status_classes.418", "\"tea\"")],
+            "crm[0].priava.status_classes.418",
+            "choose from: `transient`",
+        ),
+        (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
+        (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
+        (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
+    ] {
+        faulty(changes, key, says);
+    }
+}
+
+#[test]
+fn each_limit_takes_its_bounds_and_nothing_beyond() {
+    let delivery = |name: &str| format!("crm[0].delivery.{name}");
+    // Key, below, lowest, highest, above; empty where there is nothing beyond. What a limit is tied to is set wide.
+    let wide: &[(&str, &str)] = &[
+        ("worker.shutdown_deadline", "\"1h\""),
+        ("log.kafka.session_timeout", "\"30m\""),
+        ("log.kafka.drain_deadline", "\"100ms\""),
+        ("log.kafka.heartbeat_interval", "\"100ms\""),
+        ("log.kafka.replication_factor", "32"),
+        ("topics.message_bytes_max", "4194304"),
+        ("identity.record_bytes_max", "4128768"),
+        ("crm[0].delivery.request_deadline", "\"5m\""),
+        ("crm[0].delivery.connect_timeout", "\"1ms\""),
+        ("crm[0].delivery.retry_delay", "\"1ms\""),
+        ("crm[0].delivery.retry_delay_max", "\"30d\""),
+        ("crm[0].delivery.parked_delay", "\"1ms\""),
+        ("crm[0].delivery.parked_delay_max", "\"30d\""),
+        ("crm[0].delivery.probe_delay", "\"1ms\""),
+        ("crm[0].delivery.probe_delay_max", "\"30d\""),
+    ];
+    let delays = [
+        "retry_delay",
+        "retry_delay_max",
+        "parked_delay",
+        "parked_delay_max",
+        "probe_delay",
+        "probe_delay_max",
+        "retry_after_max",
+    ];
+    let mut limits: Vec<(String, [&str; 4])> = vec![
+        ("log.kafka.session_timeout".into(), ["5999ms", "6s", "30m", "1801s"]),
+        ("log.kafka.heartbeat_interval".into(), ["99ms", "100ms", "10m", "601s"]),
+        ("log.kafka.transaction_timeout".into(), ["999ms", "1s", "15m", "901s"]),
+        ("log.kafka.drain_deadline".into(), ["99ms", "100ms", "1h", ""]),
+        ("worker.shutdown_deadline".into(), ["", "100ms", "1h", "3601s"]),
+        ("topics.versions_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("topics.outcomes_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("topics.dead_letters_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("input.future_max".into(), ["", "0s", "365d", "366d"]),
+        (delivery("request_deadline"), ["99ms", "100ms", "5m", "301s"]),
+        (delivery("connect_timeout"), ["0s", "1ms", "5m", ""]),
+    ];
+    limits.extend(delays.iter().map(|name| (delivery(name), ["0s", "1ms", "30d", "31d"])));
+    for (key, edges) in &limits {
+        limit(wide, key, edges.map(|edge| if edge.is_empty() { String::new() } else { format!("\"{edge}\"") }));
+    }
+    let numbers: Vec<(String, [&str; 4])> = vec![
+        ("topics.partitions".into(), ["0", "1", "10000", "10001"]),
+        ("topics.message_bytes_max".into(), ["", "4194304", "4194304", "4194305"]),
+        ("log.kafka.replication_factor".into(), ["0", "1", "32", "33"]),
+        ("log.kafka.min_insync_replicas".into(), ["0", "1", "32", "33"]),
+        ("input.event_bytes_max".into(), ["1023", "1024", "1048576", "1048577"]),
+        ("input.event_depth_max".into(), ["0", "1", "100", "101"]),
+        ("identity.source_records_max".into(), ["0", "1", "1000", "1001"]),
+        ("resolver.batch_events_max".into(), ["0", "1", "10000", "10001"]),
+        ("resolver.panics_in_a_row_max".into(), ["0", "1", "1000", "1001"]),
+        ("resolver.standby_lag_max".into(), ["", "0", "9223372036854775807", ""]),
+        ("view.cache_bytes".into(), ["8388607", "8388608", "1099511627776", "1099511627777"]),
+        ("view.batch_records_max".into(), ["0", "1", "100000", "100001"]),
+        (delivery("in_flight_max"), ["0", "1", "4096", "4097"]),
+        (delivery("requests_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
+        (delivery("response_bytes_max"), ["1023", "1024", "67108864", "67108865"]),
+        (delivery("tries_before_parking"), ["0", "1", "100", "101"]),
+        (delivery("unanswered_max"), ["0", "1", "100000", "100001"]),
+        (delivery("failures_before_pause"), ["0", "1", "100000", "100001"]),
+    ];
+    for (key, edges) in &numbers {
+        limit(wide, key, edges.map(ToOwned::to_owned));
+    }
+}
+
+#[track_caller]
+fn limit(wide: &[(&str, &str)], key: &str, [below, lowest, highest, above]: [String; 4]) {
+    let at = |value: &str| parse(&with(&wide.iter().copied().chain([(key, value)]).collect::<Vec<_>>()));
+    for value in [&lowest, &highest] {
+        at(value).unwrap_or_else(|faults| panic!("{key} = {value}: {faults:?}"));
+    }
+    for value in [&below, &above].into_iter().filter(|value| !value.is_empty()) {
+        let Err(faults) = at(value) else { panic!("{key} = {value} was taken") };
+        assert!(faults.iter().any(|fault| fault.key == key), "{key} = {value}: {faults:?}");
+    }
+}
+
+#[test]
+fn names_fit_their_bounds() {
+    let long = |length: usize| format!("\"{}\"", "a".repeat(length));
+    for (key, longest) in [("instance", 64), ("crm[0].name", 64), ("source[0].name", 64), ("worker.id", 128)] {
+        fine(&[(key, &long(longest))]);
+        faulty(&[(key, &long(longest + 1))], key, "letters");
+    }
+    for key in ["instance", "crm[0].name", "source[0].name"] {
+        faulty(&[(key, "\"\"")], key, "letters");
+    }
+    // contact-links.priava, the longest of our names here, has 20 letters.
+    fine(&[("topics.prefix", &long(249 - 20))]);
+    faulty(&[("topics.prefix", &long(249 - 19))], "topics.prefix", "249");
+    fine(&[("input.topics[0].name", &long(249))]);
+    faulty(&[("input.topics[0].name", &long(250))], "input.topics[0].name", "249");
+}
+
+#[test]
+fn pairs_may_be_equal_at_their_bound() {
+    fine(&[("log.kafka.session_timeout", "\"9s\""), ("log.kafka.heartbeat_interval", "\"3s\"")]);
+    fine(&[("log.kafka.drain_deadline", "\"25s\"")]);
+    fine(&[("crm[0].delivery.connect_timeout", "\"30s\"")]);
+    fine(&[("identity.record_bytes_max", "540672")]);
+    fine(&[("topics.message_bytes_max", "2162688")]);
+    fine(&[("crm[0].delivery.requests_per_second", "0")]);
+    fine(&[("admin.listen", "\"\"")]);
+}
+
+#[test]
+fn a_missing_file_is_a_fault_like_any_other() {
+    let error =
+        Settings::load(Path::new("/none/at/all.toml"), Surroundings::process()).expect_err("there is no such file");
+    assert!(error.to_string().contains("/none/at/all.toml cannot be used:\n  the file cannot be read"), "{error}");
+}

@@ -1,0 +1,139 @@
+//! How the records of our own topics are laid out as bytes: JSON with a `format` that says which layout it is.
+//!
+//! During an upgrade old and new workers run side by side. An older one must not take a record whose newer parts it
+//! would drop and then write back, so it refuses by number before it looks at anything else.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::record::FORMAT;
+
+/// Why the bytes of a record are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A newer version of this program wrote it; this one must be brought up to date.
+    #[error("the record has layout {found}, and this program knows layouts up to {FORMAT}: update it")]
+    Newer { found: u64 },
+    /// It was not written by this program, or was damaged since.
+    #[error("the record cannot be read: {reason}")]
+    Malformed { reason: String },
+}
+
+impl FormatError {
+    /// Says where and in which way the JSON is wrong. serde's own message may quote a value, which may be personal.
+    pub(crate) fn malformed(error: &serde_json::Error) -> Self {
+        use serde_json::error::Category;
+        let what = match error.classify() {
+            Category::Io => "reading failed",
+            Category::Syntax => "not JSON",
+            Category::Data => "a member is missing or has the wrong form",
+            Category::Eof => "cut off",
+        };
+        Self::Malformed { reason: format!("{what}, line {} column {}", error.line(), error.column()) }
+    }
+}
+
+/// Reads a record of our own topics, if its `format` is one that we know.
+///
+/// # Errors
+/// [`FormatError::Newer`] whatever else is in it; [`FormatError::Malformed`] also if `format` is missing.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
+    #[derive(Deserialize)]
+    struct Layout {
+        format: u64,
+    }
+    let layout: Layout = serde_json::from_slice(bytes).map_err(|error| FormatError::malformed(&error))?;
+    if layout.format > u64::from(FORMAT) {
+        return Err(FormatError::Newer { found: layout.format });
+    }
+    serde_json::from_slice(bytes).map_err(|error| FormatError::malformed(&error))
+}
+
+/// The bytes of a record of our own topics.
+pub fn encode<T: Serialize>(record: &T) -> Bytes {
+    serde_json::to_vec(record).expect("our records are made of what JSON can express").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        contact::{
+            ContactId, ContactRecord, Document,
+            record::{Member, MemberRef, MemberState, Status},
+        },
+        event::SourceVersion,
+        replicator::link::Link,
+    };
+
+    fn record() -> ContactRecord {
+        let (source, subject): (Arc<str>, Arc<str>) = ("shop".into(), "1".into());
+        let (view, _) = Document::parse(serde_json::json!({"name": {"givenName": "Ann"}, "notes": null})).unwrap();
+        ContactRecord {
+            contact_id: ContactId(Uuid::from_u128(1)),
+            version: 3,
+            status: Status::Live,
+            merged_into: None,
+            contact: Some(view.clone()),
+            provenance: BTreeMap::from([(
+                "/name".to_owned(),
+                MemberRef { source: source.clone(), subject: subject.clone() },
+            )]),
+            members: vec![Member {
+                source,
+                subject,
+                state: MemberState {
+                    live: true,
+                    version: SourceVersion {
+                        sequence: Some("12".into()),
+                        time: None,
+                        topic: "contact-changes".into(),
+                        partition: 0,
+                        offset: 9,
+                    },
+                    view,
+                    spoke_at: "2026-03-01T10:00:00Z".parse().unwrap(),
+                    event_ids: vec!["aa".to_owned()],
+                    content: "bb".to_owned(),
+                },
+            }],
+            event: None,
+            received_at: "2026-03-01T10:00:01Z".parse().unwrap(),
+            epoch: 2,
+            format: FORMAT,
+        }
+    }
+
+    #[test]
+    fn a_record_and_a_link_come_back_as_written() {
+        assert_eq!(decode::<ContactRecord>(&encode(&record())).unwrap(), record());
+        let link = Link::new(ContactId(Uuid::from_u128(1)));
+        assert_eq!(decode::<Link>(&encode(&link)).unwrap(), link);
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused_with_a_sentence_even_if_nothing_else_fits() {
+        let error = decode::<ContactRecord>(br#"{"format": 2, "contact_id": ["of another kind"]}"#).unwrap_err();
+        assert_eq!(error, FormatError::Newer { found: 2 });
+        assert_eq!(error.to_string(), "the record has layout 2, and this program knows layouts up to 1: update it");
+    }
+
+    #[test]
+    fn an_unreadable_record_is_an_error_that_quotes_nothing_of_it() {
+        for bytes in [
+            &b"{\"format\": 1, \"version\": \"ann@example.com\"}"[..],
+            b"{\"contact\": \"ann@example.com\"}",
+            b"ann@example.com",
+            b"{\"format\": \"ann@example.com\"}",
+            b"",
+        ] {
+            let error = decode::<ContactRecord>(bytes).unwrap_err();
+            assert!(matches!(error, FormatError::Malformed { .. }));
+            assert!(!error.to_string().contains("ann@"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The CRMs: one folder each, behind one seam.
+//!
+//! A [`Connector`] is pure: from a record, what is known of the remote side, and the last answer it makes the next
+//! request or the result. It has no clock, no socket and no memory. [`transport`] does the one HTTP exchange. Everything
+//! that all CRMs share (retry, limits, order, links, outcomes) is in `replicator`; connectors do not know each other.
+//!
+//! A folder holds `wire` (their JSON), `mapping` (ours to theirs, with the loss report), and the connector itself.
+
+pub mod classify;
+pub mod priava;
+pub mod session;
+pub mod transport;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use self::session::{Session, SessionError};
+use crate::{
+    config::{CrmKind, CrmSettings},
+    contact::ContactRecord,
+    event::{Operation, OutcomeKind, Reason, ReasonCode},
+    replicator::link::Link,
+};
+
+/// One request to a CRM. The path is below the configured base URL.
+#[derive(Clone, PartialEq)]
+pub struct Request {
+    pub method: http::Method,
+    /// Path and query below the base URL, percent-encoded, starting with `/`.
+    pub path: String,
+    /// Header names in lower case. Credentials are marked sensitive.
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub body: Bytes,
+    /// Whether sending the very same request twice has the effect of sending it once.
+    pub idempotent: bool,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Bodies hold contacts and queries may; the path before the query holds ids at most.
+        let path = self.path.split('?').next().unwrap_or_default();
+        write!(f, "{} {path} ({} bytes)", self.method, self.body.len())
+    }
+}
+
+/// What came back: the whole response, within the body limit.
+#[derive(Clone)]
+pub struct Response {
+    pub status: http::StatusCode,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.status, self.body.len())
+    }
+}
+
+/// Why there is no usable response.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// Nothing was sent: name, connection, or TLS failed.
+    #[error("no connection: {reason}")]
+    NotSent { reason: String },
+    /// The request may have arrived, in whole, and may have had its effect.
+    #[error("no answer: {reason}")]
+    Unanswered { reason: String },
+    /// A status line came, but not a body that could be used (cut off, or over the limit).
+    #[error("the body of a {status} answer is unusable: {reason}")]
+    UnusableBody { status: http::StatusCode, reason: String },
+}
+
+/// The answer to a request, good or bad.
+pub type Answer = Result<Response, TransportError>;
+
+/// What a CRM should hold of a record.
+#[derive(Clone, Default, PartialEq)]
+pub struct Projection {
+    /// Per field on the wire (dotted for nested ones, such as `postalAddress.suburb`), what is to be there.
+    /// Absent: nothing is said. [`Value::Null`]: to be cleared.
+    pub fields: BTreeMap<String, Value>,
+    /// Whether the CRM is to hold it as an active contact.
+    pub presence: Presence,
+    /// Parts of the record that this CRM cannot carry: JSON pointers, for the loss report.
+    pub losses: Vec<Loss>,
+}
+
+impl fmt::Debug for Projection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "projection of {} fields, {:?}, {} losses", self.fields.len(), self.presence, self.losses.len())
+    }
+}
+
+/// Something a CRM cannot carry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Loss {
+    /// JSON pointer of the attribute, array indices left out (`/emails/value`). From a closed set: the schema's paths.
+    pub field: &'static str,
+    pub why: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    #[default]
+    Active,
+    Inactive,
+}
+
+/// A terminal result reached without a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    pub outcome: OutcomeKind,
+    pub reason: Reason,
+}
+
+impl Verdict {
+    pub fn new(outcome: OutcomeKind, code: ReasonCode) -> Self {
+        Self { outcome, reason: code.into() }
+    }
+
+    pub fn field(outcome: OutcomeKind, code: ReasonCode, field: impl Into<String>) -> Self {
+        Self { outcome, reason: Reason { field: Some(field.into()), ..code.into() } }
+    }
+}
+
+/// All that a connector may look at to plan a delivery.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    pub record: &'a ContactRecord,
+    /// What the CRM last accepted; `None` if nothing was ever sent.
+    pub link: Option<&'a Link>,
+    pub projection: &'a Projection,
+    /// Fields that were sent once and are no longer in the projection: to be cleared.
+    pub clears: &'a [String],
+    /// What this delivery is to be called in its outcome.
+    pub operation: Operation,
+}
+
+/// What to do next in a delivery.
+#[derive(Debug)]
+pub enum Step {
+    Call(Request),
+    Done(Accepted),
+    Failed(Failure),
+}
+
+/// The CRM holds it now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    pub operation: Operation,
+    /// Ids on the remote side by role; the contact's own is [`REMOTE_CONTACT`].
+    pub remote_ids: BTreeMap<String, String>,
+}
+
+/// The role of the contact's own id among the remote ids of a link.
+pub const REMOTE_CONTACT: &str = "contact";
+
+/// Why an attempt did not succeed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub class: FailureClass,
+    /// Whether the CRM may have stored (part of) what was sent.
+    pub effect: Effect,
+    pub reason: Reason,
+    /// How long the CRM asked us to wait.
+    pub retry_after: Option<RetryAfter>,
+}
+
+/// How long to wait, as `Retry-After` says it (RFC 9110, section 10.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryAfter {
+    Delay(Duration),
+    At(jiff::Timestamp),
+}
+
+impl RetryAfter {
+    /// The wait that is left at `now`; nothing if the moment has passed.
+    pub fn delay(self, now: jiff::Timestamp) -> Duration {
+        match self {
+            Self::Delay(delay) => delay,
+            Self::At(moment) => Duration::try_from(moment.duration_since(now)).unwrap_or_default(),
+        }
+    }
+}
+
+/// Classes differ in what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// Try this contact again, with growing delay.
+    Transient,
+    /// The whole CRM asks for patience; does not use up tries.
+    Throttled,
+    /// The credential was refused.
+    Auth,
+    /// Somebody else wrote at the same time: try once more, then reject.
+    Conflict,
+    /// This record will not be taken as it stands.
+    Rejected,
+    /// Nothing will succeed until an operator acts or the CRM is itself again: pause, keep the queue, probe.
+    Connection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    None,
+    Unknown,
+}
+
+/// Speaks to one kind of CRM. Pure.
+pub trait Connector: Send + Sync + fmt::Debug {
+    /// What the CRM should hold of `record`, or the outcome that needs no call (a required field is missing, a
+    /// policy keeps it away, the CRM cannot express it).
+    fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict>;
+
+    /// Every field that a delivery may carry and that can be cleared. What a worker that died had sent is only known to be
+    /// among them.
+    fn fields(&self) -> Vec<String>;
+
+    /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
+    fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
+}
+
+/// What it takes to speak to one configured CRM, the exchange itself apart.
+#[derive(Debug, Clone)]
+pub struct Crm {
+    pub connector: Arc<dyn Connector>,
+    pub session: Arc<dyn Session>,
+}
+
+/// Why a configured CRM cannot be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("the table `{kind}` is missing")]
+    Section { kind: &'static str },
+    #[error("`{key}` is not usable: {why}")]
+    Setting { key: &'static str, why: &'static str },
+    #[error("`field_names` or `never_cleared` is not usable")]
+    Name(#[from] priava::NameError),
+    #[error("`status_classes` is not usable")]
+    Status(#[from] classify::UnknownStatus),
+    #[error("there is no usable credential")]
+    Credential(#[from] SessionError),
+}
+
+/// Makes the connector and the session of a configured CRM. Reads its credential, but calls nobody.
+pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> {
+    match settings.kind {
+        CrmKind::Priava => Ok(Crm {
+            connector: Arc::new(priava::Priava::new(settings, instance)?),
+            session: Arc::new(priava::session(settings)?),
+        }),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Settings for tests, from the same text that operators see.
+
+    use std::{path::PathBuf, time::Duration};
+
+    use crate::config::{CrmKind, CrmSettings, DeliverySettings, OnDelete, PriavaSettings};
+
+    pub(crate) fn delivery_settings() -> DeliverySettings {
+        DeliverySettings {
+            in_flight_max: 8,
+            requests_per_second: 0.0,
+            request_deadline: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            response_bytes_max: 64 * 1024,
+            retry_delay: Duration::from_secs(1),
+            retry_delay_max: Duration::from_secs(60),
+            tries_before_parking: 6,
+            parked_delay: Duration::from_secs(60),
+            parked_delay_max: Duration::from_secs(3600),
+            unanswered_max: 1000,
+            failures_before_pause: 20,
+            probe_delay: Duration::from_secs(5),
+            probe_delay_max: Duration::from_secs(300),
+            retry_after_max: Duration::from_secs(3600),
+        }
+    }
+
+    pub(crate) fn priava_settings() -> PriavaSettings {
+        let example = crate::config::Settings::reference().crm.remove(0);
+        PriavaSettings { token_env: None, ..example.priava.expect("the reference shows it") }
+    }
+
+    pub(crate) fn crm_settings(token_file: PathBuf) -> CrmSettings {
+        CrmSettings {
+            name: "venues".into(),
+            kind: CrmKind::Priava,
+            base_url: "http://127.0.0.1/api/rest".to_owned(),
+            delivery: delivery_settings(),
+            on_delete: OnDelete::Deactivate,
+            priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
+        }
+    }
+}

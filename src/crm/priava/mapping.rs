@@ -1,0 +1,621 @@
+//! Ours to theirs: what Priava should hold of a contact, and what of it Priava has no place for.
+//!
+//! The whole contact is mapped each time, so the result is right whether Priava reads an absent field as "keep" or as
+//! "remove". A value that Priava would refuse although the contact is fine without it (a title that is not in the
+//! tenant's list, an unknown country) is left out and reported as lost, since refusing the whole contact for a salutation
+//! serves nobody. A value that Priava cannot do without is checked here, which saves a call and names the attribute.
+//!
+//! Every attribute of the document is either carried or reported; [`NOWHERE`] lists those without any counterpart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{
+    countries,
+    wire::{AddressField, AddressPart, Field, Names},
+};
+use crate::{
+    config::{CountryForm, MiddleName, OnDelete, PriavaSettings, StreetNumber},
+    contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
+    crm::{Loss, Presence, Projection, Verdict},
+    event::{OutcomeKind, ReasonCode},
+    replicator::link::Link,
+};
+
+/// The rules of one tenant.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    names: Names,
+    integration_src: String,
+    settings: PriavaSettings,
+    on_delete: OnDelete,
+}
+
+/// Attributes that Priava has no field for.
+const NOWHERE: &[&str] = &[
+    "/name/honorificSuffix",
+    "/organization/registrationNumber",
+    "/organization/vatNumber",
+    "/organization/industry",
+    "/birthDate",
+    "/gender",
+    "/preferredLanguage",
+    "/notes",
+    "/owner",
+    "/photos",
+    "/relations",
+];
+
+const NO_FIELD: &str = "no field for it";
+const ONE_ONLY: &str = "room for one only";
+const NOT_IN_LIST: &str = "not in the list of allowed values";
+const SWITCHED_OFF: &str = "switched off by configuration";
+
+/// The attribute that is Priava's debtor number.
+const DEBTOR_NUMBER: &str = "debtor_number";
+
+impl Mapping {
+    pub(super) fn new(settings: &PriavaSettings, names: Names, integration_src: String, on_delete: OnDelete) -> Self {
+        Self { names, integration_src, settings: settings.clone(), on_delete }
+    }
+
+    pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
+        let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
+        let presence = match record.status {
+            Status::Live => None,
+            _ if !ever_sent => {
+                return Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact));
+            }
+            Status::Erased => {
+                return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Erase));
+            }
+            Status::Deleted | Status::Merged => match self.on_delete {
+                OnDelete::Keep => {
+                    return Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy));
+                }
+                OnDelete::Delete => {
+                    return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Delete));
+                }
+                // Priava wants a name and an e-mail address with each write, this one too.
+                OnDelete::Deactivate if record.contact.is_none() => {
+                    return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Deactivate));
+                }
+                OnDelete::Deactivate => Some(Presence::Inactive),
+            },
+        };
+        let nothing = Document::default();
+        let document = record.contact.as_ref().unwrap_or(&nothing);
+        if document.text("/kind") == Said::Value("organization") {
+            return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Kind));
+        }
+
+        let mut draft = Draft { mapping: self, document, fields: BTreeMap::new(), losses: BTreeSet::new() };
+        draft.keys(record.contact_id);
+        draft.name()?;
+        draft.email()?;
+        draft.phones(ever_sent)?;
+        draft.addresses();
+        draft.organization();
+        draft.consent();
+        draft.free_attributes();
+        for pointer in NOWHERE {
+            draft.lose_if_said(pointer, NO_FIELD);
+        }
+        let was_told = link.is_some_and(|link| link.sent.contains_key(self.names.field(Field::Inactive)));
+        let presence = draft.presence(presence, was_told);
+        let Draft { fields, losses, .. } = draft;
+        Ok(Projection { fields, presence, losses: losses.into_iter().collect() })
+    }
+}
+
+fn missing(pointer: &str) -> Verdict {
+    Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, pointer)
+}
+
+/// A projection in the making.
+struct Draft<'a> {
+    mapping: &'a Mapping,
+    document: &'a Document,
+    fields: BTreeMap<String, Value>,
+    losses: BTreeSet<Loss>,
+}
+
+impl<'a> Draft<'a> {
+    fn set(&mut self, field: Field, value: impl Into<Value>) {
+        self.fields.insert(self.mapping.names.field(field).to_owned(), value.into());
+    }
+
+    fn clear(&mut self, path: String) {
+        if !self.mapping.settings.never_cleared.contains(&path) {
+            self.fields.insert(path, Value::Null);
+        }
+    }
+
+    fn clear_field(&mut self, field: Field) {
+        self.clear(self.mapping.names.field(field).to_owned());
+    }
+
+    fn lose(&mut self, field: &'static str, why: &'static str) {
+        self.losses.insert(Loss { field, why });
+    }
+
+    fn lose_if_said(&mut self, field: &'static str, why: &'static str) {
+        if says_something(self.document.at(field)) {
+            self.lose(field, why);
+        }
+    }
+
+    /// The text at a pointer; blank text says as little as `null`.
+    fn text(&self, pointer: &str) -> Said<&'a str> {
+        blank_is_empty(self.document.text(pointer))
+    }
+
+    fn copy_text(&mut self, field: Field, pointer: &str) {
+        match self.text(pointer) {
+            Said::Value(text) => self.set(field, text),
+            Said::Empty => self.clear_field(field),
+            Said::Absent => {}
+        }
+    }
+
+    /// What makes a repeat harmless: Priava finds the contact by these two, from the first write on.
+    fn keys(&mut self, contact: ContactId) {
+        self.set(Field::ExternalIntegrationId, contact.key());
+        self.set(Field::IntegrationSrc, self.mapping.integration_src.as_str());
+    }
+
+    fn name(&mut self) -> Result<(), Verdict> {
+        self.title();
+        let mut given = value(self.text("/name/givenName")).map(str::to_owned);
+        let mut family = value(self.text("/name/familyName")).map(str::to_owned);
+        let middle = value(self.text("/name/middleName"));
+        let formatted = value(self.text("/name/formatted"));
+        if let Some(formatted) = formatted {
+            if given.is_none() || family.is_none() {
+                let around = [value(self.text("/name/honorificPrefix")), value(self.text("/name/honorificSuffix"))];
+                (given, family) = complete_name(formatted, around, middle, given, family);
+            } else {
+                self.lose("/name/formatted", NO_FIELD);
+            }
+        }
+        let mut first_name = given.ok_or_else(|| missing("/name/givenName"))?;
+        let last_name = family.ok_or_else(|| missing("/name/familyName"))?;
+        if let Some(middle) = middle {
+            match self.mapping.settings.middle_name {
+                MiddleName::Drop => self.lose("/name/middleName", NO_FIELD),
+                MiddleName::Append => {
+                    first_name.push(' ');
+                    first_name.push_str(middle);
+                }
+            }
+        }
+        self.set(Field::FirstName, first_name);
+        self.set(Field::LastName, last_name);
+        Ok(())
+    }
+
+    fn title(&mut self) {
+        match self.text("/name/honorificPrefix") {
+            Said::Value(prefix) => {
+                let wanted = plain_title(prefix);
+                let mapping = self.mapping;
+                match mapping.settings.titles.iter().find(|title| plain_title(title) == wanted) {
+                    Some(title) => self.set(Field::Title, title.as_str()),
+                    None => self.lose("/name/honorificPrefix", NOT_IN_LIST),
+                }
+            }
+            Said::Empty => self.clear_field(Field::Title),
+            Said::Absent => {}
+        }
+    }
+
+    fn email(&mut self) -> Result<(), Verdict> {
+        let emails = Items::of(self.document, "/emails", |item| member_text(item, "value").is_some());
+        let email = emails.first(|_| true).and_then(|item| member_text(item, "value"));
+        self.set(Field::Email, email.ok_or_else(|| missing("/emails"))?);
+        if emails.count() > 1 {
+            self.lose("/emails/value", ONE_ONLY);
+        }
+        Ok(())
+    }
+
+    fn phones(&mut self, ever_sent: bool) -> Result<(), Verdict> {
+        let phones = Items::of(self.document, "/phoneNumbers", |item| member_text(item, "value").is_some());
+        let mut carried = 0;
+        for (field, is_mobile) in [(Field::Mobile, true), (Field::PhoneNumber, false)] {
+            let chosen = phones.first(|phone| !is_fax(phone) && is_of_type(phone, "mobile") == is_mobile);
+            if let Some(number) = chosen.and_then(|phone| member_text(phone, "value")) {
+                self.set(field, number);
+                carried += 1;
+            } else if phones.are_empty {
+                self.clear_field(field);
+            }
+        }
+        if phones.each().any(is_fax) {
+            self.lose("/phoneNumbers/value", NO_FIELD);
+        }
+        if phones.each().filter(|phone| !is_fax(phone)).count() > carried {
+            self.lose("/phoneNumbers/value", ONE_ONLY);
+        }
+        // Either number does to create a contact. A contact that Priava has may lose its last one.
+        if carried == 0 && !ever_sent {
+            return Err(missing("/phoneNumbers"));
+        }
+        Ok(())
+    }
+
+    fn addresses(&mut self) {
+        let addresses = Items::of(self.document, "/addresses", |_| true);
+        let mut carried = 0;
+        for address_field in AddressField::ALL {
+            match addresses.first(|item| address_field_of(item) == address_field) {
+                Some(address) => {
+                    carried += 1;
+                    self.address(address_field, address);
+                }
+                None if addresses.are_empty => {
+                    for part in AddressPart::ALL {
+                        self.clear(self.mapping.names.part(address_field, part));
+                    }
+                }
+                None => {}
+            }
+        }
+        if addresses.count() > carried {
+            self.lose("/addresses", ONE_ONLY);
+        }
+    }
+
+    fn address(&mut self, field: AddressField, address: &'a Value) {
+        self.address_lines(field, address);
+        let suburb = match (member(address, "locality"), member(address, "district")) {
+            (Said::Value(locality), district) => {
+                if value(district).is_some() {
+                    self.lose("/addresses/district", NO_FIELD);
+                }
+                Said::Value(locality)
+            }
+            (_, Said::Value(district)) => Said::Value(district),
+            (Said::Empty, _) | (_, Said::Empty) => Said::Empty,
+            (Said::Absent, Said::Absent) => Said::Absent,
+        };
+        self.address_part(field, AddressPart::Suburb, suburb);
+        self.address_part(field, AddressPart::State, member(address, "region"));
+        self.address_part(field, AddressPart::Postcode, member(address, "postalCode"));
+        let country = match member(address, "country") {
+            Said::Value(code) => match self.mapping.country(code) {
+                Some(country) => Said::Value(country),
+                None => {
+                    self.lose("/addresses/country", NOT_IN_LIST);
+                    Said::Absent
+                }
+            },
+            Said::Empty => Said::Empty,
+            Said::Absent => Said::Absent,
+        };
+        match country {
+            Said::Value(country) => self.address_part(field, AddressPart::Country, Said::Value(&country)),
+            Said::Empty => self.address_part(field, AddressPart::Country, Said::Empty),
+            Said::Absent => {}
+        }
+        if address.get("geo").is_some_and(|geo| says_something(Said::Value(geo))) {
+            self.lose("/addresses/geo", NO_FIELD);
+        }
+    }
+
+    fn address_part(&mut self, field: AddressField, part: AddressPart, said: Said<&str>) {
+        let path = self.mapping.names.part(field, part);
+        match said {
+            Said::Value(text) => {
+                self.fields.insert(path, Value::from(text));
+            }
+            Said::Empty => self.clear(path),
+            Said::Absent => {}
+        }
+    }
+
+    /// Box, street with number, apartment, floor: one line each; what exceeds the third line is joined onto it.
+    fn address_lines(&mut self, field: AddressField, address: &'a Value) {
+        let mut lines: Vec<String> = Vec::new();
+        if let Said::Value(number) = member(address, "poBox") {
+            if field == AddressField::Postal {
+                lines.push(post_office_box(number));
+            } else {
+                self.lose("/addresses/poBox", NO_FIELD);
+            }
+        }
+        let street = member(address, "streetAddress");
+        let mut street_lines: Vec<String> = value(street)
+            .into_iter()
+            .flat_map(str::lines)
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect();
+        if let Said::Value(number) = member(address, "streetNumber") {
+            match street_lines.first_mut() {
+                None => street_lines.push(number.to_owned()),
+                Some(first) => {
+                    *first = match self.mapping.settings.street_number {
+                        StreetNumber::Before => format!("{number} {first}"),
+                        StreetNumber::After => format!("{first} {number}"),
+                    }
+                }
+            }
+        }
+        lines.append(&mut street_lines);
+        lines.extend(
+            ["apartment", "floor"].into_iter().filter_map(|name| value(member(address, name))).map(str::to_owned),
+        );
+
+        if lines.is_empty() {
+            if street == Said::Empty {
+                for part in AddressPart::LINES {
+                    self.address_part(field, part, Said::Empty);
+                }
+            }
+            return;
+        }
+        let last = AddressPart::LINES.len() - 1;
+        if lines.len() > last {
+            let overflow = lines.split_off(last).join(", ");
+            lines.push(overflow);
+        }
+        for (part, line) in AddressPart::LINES.into_iter().zip(&lines) {
+            self.address_part(field, part, Said::Value(line));
+        }
+    }
+
+    fn organization(&mut self) {
+        self.copy_text(Field::Department, "/organization/department");
+        self.copy_text(Field::JobTitle, "/organization/title");
+        let only_with_name = [
+            (Field::OrganisationType, "/organization/type"),
+            (Field::OrganisationMarketSector, "/organization/marketSector"),
+        ];
+        if !self.mapping.settings.send_organisation {
+            self.lose_if_said("/organization/name", SWITCHED_OFF);
+            for (_, pointer) in only_with_name {
+                self.lose_if_said(pointer, SWITCHED_OFF);
+            }
+            return;
+        }
+        self.copy_text(Field::Organisation, "/organization/name");
+        for (field, pointer) in only_with_name {
+            // Both describe the organisation that the name may create, and are nothing by themselves.
+            if value(self.text("/organization/name")).is_some() {
+                self.copy_text(field, pointer);
+            } else {
+                self.lose_if_said(pointer, "used only together with the name of the organization");
+            }
+        }
+    }
+
+    /// Unknown consent is left out; it is never sent as a guess.
+    fn consent(&mut self) {
+        if let Said::Value(Value::Bool(marketing)) = self.document.at("/consent/marketing") {
+            self.set(Field::MarketingOptOut, !marketing);
+        }
+        if let Said::Value(Value::Bool(consents)) = self.document.at("/consent/dataProcessing") {
+            self.set(Field::PersonalInformationConsent, *consents);
+        }
+    }
+
+    fn free_attributes(&mut self) {
+        if let Said::Value(Value::Object(attributes)) = self.document.at("/attributes") {
+            for (name, value) in attributes {
+                if name == DEBTOR_NUMBER {
+                    self.debtor_number(value);
+                } else if !value.is_null() {
+                    self.lose("/attributes", NO_FIELD);
+                }
+            }
+        }
+        let namespace = self.mapping.settings.external_reference_no.as_str();
+        if let Said::Value(Value::Object(identifiers)) = self.document.at("/identifiers") {
+            for (name, value) in identifiers {
+                let visible = !namespace.is_empty() && name == namespace;
+                match value.as_str().filter(|_| visible).and_then(whole_number) {
+                    Some(number) => self.set(Field::ExternalReferenceNo, number),
+                    None if value.is_null() && visible => self.clear_field(Field::ExternalReferenceNo),
+                    None if value.is_null() => {}
+                    None => self.lose("/identifiers", if visible { "not a whole number" } else { NO_FIELD }),
+                }
+            }
+        }
+    }
+
+    fn debtor_number(&mut self, value: &Value) {
+        match value {
+            Value::String(text) if !text.trim().is_empty() => self.set(Field::DebtorNumber, text.as_str()),
+            Value::Number(number) => self.set(Field::DebtorNumber, number.to_string()),
+            Value::Null | Value::String(_) => self.clear_field(Field::DebtorNumber),
+            Value::Bool(_) | Value::Array(_) | Value::Object(_) => self.lose("/attributes", NO_FIELD),
+        }
+    }
+
+    /// `decided` by the record's status, or else by what the document says. Where it says nothing, a contact is active:
+    /// Priava's own default, so it is told only if it was told something before.
+    fn presence(&mut self, decided: Option<Presence>, was_told: bool) -> Presence {
+        let said = match self.document.at("/active") {
+            Said::Value(Value::Bool(true)) => Some(Presence::Active),
+            Said::Value(Value::Bool(false)) => Some(Presence::Inactive),
+            _ => None,
+        };
+        let told = decided.or(said).or(was_told.then_some(Presence::Active));
+        let inactive = self.mapping.settings.inactive_value;
+        if let Some(presence) = told {
+            self.set(Field::Inactive, if presence == Presence::Inactive { inactive } else { !inactive });
+        }
+        told.unwrap_or_default()
+    }
+}
+
+impl Mapping {
+    fn country(&self, alpha2: &str) -> Option<String> {
+        let code = alpha2.trim().to_ascii_uppercase();
+        let listed = self.settings.countries.get(&code).map(String::as_str);
+        let name = listed.or_else(|| countries::english_name(&code))?;
+        match self.settings.country_form {
+            CountryForm::Name => Some(name.to_owned()),
+            CountryForm::Alpha2 => Some(code),
+        }
+    }
+}
+
+/// The items of an array that say something, and whether the array is known to be empty.
+struct Items<'a> {
+    items: Vec<&'a Value>,
+    are_empty: bool,
+}
+
+impl<'a> Items<'a> {
+    fn of(document: &'a Document, pointer: &str, says_something: impl Fn(&Value) -> bool) -> Self {
+        match document.at(pointer) {
+            Said::Value(Value::Array(items)) => {
+                Self { items: items.iter().filter(|item| says_something(item)).collect(), are_empty: items.is_empty() }
+            }
+            Said::Empty => Self { items: Vec::new(), are_empty: true },
+            Said::Value(_) | Said::Absent => Self { items: Vec::new(), are_empty: false },
+        }
+    }
+
+    /// Of those that fit, the primary one, else the first.
+    fn first(&self, fits: impl Fn(&Value) -> bool) -> Option<&'a Value> {
+        let fitting = || self.items.iter().copied().filter(|item| fits(item));
+        let is_primary = |item: &&Value| item.get("primary").and_then(Value::as_bool) == Some(true);
+        fitting().find(is_primary).or_else(|| fitting().next())
+    }
+
+    fn each(&self) -> impl Iterator<Item = &'a Value> {
+        self.items.iter().copied()
+    }
+
+    fn count(&self) -> usize {
+        self.items.len()
+    }
+}
+
+fn value<T>(said: Said<T>) -> Option<T> {
+    match said {
+        Said::Value(value) => Some(value),
+        Said::Absent | Said::Empty => None,
+    }
+}
+
+fn blank_is_empty(said: Said<&str>) -> Said<&str> {
+    match said {
+        Said::Value(text) if text.trim().is_empty() => Said::Empty,
+        said => said,
+    }
+}
+
+fn says_something(said: Said<&Value>) -> bool {
+    match said {
+        Said::Absent | Said::Empty => false,
+        Said::Value(Value::String(text)) => !text.trim().is_empty(),
+        Said::Value(Value::Array(items)) => !items.is_empty(),
+        Said::Value(Value::Object(members)) => members.values().any(|member| !member.is_null()),
+        Said::Value(_) => true,
+    }
+}
+
+/// What an item of an array says about one of its members.
+fn member<'a>(item: &'a Value, name: &str) -> Said<&'a str> {
+    match item.get(name) {
+        Some(Value::String(text)) => blank_is_empty(Said::Value(text)),
+        Some(Value::Null) => Said::Empty,
+        Some(_) | None => Said::Absent,
+    }
+}
+
+fn member_text<'a>(item: &'a Value, name: &str) -> Option<&'a str> {
+    value(member(item, name))
+}
+
+fn is_of_type(item: &Value, label: &str) -> bool {
+    member_text(item, "type").is_some_and(|text| text.eq_ignore_ascii_case(label))
+}
+
+fn is_fax(phone: &Value) -> bool {
+    is_of_type(phone, "fax")
+}
+
+fn address_field_of(address: &Value) -> AddressField {
+    if is_of_type(address, "work") {
+        AddressField::Organisation
+    } else if is_of_type(address, "postal") {
+        AddressField::Postal
+    } else {
+        AddressField::Other
+    }
+}
+
+/// A title as it is compared: `"MR."` is `"Mr"`.
+fn plain_title(title: &str) -> String {
+    title.trim().trim_end_matches('.').to_lowercase()
+}
+
+fn post_office_box(number: &str) -> String {
+    const LABEL: &str = "PO Box";
+    let labelled = number.get(..LABEL.len()).is_some_and(|start| start.eq_ignore_ascii_case(LABEL));
+    if labelled { number.to_owned() } else { format!("{LABEL} {number}") }
+}
+
+/// A number that reads back as the same digits; longer ones would lose digits on their way through JSON.
+fn whole_number(text: &str) -> Option<u64> {
+    const DIGITS_MAX: usize = 15;
+    let plain = text.len() <= DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number: &u64| plain && number.to_string() == text)
+}
+
+/// Fills in the given or family name that is missing, from the full name. Only what can be told apart for certain is
+/// filled in: `"Vale, Ilka"` is turned round, but `"Ilka Vale, PhD"` is not taken for a family name before a comma.
+fn complete_name(
+    formatted: &str,
+    [prefix, suffix]: [Option<&str>; 2],
+    middle: Option<&str>,
+    given: Option<String>,
+    family: Option<String>,
+) -> (Option<String>, Option<String>) {
+    let text = without_first(formatted.trim(), prefix);
+    let text = without_last(text, suffix).trim_end_matches(',').trim_end();
+    let nonempty = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    match (given, family) {
+        (Some(given), None) => {
+            let rest = without_first(text, Some(&given));
+            let family = if rest == text { None } else { nonempty(without_first(rest, middle)) };
+            (Some(given), family)
+        }
+        (None, Some(family)) => {
+            let rest = without_last(text, Some(&family));
+            let given = if rest == text { None } else { nonempty(without_last(rest, middle)) };
+            (given, Some(family))
+        }
+        (None, None) => match text.split_once(',') {
+            Some((before, after)) => {
+                let (before, after) = (before.trim(), after.trim());
+                let one_word = !before.contains(char::is_whitespace) && !after.contains(',');
+                if one_word { (nonempty(after), nonempty(before)) } else { (None, None) }
+            }
+            None => match text.rsplit_once(char::is_whitespace) {
+                Some((before, family)) => (nonempty(without_last(before.trim_end(), middle)), nonempty(family)),
+                None => (None, None),
+            },
+        },
+        both => both,
+    }
+}
+
+/// `text` without `word` at its beginning, if it stands there by itself.
+fn without_first<'a>(text: &'a str, word: Option<&str>) -> &'a str {
+    let rest = word.and_then(|word| text.strip_prefix(word));
+    rest.filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)).map_or(text, str::trim_start)
+}
+
+/// `text` without `word` at its end, if it stands there by itself.
+fn without_last<'a>(text: &'a str, word: Option<&str>) -> &'a str {
+    let rest = word.and_then(|word| text.strip_suffix(word));
+    rest.filter(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace)).map_or(text, str::trim_end)
+}

@@ -1,0 +1,192 @@
+//! Priava: one upsert of a single contact, keyed by our contact id.
+//!
+//! Nothing can be looked up, read back or deleted, so there is nothing to plan: one call carries the whole contact, and
+//! repeating it is harmless because `externalIntegrationId` and `integrationSrc` go with it from the first write on.
+//! (Without the id, Priava would match by name and e-mail address, and a renamed person would become a second contact.)
+//!
+//! What Priava answers to a write is not documented. Any 2xx is taken as success, whatever its body.
+
+mod countries;
+mod mapping;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use http::{
+    HeaderName, HeaderValue,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use serde_json::Value;
+
+pub use self::wire::NameError;
+use self::{
+    mapping::Mapping,
+    wire::{Holds, Names},
+};
+use super::{
+    Accepted, Answer, Connector, Delivery, Failure, FailureClass, Projection, REMOTE_CONTACT, Request, SetupError,
+    Step, Verdict, classify,
+    classify::StatusClasses,
+    session::{SessionError, StaticToken, TokenSource},
+};
+use crate::{
+    config::{ClearWith, CrmSettings, OnDelete, PriavaSettings},
+    contact::ContactRecord,
+    event::ReasonCode,
+    replicator::link::Link,
+};
+
+/// The connector of one tenant.
+#[derive(Debug)]
+pub struct Priava {
+    path: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    mapping: Mapping,
+    /// Paths that may be cleared in Priava.
+    clearable: BTreeMap<String, Holds>,
+    clear_with: ClearWith,
+    status_classes: StatusClasses,
+}
+
+impl Priava {
+    /// `instance` is the `integrationSrc` where none is configured.
+    pub fn new(crm: &CrmSettings, instance: &str) -> Result<Self, SetupError> {
+        let settings = section(crm)?;
+        Self::with(settings, crm.on_delete, instance)
+    }
+
+    fn with(settings: &PriavaSettings, on_delete: OnDelete, instance: &str) -> Result<Self, SetupError> {
+        let bad = |key: &'static str, why: &'static str| SetupError::Setting { key, why };
+        if !settings.path.starts_with('/') {
+            return Err(bad("path", "it does not begin with a slash"));
+        }
+        let integration_src =
+            if settings.integration_src.is_empty() { instance } else { settings.integration_src.as_str() };
+        let mut headers = vec![
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (ACCEPT, HeaderValue::from_static("application/json")),
+        ];
+        if !settings.tenant_region.is_empty() {
+            let region = HeaderValue::try_from(&settings.tenant_region)
+                .map_err(|_invalid| bad("tenant_region", "no header can carry it"))?;
+            headers.push((HeaderName::from_static("tenantregion"), region));
+        }
+        let names = Names::new(&settings.field_names)?;
+        let mut clearable = names.clearable();
+        if let Some(unknown) = settings.never_cleared.iter().find(|path| !clearable.contains_key(*path)) {
+            return Err(NameError::Unknown { name: unknown.clone() }.into());
+        }
+        clearable.retain(|path, _| !settings.never_cleared.contains(path));
+        if !settings.send_organisation {
+            // What is no longer sent is left to Priava's users, not wiped.
+            for path in names.organisation() {
+                clearable.remove(path);
+            }
+        }
+        let is_alpha2 = |code: &&String| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        if !settings.countries.keys().all(|code| is_alpha2(&code)) {
+            return Err(bad("countries", "a key is not an ISO 3166-1 alpha-2 code in upper case"));
+        }
+        Ok(Self {
+            path: settings.path.clone(),
+            headers,
+            mapping: Mapping::new(settings, names, integration_src.to_owned(), on_delete),
+            clearable,
+            clear_with: settings.clear_with,
+            status_classes: StatusClasses::parse(&settings.status_classes)?,
+        })
+    }
+
+    /// The whole contact, and `null` for what it had and has no longer.
+    fn upsert(&self, delivery: &Delivery<'_>) -> Request {
+        let fields = &delivery.projection.fields;
+        let said = fields.iter().map(|(path, value)| (path.as_str(), value.clone()));
+        let gone = delivery.clears.iter().map(String::as_str);
+        let gone = gone.filter(|path| !fields.contains_key(*path) && self.clearable.contains_key(*path));
+        let all = said.chain(gone.map(|path| (path, Value::Null)));
+        let body = wire::body(all.filter_map(|(path, value)| {
+            let value = if value.is_null() { self.cleared(path)? } else { value };
+            Some((path, value))
+        }));
+        Request {
+            method: http::Method::POST,
+            path: self.path.clone(),
+            headers: self.headers.clone(),
+            body,
+            idempotent: true,
+        }
+    }
+
+    /// How `path` is cleared on the wire; `None`: by leaving it out.
+    fn cleared(&self, path: &str) -> Option<Value> {
+        match (self.clear_with, self.clearable.get(path)) {
+            (ClearWith::Omit, _) => None,
+            (ClearWith::Empty, Some(Holds::Text)) => Some(Value::from("")),
+            (ClearWith::Empty | ClearWith::Null, _) => Some(Value::Null),
+        }
+    }
+
+    fn conclude(&self, delivery: &Delivery<'_>, answer: &Answer) -> Step {
+        let body = answer.as_ref().map(|response| response.body.as_ref()).unwrap_or_default();
+        match classify::failure(answer, &self.status_classes) {
+            None => {
+                let known = delivery.link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT)).cloned();
+                let id = wire::remote_id(body).or(known).unwrap_or_else(|| delivery.record.contact_id.key());
+                Step::Done(Accepted {
+                    operation: delivery.operation,
+                    remote_ids: BTreeMap::from([(REMOTE_CONTACT.to_owned(), id)]),
+                })
+            }
+            Some(failure) => Step::Failed(with_code(failure, body, delivery.projection)),
+        }
+    }
+}
+
+/// Adds Priava's own code to a failure, where the body holds one.
+fn with_code(mut failure: Failure, body: &[u8], projection: &Projection) -> Failure {
+    let Some(code) = wire::error_code(body) else {
+        return failure;
+    };
+    let sent = projection.fields.values().filter_map(Value::as_str);
+    failure.reason.crm_code = classify::crm_code(&code, sent);
+    if failure.class == FailureClass::Rejected && failure.reason.code == ReasonCode::InvalidField {
+        let code = code.to_lowercase();
+        if code.contains("missing") || code.contains("required") {
+            failure.reason.code = ReasonCode::MissingField;
+        }
+    }
+    failure
+}
+
+impl Connector for Priava {
+    fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
+        self.mapping.project(record, link)
+    }
+
+    fn fields(&self) -> Vec<String> {
+        self.clearable.keys().cloned().collect()
+    }
+
+    fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
+        match answers.last() {
+            None => Step::Call(self.upsert(delivery)),
+            Some(answer) => self.conclude(delivery, answer),
+        }
+    }
+}
+
+fn section(crm: &CrmSettings) -> Result<&PriavaSettings, SetupError> {
+    crm.priava.as_ref().ok_or(SetupError::Section { kind: "priava" })
+}
+
+/// The session of one tenant: a static token.
+pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
+    let settings = section(crm)?;
+    let header = HeaderName::try_from(&settings.token_header)
+        .map_err(|_invalid| SetupError::Setting { key: "token_header", why: "it is not the name of a header" })?;
+    let source = TokenSource::new(settings.token_env.as_deref(), settings.token_file.as_deref())?;
+    StaticToken::new(source, header, &settings.token_prefix).map_err(SessionError::into)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The work list: one entry of `contact-versions` for each accepted event that raised a version.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{EventRef, labels::labels};
+use crate::contact::{
+    ContactId, Version,
+    format::{self, FormatError},
+};
+
+/// "Contact `contact_id` reached `version`, because of `event`": to be answered once by each CRM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub contact_id: ContactId,
+    pub version: Version,
+    /// Absent where the program or an operator caused the version; then `cause` says who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventRef>,
+    pub received_at: Timestamp,
+    /// W3C trace context of the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    pub epoch: u64,
+    pub format: u32,
+}
+
+/// Why there is work without an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    pub kind: CauseKind,
+    pub id: String,
+}
+
+labels! {
+    pub enum CauseKind {
+        Merge = "merge",
+        Resync = "resync",
+        Retry = "retry",
+        Skip = "skip",
+    }
+}
+
+impl Entry {
+    /// The value of the entry's record; its key is the contact's.
+    pub fn encode(&self) -> Bytes {
+        format::encode(self)
+    }
+
+    /// Reads the value of a record of `contact-versions`.
+    ///
+    /// # Errors
+    /// If a newer program wrote it, or none of ours.
+    pub fn decode(value: &[u8]) -> Result<Self, FormatError> {
+        format::decode(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::contact::record::FORMAT;
+
+    fn entry() -> Entry {
+        Entry {
+            contact_id: ContactId(Uuid::from_u128(7)),
+            version: 3,
+            event: Some(EventRef {
+                source: Some("/shop".into()),
+                id: Some("e-1".into()),
+                subject: Some("42".into()),
+                topic: "contact-changes".into(),
+                partition: 3,
+                offset: 17,
+            }),
+            received_at: "2026-03-02T12:00:00Z".parse().unwrap(),
+            traceparent: None,
+            cause: None,
+            epoch: 5,
+            format: FORMAT,
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_written() {
+        assert_eq!(Entry::decode(&entry().encode()).unwrap(), entry());
+        let cause = Some(Cause { kind: CauseKind::Merge, id: "m-1".to_owned() });
+        let caused = Entry { event: None, cause, traceparent: Some("00-1-2-01".into()), ..entry() };
+        assert_eq!(Entry::decode(&caused.encode()).unwrap(), caused);
+    }
+
+    #[test]
+    fn an_entry_is_small_json_that_others_can_read() {
+        let value: serde_json::Value = serde_json::from_slice(&entry().encode()).unwrap();
+        let expected = serde_json::json!({
+            "contact_id": "00000000-0000-0000-0000-000000000007",
+            "version": 3,
+            "event": {"source": "/shop", "id": "e-1", "subject": "42",
+                "topic": "contact-changes", "partition": 3, "offset": 17},
+            "received_at": "2026-03-02T12:00:00Z",
+            "epoch": 5,
+            "format": 1,
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_program_is_refused() {
+        let newer = Entry { format: FORMAT + 1, ..entry() };
+        assert_eq!(Entry::decode(&newer.encode()), Err(FormatError::Newer { found: u64::from(FORMAT) + 1 }));
+    }
+}

@@ -1,0 +1,382 @@
+//! Outcome events: what became of a change. Exactly one terminal outcome for each (accepted event, configured CRM).
+//!
+//! Others read these, so the form is a contract: CloudEvents in binary mode, whose data always has the same members,
+//! null where there is nothing to say. The `id` is made of what the outcome answers and nothing else, so that a reader
+//! can drop a repeat, whoever wrote it and when. Ids and names only; with [`Subjects::Hashed`], not even the subject.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{EventRef, entry::Cause, labels::labels};
+use crate::{
+    config::SubjectForm,
+    contact::{ContactId, Version, format::FormatError},
+    log::{Header, Offset, Partition, Record},
+    privacy::{Hasher, hex},
+};
+
+/// The `crm` of an outcome that was reached before the fan-out.
+pub const ANY_CRM: &str = "*";
+
+/// What the `type` of an outcome event begins with; the outcome follows.
+pub const TYPE_PREFIX: &str = "contact.replication.";
+
+/// One terminal outcome. Carries ids only, never a value of a contact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub event: Option<EventRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Absent for a quarantined event.
+    pub contact_id: Option<ContactId>,
+    pub version: Option<Version>,
+    pub crm: Arc<str>,
+    pub outcome: OutcomeKind,
+    pub operation: Option<Operation>,
+    pub remote_id: Option<String>,
+    pub reason: Option<Reason>,
+    pub attempts: u32,
+    pub received_at: Timestamp,
+    pub settled_at: Timestamp,
+    /// The version whose outcome tells the end, when this one was superseded.
+    pub by_version: Option<Version>,
+    /// W3C trace context of the event. Travels as an attribute, not in the data.
+    #[serde(skip)]
+    pub traceparent: Option<Arc<str>>,
+}
+
+labels! {
+    pub enum OutcomeKind {
+        Delivered = "delivered",
+        Unchanged = "unchanged",
+        Superseded = "superseded",
+        Rejected = "rejected",
+        Unsupported = "unsupported",
+        Expired = "expired",
+        Duplicate = "duplicate",
+        Stale = "stale",
+        Filtered = "filtered",
+        Quarantined = "quarantined",
+    }
+}
+
+impl OutcomeKind {
+    /// The codes that may come with it. Where there are any, one does come.
+    pub const fn codes(self) -> &'static [ReasonCode] {
+        use ReasonCode as Code;
+        match self {
+            Self::Delivered | Self::Superseded => &[],
+            Self::Unchanged => &[Code::SameProjection, Code::SameRecord, Code::UnknownContact],
+            Self::Rejected => &[
+                Code::MissingField,
+                Code::InvalidField,
+                Code::Conflict,
+                Code::AmbiguousMatch,
+                Code::Gone,
+                Code::TooLarge,
+                Code::Refused,
+            ],
+            Self::Unsupported => &[Code::Kind, Code::Delete, Code::Deactivate, Code::Erase],
+            Self::Expired => &[Code::MaxAge],
+            Self::Duplicate | Self::Stale => &[Code::SameEvent, Code::SameVersion, Code::OlderVersion],
+            Self::Filtered => &[Code::Where, Code::KeptByPolicy, Code::Shadow, Code::Suppressed, Code::Skipped],
+            Self::Quarantined => &[
+                Code::NotCloudevents,
+                Code::MissingAttribute,
+                Code::BadAttribute,
+                Code::UnknownType,
+                Code::NotJson,
+                Code::TooDeep,
+                Code::TooLarge,
+                Code::WrongType,
+                Code::BadValue,
+                Code::NoSubject,
+                Code::TombstoneWithoutSource,
+                Code::UnknownSource,
+                Code::TimeInFuture,
+                Code::RecordTooLarge,
+                Code::InternalError,
+            ],
+        }
+    }
+}
+
+labels! {
+    pub enum Operation {
+        Create = "create",
+        Update = "update",
+        Deactivate = "deactivate",
+        Reactivate = "reactivate",
+        Delete = "delete",
+        Erase = "erase",
+        Blank = "blank",
+        Adopt = "adopt",
+    }
+}
+
+/// Why, in codes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    pub code: ReasonCode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// The CRM's own code, where it has a closed vocabulary; never its message, which may quote the contact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crm_code: Option<String>,
+    /// The field at fault: a name on the wire or a JSON pointer, never its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl From<ReasonCode> for Reason {
+    fn from(code: ReasonCode) -> Self {
+        Self { code, http_status: None, crm_code: None, field: None }
+    }
+}
+
+labels! {
+    /// All codes, a closed list; which outcome may carry which is in [`OutcomeKind::codes`].
+    pub enum ReasonCode {
+        SameProjection = "same_projection",
+        SameRecord = "same_record",
+        UnknownContact = "unknown_contact",
+        MissingField = "missing_field",
+        InvalidField = "invalid_field",
+        Conflict = "conflict",
+        AmbiguousMatch = "ambiguous_match",
+        Gone = "gone",
+        TooLarge = "too_large",
+        Refused = "refused",
+        Kind = "kind",
+        Delete = "delete",
+        Deactivate = "deactivate",
+        Erase = "erase",
+        MaxAge = "max_age",
+        SameEvent = "same_event",
+        SameVersion = "same_version",
+        OlderVersion = "older_version",
+        Where = "where",
+        KeptByPolicy = "kept_by_policy",
+        Shadow = "shadow",
+        Suppressed = "suppressed",
+        Skipped = "skipped",
+        NotCloudevents = "not_cloudevents",
+        MissingAttribute = "missing_attribute",
+        BadAttribute = "bad_attribute",
+        UnknownType = "unknown_type",
+        NotJson = "not_json",
+        TooDeep = "too_deep",
+        WrongType = "wrong_type",
+        BadValue = "bad_value",
+        NoSubject = "no_subject",
+        TombstoneWithoutSource = "tombstone_without_source",
+        UnknownSource = "unknown_source",
+        TimeInFuture = "time_in_future",
+        RecordTooLarge = "record_too_large",
+        InternalError = "internal_error",
+    }
+}
+
+/// How outcomes name subjects.
+#[derive(Debug, Clone)]
+pub enum Subjects {
+    Plain,
+    /// As a keyed hash of the subject alone: whoever has the secret, or asks about a known subject, finds its outcomes.
+    Hashed(Hasher),
+}
+
+impl Subjects {
+    pub fn new(form: SubjectForm, hasher: &Hasher) -> Self {
+        match form {
+            SubjectForm::Plain => Self::Plain,
+            SubjectForm::Hashed => Self::Hashed(hasher.clone()),
+        }
+    }
+
+    /// A subject in this form.
+    pub fn name(&self, subject: &Arc<str>) -> Arc<str> {
+        match self {
+            Self::Plain => subject.clone(),
+            Self::Hashed(hasher) => hash(hasher, subject.as_bytes()).into(),
+        }
+    }
+
+    /// An input key in this form. The key of an event should be its subject, so it is as personal as that.
+    fn key(&self, key: &[u8]) -> Bytes {
+        match self {
+            Self::Plain => Bytes::copy_from_slice(key),
+            Self::Hashed(hasher) => hash(hasher, key).into(),
+        }
+    }
+}
+
+fn hash(hasher: &Hasher, subject: &[u8]) -> String {
+    hex(&hasher.hash128("outcome:subject", &[subject]))
+}
+
+/// The parts of an outcome's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The contact, or where there is none, the key of the input record.
+    pub key: Option<Bytes>,
+    pub headers: Vec<Header>,
+    pub value: Bytes,
+}
+
+impl Outcome {
+    /// The outcome as an event of `instance`. `input_key` is that of the input record, for an outcome without contact.
+    ///
+    /// # Panics
+    /// If the outcome answers neither an event nor a cause: nobody could ever tell what it is the end of.
+    pub fn encode(&self, instance: &str, subjects: &Subjects, input_key: Option<&[u8]>) -> Encoded {
+        let contact = self.contact_id.map(|contact| contact.key());
+        let mut headers = vec![
+            header("ce_specversion", "1.0"),
+            header("ce_id", &self.id()),
+            header("ce_source", instance),
+            header("ce_type", &self.event_type()),
+            header("ce_time", &self.settled_at.to_string()),
+        ];
+        let event_source = self.event.as_ref().and_then(|event| event.source.as_deref());
+        let optional = [
+            ("ce_subject", contact.as_deref()),
+            ("ce_eventsource", event_source),
+            ("ce_traceparent", self.traceparent.as_deref()),
+        ];
+        headers.extend(optional.into_iter().filter_map(|(name, value)| Some(header(name, value?))));
+        headers.push(header("content-type", "application/json"));
+
+        let data = Data::of(self, subjects);
+        Encoded {
+            key: contact.map(Bytes::from).or_else(|| input_key.map(|key| subjects.key(key))),
+            headers,
+            value: serde_json::to_vec(&data).expect("an outcome is made of what JSON can express").into(),
+        }
+    }
+
+    /// Reads an outcome event back. Its subject stays hashed if it was.
+    ///
+    /// # Errors
+    /// If it is not an outcome as [`Outcome::encode`] writes it, or its attributes say otherwise than its data.
+    pub fn decode(record: &Record) -> Result<Self, FormatError> {
+        let malformed = |reason: &str| FormatError::Malformed { reason: reason.to_owned() };
+        let value = record.value.as_deref().ok_or_else(|| malformed("an outcome has a value"))?;
+        let mut outcome: Self = serde_json::from_slice(value).map_err(|error| FormatError::malformed(&error))?;
+        let says = |name: &str, expected: Option<&str>| {
+            record.header(name).map(|value| &**value) == expected.map(str::as_bytes)
+        };
+        if outcome.event.is_none() && outcome.cause.is_none() {
+            return Err(malformed("the outcome answers neither an event nor a cause"));
+        }
+        if !says("ce_specversion", Some("1.0")) || !says("ce_type", Some(&outcome.event_type())) {
+            return Err(malformed("the event is not of the type that its data says"));
+        }
+        if !says("ce_id", Some(&outcome.id())) {
+            return Err(malformed("the id of the event is not that of the outcome in it"));
+        }
+        if !says("ce_subject", outcome.contact_id.map(|contact| contact.key()).as_deref()) {
+            return Err(malformed("the subject of the event is not the contact in it"));
+        }
+        let traceparent = record.header("ce_traceparent").and_then(|value| std::str::from_utf8(value).ok());
+        outcome.traceparent = traceparent.map(Arc::from);
+        Ok(outcome)
+    }
+
+    /// The CloudEvents `id`: the same whenever the same (event, CRM) or (cause, contact, CRM) is answered.
+    pub fn id(&self) -> String {
+        let crm = &self.crm;
+        match (&self.cause, &self.event) {
+            (Some(Cause { kind, id }), _) => {
+                let contact = self.contact_id.map_or_else(|| "-".to_owned(), |contact| contact.key());
+                format!("cause/{kind}/{id}/{contact}/{crm}")
+            }
+            (None, Some(event)) => format!("event/{}/{}/{}/{crm}", event.topic, event.partition, event.offset),
+            (None, None) => panic!("an outcome answers an event or a cause"),
+        }
+    }
+
+    /// The CloudEvents `type`.
+    pub fn event_type(&self) -> String {
+        format!("{TYPE_PREFIX}{}", self.outcome)
+    }
+}
+
+fn header(name: &str, value: &str) -> Header {
+    Header::new(name, Bytes::copy_from_slice(value.as_bytes()))
+}
+
+/// The data as readers know it: unlike our own records, with every member, so that none has to be guessed from its
+/// absence. Only `cause` comes with nothing but what has one.
+#[derive(Serialize)]
+struct Data<'a> {
+    event: Option<EventData<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a Cause>,
+    contact_id: Option<ContactId>,
+    version: Option<Version>,
+    crm: &'a str,
+    outcome: OutcomeKind,
+    operation: Option<Operation>,
+    remote_id: Option<&'a str>,
+    reason: Option<ReasonData<'a>>,
+    attempts: u32,
+    received_at: Timestamp,
+    settled_at: Timestamp,
+    by_version: Option<Version>,
+}
+
+#[derive(Serialize)]
+struct EventData<'a> {
+    source: Option<&'a str>,
+    id: Option<&'a str>,
+    subject: Option<Arc<str>>,
+    topic: &'a str,
+    partition: Partition,
+    offset: Offset,
+}
+
+#[derive(Serialize)]
+struct ReasonData<'a> {
+    code: ReasonCode,
+    http_status: Option<u16>,
+    crm_code: Option<&'a str>,
+    field: Option<&'a str>,
+}
+
+impl<'a> Data<'a> {
+    fn of(outcome: &'a Outcome, subjects: &Subjects) -> Self {
+        Self {
+            event: outcome.event.as_ref().map(|event| EventData {
+                source: event.source.as_deref(),
+                id: event.id.as_deref(),
+                subject: event.subject.as_ref().map(|subject| subjects.name(subject)),
+                topic: &event.topic,
+                partition: event.partition,
+                offset: event.offset,
+            }),
+            cause: outcome.cause.as_ref(),
+            contact_id: outcome.contact_id,
+            version: outcome.version,
+            crm: &outcome.crm,
+            outcome: outcome.outcome,
+            operation: outcome.operation,
+            remote_id: outcome.remote_id.as_deref(),
+            reason: outcome.reason.as_ref().map(|reason| ReasonData {
+                code: reason.code,
+                http_status: reason.http_status,
+                crm_code: reason.crm_code.as_deref(),
+                field: reason.field.as_deref(),
+            }),
+            attempts: outcome.attempts,
+            received_at: outcome.received_at,
+            settled_at: outcome.settled_at,
+            by_version: outcome.by_version,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

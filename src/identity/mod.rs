@@ -1,0 +1,3 @@
+//! Who a change is about.
+
+pub mod keys;

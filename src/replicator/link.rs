@@ -1,0 +1,95 @@
+//! The link: what is known of one contact in one CRM, as `contact-links.<crm>` holds it.
+//!
+//! Links are never nulled; they shrink. All judgement of what was answered and what was sent rests on them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    contact::{ContactId, Version},
+    crm::Presence,
+    event::{Entry, Operation, OutcomeKind, Reason},
+};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    pub contact_id: ContactId,
+    /// Ids on the remote side by role; see [`crate::crm::REMOTE_CONTACT`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remote_ids: BTreeMap<String, String>,
+    /// Per field on the wire, what the CRM last accepted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sent: BTreeMap<Arc<str>, Sent>,
+    /// Whether the CRM was last told to hold the contact as active; `None` before the first accepted write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Presence>,
+    /// The last version that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Settled>,
+    /// The one event that is parked, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Open>,
+    /// Every version up to here has its outcome, except `open`.
+    pub answered: Version,
+    pub format: u32,
+}
+
+impl Link {
+    pub fn new(contact_id: ContactId) -> Self {
+        Self {
+            contact_id,
+            remote_ids: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            presence: None,
+            settled: None,
+            open: None,
+            answered: 0,
+            format: crate::contact::record::FORMAT,
+        }
+    }
+}
+
+/// What was last accepted of one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    /// Keyed 64-bit hash of the value (of `null` once cleared).
+    Hash(#[serde(with = "hex64")] u64),
+    /// Sent, but with unknown effect: equals nothing.
+    Void,
+}
+
+mod hex64 {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{value:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map_err(D::Error::custom)
+    }
+}
+
+/// How a version ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    pub version: Version,
+    pub outcome: OutcomeKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    pub attempts: u32,
+}
+
+/// A parked event: its retry lives here, the partition has moved on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    pub entry: Entry,
+    pub attempts: u32,
+    pub next_attempt: Timestamp,
+}

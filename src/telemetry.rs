@@ -1,0 +1,184 @@
+//! Log lines and spans: where they go and in which form.
+//!
+//! Lines go to standard error, so that a command's own output can be piped. Fields come first, then a fixed lowercase
+//! sentence; `error` is for what needs a person. No line carries a value of a contact.
+//!
+//! Two things would break that behind our back, and are stopped here: sled prints what it stores below the level of a
+//! warning, and a panic prints its message, which may quote what it choked on.
+
+use std::{
+    io::{self, IsTerminal, Write as _},
+    panic::{self, PanicHookInfo},
+    thread,
+};
+
+use tracing::{Level, Metadata, error};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt,
+    layer::{Filter, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+use crate::config::{LogFormat, Surroundings, TelemetrySettings};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("the log level {level:?} is no filter")]
+    Level {
+        level: String,
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("log lines go elsewhere already")]
+    Taken(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Whether text may be coloured: on a terminal whose user did not say otherwise (<https://no-color.org>).
+pub fn coloured(surroundings: Surroundings<'_>) -> bool {
+    let declined = (surroundings.variable)("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !declined && io::stderr().is_terminal()
+}
+
+/// Sends log lines of this process to standard error from now on.
+///
+/// # Errors
+/// If the level is no filter, or if this was done before.
+pub fn start(settings: &TelemetrySettings, coloured: bool) -> Result<(), TelemetryError> {
+    let filter = filter(&settings.level)?;
+    Ok(tracing_subscriber::registry()
+        .with(lines(settings.format, coloured, io::stderr).with_filter(filter))
+        .try_init()?)
+}
+
+/// Whether `level` can be used as one.
+pub fn is_filter(level: &str) -> bool {
+    filter(level).is_ok()
+}
+
+/// Lets a panic say where it happened, and nothing else: from now on, in all threads of this process.
+pub fn hide_panic_messages() {
+    panic::set_hook(Box::new(tell_panic));
+}
+
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    if tracing::dispatcher::has_been_set() {
+        error!(%location, thread, "a thread panicked, which is a fault of this program");
+    } else {
+        // Before log lines have a place to go to. A standard error that is closed has no reader to miss it.
+        let _closed = writeln!(io::stderr(), "thread {thread} panicked at {location}").is_err();
+    }
+}
+
+/// The lines that `level` asks for, without those that could show what sled stores.
+fn filter(level: &str) -> Result<impl Filter<Registry> + Send + Sync + use<>, TelemetryError> {
+    let asked = EnvFilter::builder().parse(level);
+    let asked = asked.map_err(|source| TelemetryError::Level { level: level.to_owned(), source })?;
+    // Beside the filter and not a directive in it: a more specific directive of the user's would win.
+    Ok(asked.and(filter_fn(may_be_shown)))
+}
+
+/// sled prints keys and values, which are contacts, in its lines for debugging.
+fn may_be_shown(line: &Metadata<'_>) -> bool {
+    let of_sled = line.target() == "sled" || line.target().starts_with("sled::");
+    !of_sled || *line.level() <= Level::WARN
+}
+
+fn lines<W>(format: LogFormat, coloured: bool, to: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'writer> fmt::MakeWriter<'writer> + Send + Sync + 'static,
+{
+    match format {
+        LogFormat::Text => fmt::layer().with_ansi(coloured).with_writer(to).boxed(),
+        LogFormat::Json => fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(to).boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing::{info, info_span};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: LogFormat, level: &str) -> String {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let layer = super::lines(format, false, move || to.clone()).with_filter(filter(level).unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            info_span!("event", offset = 7).in_scope(|| info!(attempt = 2, "delivery will be retried"));
+        });
+        let bytes = lines.0.lock().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_text_line_has_its_fields_its_sentence_and_no_colour_where_none_is_wanted() {
+        let line = written(LogFormat::Text, "info");
+        assert!(
+            line.contains("delivery will be retried") && line.contains("attempt=2") && line.contains("offset=7"),
+            "{line}"
+        );
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_with_its_fields_on_top() {
+        let line: serde_json::Value = serde_json::from_str(&written(LogFormat::Json, "info")).unwrap();
+        assert_eq!((&line["message"], &line["attempt"]), (&"delivery will be retried".into(), &2.into()));
+        assert_eq!(line["span"]["offset"], 7);
+    }
+
+    #[test]
+    fn the_level_keeps_lines_back() {
+        assert_eq!(written(LogFormat::Text, "warn"), "");
+        assert!(filter("info,=").is_err());
+    }
+
+    #[test]
+    fn what_sled_stores_is_shown_at_no_level() {
+        for level in ["trace", "sled=trace", "info,sled::pagecache=trace,sled[stored]=trace"] {
+            let lines = Lines::default();
+            let to = lines.clone();
+            let layer = super::lines(LogFormat::Text, false, move || to.clone()).with_filter(filter(level).unwrap());
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                tracing::trace!(target: "sled", "stored");
+                info_span!(target: "sled::pagecache", "stored").in_scope(|| {
+                    tracing::debug!(target: "sled::pagecache::iterator", "stored");
+                    info!(target: "sled::tree", "stored");
+                });
+                tracing::warn!(target: "sled::tree", "cannot go on");
+            });
+            let written = String::from_utf8(lines.0.lock().clone()).unwrap();
+            assert!(!written.contains("stored"), "{level}: {written}");
+            assert!(written.contains("cannot go on"), "{level}: {written}");
+        }
+    }
+
+    #[test]
+    fn no_color_is_honoured() {
+        let surroundings =
+            Surroundings { variable: &|name| (name == "NO_COLOR").then(|| "1".into()), ..Surroundings::process() };
+        assert!(!coloured(surroundings));
+    }
+}

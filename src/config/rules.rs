@@ -10,7 +10,7 @@ use humantime_serde::re::humantime::format_duration;
 use super::{
     CrmKind, CrmSettings, DeliverySettings, KafkaSettings, PriavaSettings, Settings, TopicNames, fault::Faults,
 };
-use crate::telemetry;
+use crate::{log::kafka::OURS, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -173,6 +173,11 @@ pub(super) fn is_secret_property(name: &str) -> bool {
 }
 
 fn properties(kafka: &KafkaSettings, rules: &mut Rules<'_>) {
+    for name in kafka.properties.keys() {
+        let key = format!("log.kafka.properties.{name}");
+        let reason = "the program sets this itself, and its promises depend on it";
+        rules.require_unseen(!OURS.contains(&name.as_str()), &key, reason, "remove it");
+    }
 }
 
 fn worker(settings: &Settings, rules: &mut Rules<'_>) {

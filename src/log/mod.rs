@@ -21,6 +21,7 @@
 //! - Retention may delete a prefix; reading from below [`Watermarks::low`] is [`LogError::OutOfRange`], said once.
 //! - A commit may happen and yet be answered [`WriteError::Unknown`].
 
+pub mod kafka;
 pub mod local;
 mod partitioner;
 

@@ -9,4 +9,5 @@ pub mod identity;
 pub mod log;
 pub mod privacy;
 pub mod replicator;
+pub mod sandbox;
 pub mod telemetry;

@@ -1,0 +1,76 @@
+//! Requests to the sandbox without a socket, for simulated tests with a paused clock.
+//!
+//! A socket and a paused clock do not go together: while the kernel moves bytes, nothing seems to happen, and the clock
+//! jumps to the next time-out. This adaptor keeps the deadline and the body limit as HTTP over TCP would.
+//!
+//! The one file of the sandbox that names the seam to the CRMs, and of it only [`Transport`] with its request and answer:
+//! what a connector believes of a CRM does not pass through here.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{Reset, Sandbox, SlowBody};
+use crate::crm::{Answer, Request, Response, TransportError, transport::Transport};
+
+/// Hands requests to a sandbox in the same process.
+#[derive(Clone)]
+pub struct InProcess {
+    sandbox: Sandbox,
+    request_deadline: Duration,
+    response_bytes_max: usize,
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+impl InProcess {
+    pub fn new(sandbox: Sandbox, request_deadline: Duration, response_bytes_max: usize) -> Self {
+        Self { sandbox, request_deadline, response_bytes_max }
+    }
+}
+
+#[async_trait]
+impl Transport for InProcess {
+    async fn exchange(&self, request: Request) -> Answer {
+        let deadline = Instant::now() + self.request_deadline;
+        let mut sent = http::Request::new(request.body);
+        *sent.method_mut() = request.method;
+        let address = format!("{}{}", self.sandbox.settings().base_path, request.path);
+        *sent.uri_mut() = address
+            .try_into()
+            .map_err(|_invalid| TransportError::NotSent { reason: "the request's path is malformed".to_owned() })?;
+        sent.headers_mut().extend(request.headers);
+
+        let response = match tokio::time::timeout_at(deadline, self.sandbox.handle(sent)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(reset @ Reset::Closed)) => {
+                return Err(TransportError::Unanswered { reason: reset.to_string() });
+            }
+            Ok(Err(reset @ Reset::Unreachable)) => {
+                return Err(TransportError::NotSent { reason: reset.to_string() });
+            }
+            Err(_elapsed) => {
+                return Err(TransportError::Unanswered { reason: "the deadline passed".to_owned() });
+            }
+        };
+        let status = response.status();
+        let unusable = |reason: String| Err(TransportError::UnusableBody { status, reason });
+        if let Some(SlowBody(pause)) = response.extensions().get() {
+            let here = Instant::now() + *pause;
+            tokio::time::sleep_until(here.min(deadline)).await;
+            if here > deadline {
+                return unusable("the deadline passed".to_owned());
+            }
+        }
+        if response.body().len() > self.response_bytes_max {
+            return unusable(format!("longer than {} bytes", self.response_bytes_max));
+        }
+        let (head, body) = response.into_parts();
+        Ok(Response { status, headers: head.headers, body })
+    }
+}

@@ -1,0 +1,397 @@
+//! A tenant of Priava: its contacts and organisations, and what an upsert does to them.
+//!
+//! As strict as the documents allow: types, required fields and lists are checked, and nothing is stored of a contact
+//! that is refused. Where they are silent, the answer of this file is the one that a connector should expect.
+//!
+//! A contact is found by (`integrationSrc`, `externalIntegrationId`), exactly, if it has an id; otherwise by first name,
+//! last name and e-mail address without regard to case, the oldest first. There is no way from the one to the other: a
+//! contact that exists without the id is duplicated by a call with it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::LazyLock;
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::SandboxSettings;
+
+/// Path of the upsert below the base path.
+pub(super) const CONTACTS_PATH: &str = "/v1/crm/contacts";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Boolean,
+    Number,
+    Address,
+}
+
+/// The documented fields, and those whose names are assumed.
+const FIELDS: &[(&str, Kind)] = &[
+    ("firstName", Kind::Text),
+    ("lastName", Kind::Text),
+    ("email", Kind::Text),
+    ("title", Kind::Text),
+    ("jobTitle", Kind::Text),
+    ("department", Kind::Text),
+    ("debtorNumber", Kind::Text),
+    ("externalIntegrationId", Kind::Text),
+    ("integrationSrc", Kind::Text),
+    ("externalReferenceNo", Kind::Number),
+    ("marketingOptOut", Kind::Boolean),
+    ("personalInformationConsent", Kind::Boolean),
+    ("phoneNumber", Kind::Text),
+    ("mobile", Kind::Text),
+    ("organisation", Kind::Text),
+    ("organisationType", Kind::Text),
+    ("organisationMarketSector", Kind::Text),
+    ("organisationAddress", Kind::Address),
+    ("postalAddress", Kind::Address),
+    ("otherAddress", Kind::Address),
+    ("inactive", Kind::Boolean),
+];
+
+const ADDRESS_MEMBERS: &[&str] =
+    &["addressLine1", "addressLine2", "addressLine3", "suburb", "state", "postcode", "country"];
+
+const REQUIRED: &[&str] = &["firstName", "lastName", "email"];
+
+/// Fields that describe an organisation to be created and are not kept with the contact.
+const OF_ORGANISATION: &[&str] = &["organisationType", "organisationMarketSector"];
+
+/// Alpha-2 codes and English short names, in lower case.
+static COUNTRIES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    include_str!("countries.txt").lines().flat_map(|line| line.split('|')).map(str::to_lowercase).collect()
+});
+
+/// The system's own answer.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+    /// Whether the contact was written.
+    pub(super) stored: bool,
+}
+
+impl Reply {
+    pub(super) fn refusal(status: StatusCode, code: &str, description: &str) -> Self {
+        Self { status, body: json!({ "error": code, "error_description": description }), stored: false }
+    }
+}
+
+/// Why a contact is not taken.
+struct Invalid(String);
+
+fn invalid<T>(description: impl Into<String>) -> Result<T, Invalid> {
+    Err(Invalid(description.into()))
+}
+
+/// The `externalIntegrationId` of a body, whatever else is wrong with it.
+pub(super) fn contact_key(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.get("externalIntegrationId")?.as_str().map(str::to_owned)
+}
+
+struct Contact {
+    fields: Map<String, Value>,
+    organisation: Option<u64>,
+    /// How often it was written.
+    writes: u64,
+}
+
+struct Organisation {
+    name: String,
+    fields: Map<String, Value>,
+}
+
+type ForeignKey = (String, String);
+type NameKey = [String; 3];
+
+pub(super) struct Tenant {
+    contacts: BTreeMap<u64, Contact>,
+    by_foreign_key: HashMap<ForeignKey, u64>,
+    /// The newest contact with an id, whatever its source; for looking in from outside.
+    by_external_id: HashMap<String, u64>,
+    by_name: HashMap<NameKey, BTreeSet<u64>>,
+    organisations: BTreeMap<u64, Organisation>,
+    by_organisation_name: HashMap<String, u64>,
+    next_id: u64,
+}
+
+impl Tenant {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            contacts: BTreeMap::new(),
+            by_foreign_key: HashMap::new(),
+            by_external_id: HashMap::new(),
+            by_name: HashMap::new(),
+            organisations: BTreeMap::new(),
+            by_organisation_name: HashMap::new(),
+            // Tenants differ in their ids, so that a mix-up shows.
+            next_id: 10_000 + (seed % 9_000) * 1_000,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.contacts.len()
+    }
+
+    pub(super) fn contact(&self, external_id: &str) -> Option<Value> {
+        let contact = self.contacts.get(self.by_external_id.get(external_id)?)?;
+        Some(Value::Object(contact.fields.clone()))
+    }
+
+    pub(super) fn contacts(&self) -> Vec<Value> {
+        let shown = self.contacts.iter().map(|(id, contact)| {
+            json!({
+                "id": id,
+                "writes": contact.writes,
+                "organisationId": contact.organisation,
+                "fields": contact.fields,
+            })
+        });
+        shown.collect()
+    }
+
+    pub(super) fn organisations(&self) -> Vec<Value> {
+        let shown = self
+            .organisations
+            .iter()
+            .map(|(id, organisation)| json!({ "id": id, "name": organisation.name, "fields": organisation.fields }));
+        shown.collect()
+    }
+
+    pub(super) fn upsert(&mut self, settings: &SandboxSettings, body: &[u8]) -> Reply {
+        let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
+            return Reply::refusal(StatusCode::BAD_REQUEST, "invalid_request", "the body is not a JSON object");
+        };
+        match self.write(settings, body) {
+            Ok((id, created)) => {
+                Reply { status: StatusCode::OK, body: json!({ "id": id, "created": created }), stored: true }
+            }
+            Err(Invalid(description)) => Reply::refusal(StatusCode::BAD_REQUEST, "validation_error", &description),
+        }
+    }
+
+    /// Checks everything, then writes everything.
+    fn write(&mut self, settings: &SandboxSettings, body: Map<String, Value>) -> Result<(u64, bool), Invalid> {
+        let mut said = known_fields(settings, body)?;
+        check_lists(settings, &mut said)?;
+        let known = self.find(&said);
+        let has_phone = ["phoneNumber", "mobile"].iter().any(|name| text_of(&said, name).is_some());
+        if known.is_none() && !has_phone {
+            return invalid("phoneNumber or mobile is required");
+        }
+        let organisation = self.named_organisation(settings, &said)?;
+
+        let id = known.unwrap_or_else(|| self.take_id());
+        let mut contact = match known.and_then(|id| self.contacts.remove(&id)) {
+            Some(contact) => contact,
+            None => Contact { fields: Map::new(), organisation: None, writes: 0 },
+        };
+        self.forget_keys(id, &contact.fields);
+        if settings.absent_clears {
+            contact.fields.clear();
+            contact.organisation = None;
+        }
+        match organisation {
+            Named::Nothing => {}
+            Named::Null => contact.organisation = None,
+            Named::Known(organisation) => contact.organisation = Some(organisation),
+            Named::Unknown(name) => contact.organisation = Some(self.create_organisation(name, &said)),
+        }
+        for (name, value) in said {
+            if !OF_ORGANISATION.contains(&name.as_str()) {
+                merge(&mut contact.fields, name, value);
+            }
+        }
+        // The contact shows the name of its organisation as the organisation has it.
+        if let Some(organisation) = contact.organisation.and_then(|id| self.organisations.get(&id)) {
+            contact.fields.insert("organisation".to_owned(), Value::from(organisation.name.as_str()));
+        }
+        contact.writes += 1;
+        self.remember_keys(id, &contact.fields);
+        self.contacts.insert(id, contact);
+        Ok((id, known.is_none()))
+    }
+
+    fn find(&self, said: &Map<String, Value>) -> Option<u64> {
+        match foreign_key(said) {
+            Some(key) => self.by_foreign_key.get(&key).copied(),
+            None => self.by_name.get(&name_key(said))?.first().copied(),
+        }
+    }
+
+    fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn remember_keys(&mut self, id: u64, fields: &Map<String, Value>) {
+        if let Some(key) = foreign_key(fields) {
+            let newest = self.by_external_id.entry(key.1.clone()).or_insert(id);
+            *newest = id.max(*newest);
+            self.by_foreign_key.insert(key, id);
+        }
+        self.by_name.entry(name_key(fields)).or_default().insert(id);
+    }
+
+    fn forget_keys(&mut self, id: u64, fields: &Map<String, Value>) {
+        if let Some(key) = foreign_key(fields) {
+            self.by_foreign_key.remove(&key);
+        }
+        let key = name_key(fields);
+        if let Some(ids) = self.by_name.get_mut(&key) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_name.remove(&key);
+            }
+        }
+    }
+
+    fn named_organisation(&self, settings: &SandboxSettings, said: &Map<String, Value>) -> Result<Named, Invalid> {
+        let name = match said.get("organisation") {
+            None => return Ok(Named::Nothing),
+            Some(Value::String(name)) if !name.trim().is_empty() => name.trim(),
+            Some(_) => return Ok(Named::Null),
+        };
+        if let Some(id) = self.by_organisation_name.get(&name.to_lowercase()) {
+            return Ok(Named::Known(*id));
+        }
+        // The lists matter only where an organisation is created.
+        let lists = [&settings.organisation_types, &settings.market_sectors];
+        for (field, list) in OF_ORGANISATION.iter().zip(lists) {
+            if let Some(value) = text_of(said, field)
+                && !list.is_empty()
+                && !list.iter().any(|entry| entry == value)
+            {
+                return invalid(format!("{field} is not in the list"));
+            }
+        }
+        Ok(Named::Unknown(name.to_owned()))
+    }
+
+    /// With the telephone numbers and the e-mail address of the contact that named it.
+    fn create_organisation(&mut self, name: String, said: &Map<String, Value>) -> u64 {
+        let id = self.take_id();
+        let taken = ["phoneNumber", "mobile", "email", "organisationType", "organisationMarketSector"];
+        let taken = taken.iter().filter_map(|field| Some(((*field).to_owned(), said.get(*field)?.clone())));
+        let fields = taken.filter(|(_, value)| !value.is_null()).collect();
+        self.by_organisation_name.insert(name.to_lowercase(), id);
+        self.organisations.insert(id, Organisation { name, fields });
+        id
+    }
+}
+
+/// What a call says about the organisation.
+enum Named {
+    Nothing,
+    Null,
+    Known(u64),
+    Unknown(String),
+}
+
+/// The known fields of a body, each of its right type.
+fn known_fields(settings: &SandboxSettings, body: Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
+    let mut said = Map::new();
+    for (name, value) in body {
+        let Some((_, kind)) = FIELDS.iter().find(|(known, _)| *known == name) else {
+            if settings.refuse_unknown_keys {
+                return invalid(format!("{name} is not a field"));
+            }
+            continue;
+        };
+        let fits = match (kind, &value) {
+            (_, Value::Null)
+            | (Kind::Text, Value::String(_))
+            | (Kind::Boolean, Value::Bool(_))
+            | (Kind::Number, Value::Number(_)) => true,
+            (Kind::Address, Value::Object(members)) => {
+                check_address(settings, &name, members)?;
+                true
+            }
+            _ => false,
+        };
+        if !fits {
+            return invalid(format!("{name} has the wrong type"));
+        }
+        said.insert(name, value);
+    }
+    for required in REQUIRED {
+        if text_of(&said, required).is_none() {
+            return invalid(format!("{required} is required"));
+        }
+    }
+    Ok(said)
+}
+
+fn check_address(settings: &SandboxSettings, name: &str, members: &Map<String, Value>) -> Result<(), Invalid> {
+    for (member, value) in members {
+        if !ADDRESS_MEMBERS.contains(&member.as_str()) {
+            if settings.refuse_unknown_keys {
+                return invalid(format!("{name}.{member} is not a field"));
+            }
+            continue;
+        }
+        match value {
+            Value::Null => {}
+            Value::String(country) if member == "country" => {
+                if !country.is_empty() && !COUNTRIES.contains(&country.to_lowercase()) {
+                    return invalid(format!("{name}.country is not in the list"));
+                }
+            }
+            Value::String(_) => {}
+            _ => return invalid(format!("{name}.{member} has the wrong type")),
+        }
+    }
+    Ok(())
+}
+
+fn check_lists(settings: &SandboxSettings, said: &mut Map<String, Value>) -> Result<(), Invalid> {
+    let listed = text_of(said, "title").is_none_or(|title| settings.titles.iter().any(|entry| entry == title));
+    if !listed {
+        if !settings.ignore_unknown_titles {
+            return invalid("title is not in the list");
+        }
+        said.remove("title");
+    }
+    Ok(())
+}
+
+/// Text that is there and not blank.
+fn text_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    fields.get(name)?.as_str().filter(|text| !text.trim().is_empty())
+}
+
+fn foreign_key(fields: &Map<String, Value>) -> Option<ForeignKey> {
+    let id = text_of(fields, "externalIntegrationId")?;
+    let source = fields.get("integrationSrc").and_then(Value::as_str).unwrap_or_default();
+    Some((source.to_owned(), id.to_owned()))
+}
+
+fn name_key(fields: &Map<String, Value>) -> NameKey {
+    ["firstName", "lastName", "email"].map(|name| text_of(fields, name).unwrap_or_default().to_lowercase())
+}
+
+/// Absent keeps, `null` removes, and an address is merged member by member.
+fn merge(fields: &mut Map<String, Value>, name: String, value: Value) {
+    match value {
+        Value::Null => {
+            fields.remove(&name);
+        }
+        Value::Object(members) => {
+            let address = fields.entry(&name).or_insert_with(|| json!({}));
+            let Value::Object(address) = address else { unreachable!("only an address is stored under {name}") };
+            for (member, value) in members {
+                if ADDRESS_MEMBERS.contains(&member.as_str()) {
+                    merge(address, member, value);
+                }
+            }
+            if address.is_empty() {
+                fields.remove(&name);
+            }
+        }
+        value => {
+            fields.insert(name, value);
+        }
+    }
+}

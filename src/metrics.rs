@@ -1,0 +1,591 @@
+//! Every metric of this program, named in one place.
+//!
+//! Business code says what happened; names, labels and buckets live here. They register on a registry that is passed
+//! in, so that each test reads its own. Label values come from enums, from the names of the configured CRMs and
+//! topics, and from the schema's field names: never from a contact, a message or an answer. What is reported of a CRM that was not
+//! configured is dropped, so that no caller can grow the number of series.
+//!
+//! Each series whose labels are known starts at zero, so that a first failure is a rise and not a new line. The table
+//! in `README.md` says what each metric means; a test holds it to this list.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
+    core::Collector,
+};
+
+pub use prometheus::Registry;
+
+use crate::event::{Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM};
+
+/// Begins the name of every metric.
+pub const PREFIX: &str = "contact_replicator";
+
+/// The resolver, where metrics name CRMs: as consumer and as writer.
+pub const RESOLVER: &str = "resolver";
+
+/// One exchange with a CRM: from a local answer to the longest deadline that may be set.
+const REQUEST_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// From reading an event to its committed outcome: a batch at best, a CRM that was down for days at worst.
+const LATENCY_BUCKETS: [f64; 16] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0, 86_400.0];
+const TRANSACTION_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// How an exchange with a CRM ended, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StatusClass {
+    Success,
+    Redirect,
+    ClientError,
+    Throttled,
+    ServerError,
+    Unanswered,
+    NotSent,
+}
+
+impl StatusClass {
+    const ALL: [Self; 7] = [
+        Self::Success,
+        Self::Redirect,
+        Self::ClientError,
+        Self::Throttled,
+        Self::ServerError,
+        Self::Unanswered,
+        Self::NotSent,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Redirect => "redirect",
+            Self::ClientError => "client_error",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::Unanswered => "unanswered",
+            Self::NotSent => "not_sent",
+        }
+    }
+}
+
+/// Why metrics could not be set up: two of one name on one registry.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics cannot be registered: {reason}")]
+pub struct MetricsError {
+    reason: String,
+}
+
+impl From<prometheus::Error> for MetricsError {
+    fn from(error: prometheus::Error) -> Self {
+        Self { reason: error.to_string() }
+    }
+}
+
+/// What business code reports to. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    events_read: IntCounter,
+    attributes_ignored: IntCounter,
+    versions_tied: IntCounter,
+    dead_letters: HashMap<ReasonCode, IntCounter>,
+    fields_lost: IntCounterVec,
+    input_lost: IntCounterVec,
+    resolver_active: IntGauge,
+    resolver_epoch: IntGauge,
+    view_applied: IntCounter,
+    view_rebuilt: IntCounter,
+    /// Outcomes reached before the fan-out, under [`ANY_CRM`].
+    before_fan_out: Outcomes,
+    crms: HashMap<Arc<str>, PerCrm>,
+    /// By name: each CRM, and [`RESOLVER`].
+    loops: HashMap<Arc<str>, PerLoop>,
+}
+
+struct PerCrm {
+    outcomes: Outcomes,
+    exchanges: HashMap<StatusClass, Histogram>,
+    pending: IntGauge,
+    parked: IntGauge,
+    in_flight: IntGauge,
+    paused: IntGauge,
+    entries_lost: IntCounter,
+}
+
+struct Outcomes {
+    counted: HashMap<(OutcomeKind, Option<ReasonCode>), IntCounter>,
+    latency: Histogram,
+}
+
+/// What the resolver and each replicator have in common: they read a topic and write transactions.
+struct PerLoop {
+    lag: IntGauge,
+    committed: Histogram,
+    failed: IntCounter,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("crms", &self.shared.crms.keys().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    /// Metrics that nobody reads, for tests of something else.
+    fn default() -> Self {
+        Self::noop()
+    }
+}
+
+impl Metrics {
+    /// Registers all metrics on `registry`, with series for each of `crms`.
+    ///
+    /// # Errors
+    /// If the registry holds one of them already.
+    pub fn new(registry: &Registry, crms: &[Arc<str>]) -> Result<Self, MetricsError> {
+        let make = Maker { registry };
+        let outcomes = make.counters("outcomes_total", "Outcomes committed.", &["crm", "outcome", "code"])?;
+        let latency = make.histograms(
+            "outcome_latency_seconds",
+            "From reading an event to its outcome.",
+            &LATENCY_BUCKETS,
+            &["crm"],
+        )?;
+        let exchanges =
+            make.histograms("request_duration_seconds", "Exchanges with a CRM.", &REQUEST_BUCKETS, &["crm", "result"])?;
+        let pending = make.gauges("entries_pending", "Entries read and not yet answered, parked ones apart.", "crm")?;
+        let parked = make.gauges("contacts_parked", "Contacts that wait for a later try.", "crm")?;
+        let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
+        let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
+        let lost =
+            make.counters("entries_lost_total", "Entries that retention deleted before they were read.", &["crm"])?;
+        let lag =
+            make.gauges("lag_records", "Records between the committed position and the end of the log.", "consumer")?;
+        let committed = make.histograms(
+            "transaction_duration_seconds",
+            "Transactions committed.",
+            &TRANSACTION_BUCKETS,
+            &["writer"],
+        )?;
+        let failed = make.counters(
+            "transactions_failed_total",
+            "Transactions that were not (certainly) committed.",
+            &["writer"],
+        )?;
+        let dead_letters = make.counters("dead_letters_total", "Events put on the dead-letter topic.", &["code"])?;
+        let build = make.gauges("build_info", "1; the version is in the label.", "version")?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+
+        let outcomes_of = |crm: &str| Outcomes {
+            counted: answers()
+                .map(|(kind, code)| {
+                    let reason = code.map_or("none", ReasonCode::as_str);
+                    ((kind, code), outcomes.with_label_values(&[crm, kind.as_str(), reason]))
+                })
+                .collect(),
+            latency: latency.with_label_values(&[crm]),
+        };
+        let per_crm = |name: &Arc<str>| {
+            let one = [&**name];
+            let exchange = |class: StatusClass| (class, exchanges.with_label_values(&[&**name, class.as_str()]));
+            let series = PerCrm {
+                outcomes: outcomes_of(name),
+                exchanges: StatusClass::ALL.into_iter().map(exchange).collect(),
+                pending: pending.with_label_values(&one),
+                parked: parked.with_label_values(&one),
+                in_flight: in_flight.with_label_values(&one),
+                paused: paused.with_label_values(&one),
+                entries_lost: lost.with_label_values(&one),
+            };
+            (name.clone(), series)
+        };
+        let per_loop = |name: Arc<str>| {
+            let one = [&*name];
+            let series = PerLoop {
+                lag: lag.with_label_values(&one),
+                committed: committed.with_label_values(&one),
+                failed: failed.with_label_values(&one),
+            };
+            (name, series)
+        };
+        let shared = Shared {
+            events_read: make.counter("events_read_total", "Input events read, whatever became of them.")?,
+            attributes_ignored: make.counter("attributes_ignored_total", "Attributes of events that are not known.")?,
+            versions_tied: make
+                .counter("versions_tied_total", "Changes of an equal version and other content than the one before.")?,
+            dead_letters: OutcomeKind::Quarantined
+                .codes()
+                .iter()
+                .map(|code| (*code, dead_letters.with_label_values(&[code.as_str()])))
+                .collect(),
+            input_lost: make.counters(
+                "input_lost_total",
+                "Input records that their topic deleted before they were read.",
+                &["topic"],
+            )?,
+            fields_lost: make.counters(
+                "fields_lost_total",
+                "Parts of records that a CRM cannot carry.",
+                &["crm", "field"],
+            )?,
+            resolver_active: make.gauge("resolver_active", "1 while this worker decides who is who.")?,
+            resolver_epoch: make.gauge("resolver_epoch", "Term of the resolver, as this worker knows it.")?,
+            view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
+            view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
+            before_fan_out: outcomes_of(ANY_CRM),
+            crms: crms.iter().map(per_crm).collect(),
+            loops: crms.iter().cloned().chain([RESOLVER.into()]).map(per_loop).collect(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Metrics that nobody reads.
+    pub fn noop() -> Self {
+        Self::new(&Registry::new(), &[]).expect("an empty registry takes each metric once")
+    }
+
+    /// An input event was read, whatever becomes of it.
+    pub fn event_read(&self) {
+        self.shared.events_read.inc();
+    }
+
+    /// Attributes of an event that this program does not know.
+    pub fn attributes_ignored(&self, count: u32) {
+        self.shared.attributes_ignored.inc_by(count.into());
+    }
+
+    /// A change with an equal version but other content took the place of the older one.
+    pub fn version_tied(&self) {
+        self.shared.versions_tied.inc();
+    }
+
+    /// An outcome was committed. Counts it by CRM, kind and code, and its latency from `received_at`.
+    pub fn outcome_settled(&self, outcome: &Outcome) {
+        let outcomes = match self.shared.crms.get(&outcome.crm) {
+            Some(crm) => &crm.outcomes,
+            None if &*outcome.crm == ANY_CRM => &self.shared.before_fan_out,
+            None => return,
+        };
+        let code = outcome.reason.as_ref().map(|reason| reason.code);
+        // A reason that this kind of outcome should not have does not hide the outcome itself.
+        let counted =
+            outcomes.counted.get(&(outcome.outcome, code)).or_else(|| outcomes.counted.get(&(outcome.outcome, None)));
+        if let Some(counted) = counted {
+            counted.inc();
+        }
+        let latency = outcome.settled_at.duration_since(outcome.received_at).as_secs_f64();
+        outcomes.latency.observe(latency.max(0.0));
+    }
+
+    /// An event went to the dead letters.
+    pub fn dead_letter(&self, code: ReasonCode) {
+        if let Some(counted) = self.shared.dead_letters.get(&code) {
+            counted.inc();
+        }
+    }
+
+    /// One exchange with a CRM ended.
+    pub fn exchange_ended(&self, crm: &str, class: StatusClass, took: Duration) {
+        self.of(crm, |crm| {
+            if let Some(exchanges) = crm.exchanges.get(&class) {
+                exchanges.observe(took.as_secs_f64());
+            }
+        });
+    }
+
+    /// A part of a record that a CRM cannot carry was left out of a delivery.
+    pub fn field_lost(&self, crm: &str, field: &'static str) {
+        self.of(crm, |_| self.shared.fields_lost.with_label_values(&[crm, field]).inc());
+    }
+
+    /// Entries read and not yet answered, parked ones apart.
+    pub fn pending(&self, crm: &str, entries: usize) {
+        self.of(crm, |crm| crm.pending.set(whole(entries)));
+    }
+
+    pub fn parked(&self, crm: &str, contacts: usize) {
+        self.of(crm, |crm| crm.parked.set(whole(contacts)));
+    }
+
+    pub fn in_flight(&self, crm: &str, requests: usize) {
+        self.of(crm, |crm| crm.in_flight.set(whole(requests)));
+    }
+
+    pub fn crm_paused(&self, crm: &str, paused: bool) {
+        self.of(crm, |crm| crm.paused.set(paused.into()));
+    }
+
+    /// Records between the committed position and the end of the log, by consumer (a CRM's name, or [`RESOLVER`]).
+    pub fn lag(&self, consumer: &str, records: u64) {
+        self.of_loop(consumer, |consumer| consumer.lag.set(i64::try_from(records).unwrap_or(i64::MAX)));
+    }
+
+    /// Entries that retention deleted before a CRM's replicator read them.
+    pub fn entries_lost(&self, crm: &str, entries: u64) {
+        self.of(crm, |crm| crm.entries_lost.inc_by(entries));
+    }
+
+    /// Input records that their topic deleted before the resolver read them.
+    pub fn input_lost(&self, topic: &str, records: u64) {
+        self.shared.input_lost.with_label_values(&[topic]).inc_by(records);
+    }
+
+    pub fn resolver_active(&self, active: bool) {
+        self.shared.resolver_active.set(active.into());
+    }
+
+    pub fn resolver_epoch(&self, epoch: u64) {
+        self.shared.resolver_epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
+    }
+
+    /// A transaction was committed, by writer ([`RESOLVER`] or a CRM's name).
+    pub fn transaction_committed(&self, writer: &str, took: Duration) {
+        self.of_loop(writer, |writer| writer.committed.observe(took.as_secs_f64()));
+    }
+
+    pub fn transaction_failed(&self, writer: &str) {
+        self.of_loop(writer, |writer| writer.failed.inc());
+    }
+
+    pub fn view_applied(&self, records: usize) {
+        self.shared.view_applied.inc_by(records as u64);
+    }
+
+    pub fn view_rebuilt(&self) {
+        self.shared.view_rebuilt.inc();
+    }
+
+    fn of(&self, crm: &str, then: impl FnOnce(&PerCrm)) {
+        if let Some(crm) = self.shared.crms.get(crm) {
+            then(crm);
+        }
+    }
+
+    fn of_loop(&self, name: &str, then: impl FnOnce(&PerLoop)) {
+        if let Some(series) = self.shared.loops.get(name) {
+            then(series);
+        }
+    }
+}
+
+/// All metrics of `registry` in Prometheus' text format.
+///
+/// # Errors
+/// If a metric cannot be written down, which would be our fault.
+pub fn render(registry: &Registry) -> Result<String, MetricsError> {
+    Ok(TextEncoder::new().encode_to_string(&registry.gather())?)
+}
+
+/// The content type of what [`render`] returns.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Each outcome with each code that it may carry, and with none: what was delivered has no code, and what should have
+/// one and lacks it is counted all the same.
+fn answers() -> impl Iterator<Item = (OutcomeKind, Option<ReasonCode>)> {
+    let with_codes =
+        |kind: OutcomeKind| kind.codes().iter().copied().map(Some).chain([None]).map(move |code| (kind, code));
+    OutcomeKind::ALL.iter().copied().flat_map(with_codes)
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, MetricsError> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+        self.register(IntCounter::with_opts(options(name, help))?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+        self.register(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        self.register(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, by: &str) -> Result<IntGaugeVec, MetricsError> {
+        self.register(IntGaugeVec::new(options(name, help), &[by])?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        labels: &[&str],
+    ) -> Result<HistogramVec, MetricsError> {
+        let options = HistogramOpts { common_opts: options(name, help), buckets: buckets.to_vec() };
+        self.register(HistogramVec::new(options, labels)?)
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace(PREFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::event::Reason;
+
+    fn outcome(crm: &str, kind: OutcomeKind, code: Option<ReasonCode>, seconds: i64) -> Outcome {
+        Outcome {
+            event: None,
+            cause: None,
+            contact_id: None,
+            version: None,
+            crm: crm.into(),
+            outcome: kind,
+            operation: None,
+            remote_id: None,
+            reason: code.map(Reason::from),
+            attempts: 1,
+            traceparent: None,
+            received_at: Timestamp::UNIX_EPOCH,
+            settled_at: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds),
+            by_version: None,
+        }
+    }
+
+    /// What one series stands at; `None` if there is none.
+    fn value(registry: &Registry, series: &str) -> Option<f64> {
+        let text = render(registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{PREFIX}_{series} ")))?;
+        Some(line.parse().unwrap())
+    }
+
+    fn with_crm() -> (Registry, Metrics) {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry, &["priava".into()]).unwrap();
+        (registry, metrics)
+    }
+
+    #[test]
+    fn every_known_series_starts_at_zero() {
+        let (registry, _metrics) = with_crm();
+        for series in [
+            "events_read_total",
+            r#"outcomes_total{code="none",crm="priava",outcome="delivered"}"#,
+            r#"outcomes_total{code="missing_field",crm="priava",outcome="rejected"}"#,
+            r#"outcomes_total{code="not_json",crm="*",outcome="quarantined"}"#,
+            r#"dead_letters_total{code="too_deep"}"#,
+            r#"outcome_latency_seconds_count{crm="*"}"#,
+            r#"request_duration_seconds_count{crm="priava",result="unanswered"}"#,
+            r#"crm_paused{crm="priava"}"#,
+            r#"lag_records{consumer="resolver"}"#,
+            r#"transactions_failed_total{writer="priava"}"#,
+        ] {
+            assert_eq!(value(&registry, series), Some(0.0), "{series}");
+        }
+        let version = format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(value(&registry, &version), Some(1.0));
+    }
+
+    #[test]
+    fn an_outcome_counts_once_and_with_its_latency() {
+        let (registry, metrics) = with_crm();
+        metrics.outcome_settled(&outcome("priava", OutcomeKind::Delivered, None, 3));
+        metrics.outcome_settled(&outcome("priava", OutcomeKind::Rejected, Some(ReasonCode::Gone), 3));
+        metrics.outcome_settled(&outcome("*", OutcomeKind::Quarantined, Some(ReasonCode::NotJson), 0));
+        for (series, expected) in [
+            (r#"outcomes_total{code="none",crm="priava",outcome="delivered"}"#, 1.0),
+            (r#"outcomes_total{code="gone",crm="priava",outcome="rejected"}"#, 1.0),
+            (r#"outcomes_total{code="not_json",crm="*",outcome="quarantined"}"#, 1.0),
+            (r#"outcome_latency_seconds_sum{crm="priava"}"#, 6.0),
+            (r#"outcome_latency_seconds_bucket{crm="priava",le="2.5"}"#, 0.0),
+            (r#"outcome_latency_seconds_bucket{crm="priava",le="5"}"#, 2.0),
+        ] {
+            assert_eq!(value(&registry, series), Some(expected), "{series}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_went_back_counts_as_no_latency() {
+        let (registry, metrics) = with_crm();
+        metrics.outcome_settled(&outcome("priava", OutcomeKind::Delivered, None, -5));
+        assert_eq!(value(&registry, r#"outcome_latency_seconds_sum{crm="priava"}"#), Some(0.0));
+    }
+
+    #[test]
+    fn nobody_can_add_series_for_a_crm_that_is_not_configured() {
+        let (registry, metrics) = with_crm();
+        let count = |registry: &Registry| render(registry).unwrap().lines().count();
+        let before = count(&registry);
+        metrics.outcome_settled(&outcome("other", OutcomeKind::Delivered, None, 1));
+        metrics.exchange_ended("other", StatusClass::Success, Duration::from_secs(1));
+        metrics.field_lost("other", "/notes");
+        metrics.lag("other", 1);
+        metrics.transaction_failed("other");
+        assert_eq!(count(&registry), before);
+    }
+
+    #[test]
+    fn each_report_reaches_its_metric() {
+        let (registry, metrics) = with_crm();
+        metrics.event_read();
+        metrics.attributes_ignored(2);
+        metrics.version_tied();
+        metrics.dead_letter(ReasonCode::TooDeep);
+        metrics.exchange_ended("priava", StatusClass::Throttled, Duration::from_secs(2));
+        metrics.field_lost("priava", "/notes");
+        metrics.pending("priava", 3);
+        metrics.parked("priava", 4);
+        metrics.in_flight("priava", 5);
+        metrics.crm_paused("priava", true);
+        metrics.lag("priava", 6);
+        metrics.lag(RESOLVER, u64::MAX);
+        metrics.entries_lost("priava", 7);
+        metrics.input_lost("contact-changes", 10);
+        metrics.resolver_active(true);
+        metrics.resolver_epoch(8);
+        metrics.transaction_committed(RESOLVER, Duration::from_millis(3));
+        metrics.transaction_failed("priava");
+        metrics.view_applied(9);
+        metrics.view_rebuilt();
+        for (series, expected) in [
+            ("events_read_total", 1.0),
+            ("attributes_ignored_total", 2.0),
+            ("versions_tied_total", 1.0),
+            (r#"dead_letters_total{code="too_deep"}"#, 1.0),
+            (r#"request_duration_seconds_sum{crm="priava",result="throttled"}"#, 2.0),
+            (r#"fields_lost_total{crm="priava",field="/notes"}"#, 1.0),
+            (r#"entries_pending{crm="priava"}"#, 3.0),
+            (r#"contacts_parked{crm="priava"}"#, 4.0),
+            (r#"requests_in_flight{crm="priava"}"#, 5.0),
+            (r#"crm_paused{crm="priava"}"#, 1.0),
+            (r#"lag_records{consumer="priava"}"#, 6.0),
+            (r#"lag_records{consumer="resolver"}"#, i64::MAX as f64),
+            (r#"entries_lost_total{crm="priava"}"#, 7.0),
+            (r#"input_lost_total{topic="contact-changes"}"#, 10.0),
+            ("resolver_active", 1.0),
+            ("resolver_epoch", 8.0),
+            (r#"transaction_duration_seconds_bucket{writer="resolver",le="0.005"}"#, 1.0),
+            (r#"transactions_failed_total{writer="priava"}"#, 1.0),
+            ("view_applied_records_total", 9.0),
+            ("view_rebuilds_total", 1.0),
+        ] {
+            assert_eq!(value(&registry, series), Some(expected), "{series}");
+        }
+    }
+
+    #[test]
+    fn one_registry_takes_the_metrics_once() {
+        let (registry, _metrics) = with_crm();
+        assert!(Metrics::new(&registry, &[]).is_err());
+    }
+}

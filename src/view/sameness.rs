@@ -1,0 +1,134 @@
+//! Whether a topic is still the one that was followed: what is asked, what counts as a sign, and when it is certain.
+//!
+//! A broker that has just become leader may not know a topic, or know it shorter than it is. So what is said about
+//! existence, partition count and end counts only when it was said several times in a row. Another birth record needs
+//! no second look: it was read from the topic itself.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::layout::{Birth, Position};
+use crate::log::{Log, LogError, Offset, TopicPartition, Watermarks};
+
+/// How often in a row a sign must be seen, and how soon is looked again.
+const LOOKS: u32 = 3;
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What the log said about the topics, asked at one time.
+pub(super) struct Checked {
+    pub(super) asked_at: Timestamp,
+    topics: Vec<CheckedTopic>,
+    pub(super) ends: Vec<CheckedEnd>,
+}
+
+struct CheckedTopic {
+    topic: Arc<str>,
+    needed: u32,
+    found: Result<Option<u32>, LogError>,
+}
+
+pub(super) struct CheckedEnd {
+    pub(super) at: TopicPartition,
+    /// How far the partition had been read before it was asked about.
+    pub(super) read_to: Offset,
+    pub(super) watermarks: Result<Watermarks, LogError>,
+}
+
+/// Asks about all of `topics` (with the partition count that each had) and `partitions` (with how far each was read).
+pub(super) async fn check(
+    log: Arc<dyn Log>,
+    asked_at: Timestamp,
+    topics: BTreeMap<Arc<str>, u32>,
+    partitions: Vec<(TopicPartition, Offset)>,
+) -> Checked {
+    let log = &*log;
+    let topics = join_all(topics.into_iter().map(async |(topic, needed)| {
+        let found = log.partitions(&topic).await;
+        CheckedTopic { topic, needed, found }
+    }));
+    let ends = join_all(partitions.into_iter().map(async |(at, read_to)| {
+        let watermarks = log.watermarks(&at).await;
+        CheckedEnd { at, read_to, watermarks }
+    }));
+    let (topics, ends) = futures::join!(topics, ends);
+    Checked { asked_at, topics, ends }
+}
+
+impl Checked {
+    /// The signs that something is another topic; the first partition stands for its topic.
+    pub(super) fn findings(&self) -> BTreeMap<TopicPartition, String> {
+        let mut findings = BTreeMap::new();
+        for CheckedTopic { topic, needed, found } in &self.topics {
+            let finding = match found {
+                Ok(Some(found)) if found == needed => continue,
+                Ok(Some(found)) => format!("it has {found} partitions, and had {needed}"),
+                Ok(None) | Err(LogError::UnknownTopic { .. }) => "it is gone".to_owned(),
+                Err(error) => {
+                    warn!(topic = &**topic, %error, "a topic could not be checked");
+                    continue;
+                }
+            };
+            findings.insert(TopicPartition::new(topic.clone(), 0), finding);
+        }
+        for CheckedEnd { at, read_to, watermarks } in &self.ends {
+            match watermarks {
+                Ok(Watermarks { high, .. }) if read_to > high => {
+                    findings.entry(at.clone()).or_insert_with(|| shorter(*high, *read_to));
+                }
+                Ok(_) => {}
+                Err(error) => warn!(%at, %error, "the end of a partition could not be checked"),
+            }
+        }
+        findings
+    }
+}
+
+/// The sign, if there is one, that a partition is not the one that the view stands in.
+pub(super) fn unlike(
+    stored: Option<Position>,
+    birth: Option<&Birth>,
+    watermarks: Watermarks,
+    out_of_range: bool,
+) -> Option<String> {
+    let Watermarks { low, high } = watermarks;
+    let read_to = stored.map(|stored| stored.offset).max(birth.map(|birth| birth.offset + 1))?;
+    if read_to > high {
+        return Some(shorter(high, read_to));
+    }
+    // Said only when reading failed there: an oldest record above the position is what compaction may leave.
+    let position = stored?.offset;
+    (out_of_range && position < low)
+        .then(|| format!("it begins at {low}, and what lies between {position} and there was never read"))
+}
+
+fn shorter(high: Offset, read_to: Offset) -> String {
+    format!("it ends at {high}, and was read to {read_to}")
+}
+
+/// How often in a row a partition seemed not to be the one that was followed.
+#[derive(Debug, Default)]
+pub(super) struct Suspicions(BTreeMap<TopicPartition, u32>);
+
+impl Suspicions {
+    /// Counts one more sign; says whether that is enough.
+    pub(super) fn confirm(&mut self, at: &TopicPartition, finding: &str) -> bool {
+        let looks = self.0.entry(at.clone()).or_default();
+        *looks += 1;
+        if *looks < LOOKS {
+            warn!(%at, finding, "a topic seems not to be the one that was followed, and is looked at again");
+        }
+        *looks >= LOOKS
+    }
+
+    /// Forgets all that were not found again.
+    pub(super) fn keep(&mut self, findings: &BTreeMap<TopicPartition, String>) {
+        self.0.retain(|at, _| findings.contains_key(at));
+    }
+
+    pub(super) fn clear(&mut self, at: &TopicPartition) {
+        self.0.remove(at);
+    }
+}

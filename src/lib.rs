@@ -10,6 +10,7 @@ pub mod log;
 pub mod metrics;
 pub mod privacy;
 pub mod replicator;
+pub mod resolver;
 pub mod sandbox;
 pub mod telemetry;
 pub mod view;

@@ -1,3 +1,185 @@
-//! Drives one CRM to the newest record of each contact.
+//! Drives one CRM to the newest record of each contact, and answers every entry of the work list exactly once.
+//!
+//! A replicator is a member of its CRM's group. For each partition it owns it reads entries into [`lane`]s, begins
+//! [`attempt`]s as far as [`gate`] and [`limits`] allow, and commits what was decided in batches ([`batch`]): links,
+//! outcomes and offsets together. [`takeover`] comes before the first request, the release after the last.
+//!
+//! The decisions are pure and live in [`lane`], [`ledger`], [`partition`], [`plan`] and [`gate`]; [`membership`] is the loop
+//! that owns the timers, the tasks and the one writer. Whatever is decided is committed in the order in which it was
+//! decided. A commit that is refused for good, or whose result stays unknown, ends the membership: all that was in
+//! memory is dropped, and the partitions are taken over anew, as if another worker had died.
 
+mod attempt;
+mod batch;
+mod claim;
+pub mod gate;
+pub mod lane;
+pub mod ledger;
+mod limits;
 pub mod link;
+mod membership;
+mod partition;
+pub mod plan;
+pub mod retry;
+mod takeover;
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use self::{
+    attempt::Shared,
+    gate::{Gate, PauseReason},
+    limits::Rate,
+    membership::{Ended, Membership},
+    retry::Schedule,
+};
+use crate::{
+    clock::Clock,
+    config::{DeliverySettings, TopicNames},
+    crm::{Crm, transport::Transport},
+    event::outcome::Subjects,
+    log::{GroupSpec, Log, LogError, Member, TopicPartition, Writer},
+    metrics::Metrics,
+    privacy::Hasher,
+    view::{Following, View, ViewError},
+};
+
+/// What a replicator is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Name of the CRM.
+    pub name: Arc<str>,
+    pub crm: Crm,
+    pub transport: Arc<dyn Transport>,
+    pub settings: DeliverySettings,
+    pub log: Arc<dyn Log>,
+    pub view: View,
+    pub following: Following,
+    pub hasher: Hasher,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub topics: TopicNames,
+    /// Partition count of the topics keyed by contact.
+    pub partitions: u32,
+    pub instance: Arc<str>,
+    pub worker: Arc<str>,
+    /// Whether an operator named the worker, so that the broker may keep its partitions over a restart.
+    pub static_membership: bool,
+    /// How outcomes name subjects.
+    pub subjects: Subjects,
+    /// How long partitions that leave may drain.
+    pub drain_deadline: Duration,
+    /// How long a shutdown may drain.
+    pub shutdown_deadline: Duration,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+/// What the rest of the worker sees of a replicator.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Status {
+    /// Partitions that are owned, and how many of them are worked on.
+    pub owned: usize,
+    pub working: usize,
+    /// The group counts us in, even if it has no partition for us.
+    pub joined: bool,
+    pub paused: Option<PauseReason>,
+    pub unanswered: usize,
+}
+
+/// Why a replicator cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the log failed the replicator of {crm}")]
+    Log {
+        crm: Arc<str>,
+        #[source]
+        source: LogError,
+    },
+    #[error("the view failed the replicator of {crm}")]
+    View {
+        crm: Arc<str>,
+        #[source]
+        source: ViewError,
+    },
+    #[error("entry at {at}@{offset} of the work list: {reason}")]
+    Entry { at: TopicPartition, offset: u64, reason: String },
+    #[error("a record of {crm} for {to} is larger than the topic takes")]
+    TooLarge { crm: Arc<str>, to: TopicPartition },
+}
+
+/// Pause before the log is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs the replicator of one CRM until `shutdown` turns true, and returns whether all was drained and released.
+///
+/// # Errors
+/// Only what waiting cannot cure.
+pub async fn run(
+    parts: Parts,
+    status: watch::Sender<Status>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<bool, Error> {
+    let name = parts.name.clone();
+    let writer_id: Arc<str> = format!("{}-{}-{}", parts.instance, parts.name, parts.worker).into();
+    let group: Arc<str> = format!("{}-{}", parts.instance, parts.name).into();
+    let settings = parts.settings.clone();
+    let probes = Schedule { first: settings.probe_delay, max: settings.probe_delay_max };
+    let shared = Arc::new(Shared {
+        name: name.clone(),
+        crm: parts.crm.clone(),
+        transport: parts.transport.clone(),
+        view: parts.view.clone(),
+        hasher: parts.hasher.clone(),
+        metrics: parts.metrics.clone(),
+        gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),
+        rate: Rate::new(settings.requests_per_second),
+        settings,
+    });
+    loop {
+        let opened = tokio::select! {
+            biased;
+            () = asked_to_stop(&mut shutdown) => return Ok(true),
+            opened = open(&parts, &writer_id, &group) => opened,
+        };
+        let (writer, member) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.is_transient() => {
+                warn!(crm = %name, %error, "the replicator waits for the log");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            Err(source) => return Err(Error::Log { crm: name, source }),
+        };
+        let mut membership = Membership::new(&parts, shared.clone(), writer, member, &writer_id, &group, &status);
+        let ended = membership.work(&mut shutdown).await;
+        membership.leave().await;
+        status.send_replace(Status::default());
+        match ended? {
+            Ended::Shutdown { drained } => return Ok(drained),
+            Ended::Anew => warn!(crm = %name, "partitions will be taken over anew"),
+        }
+    }
+}
+
+/// Opens the writer, which fences our own past, and joins the group.
+async fn open(parts: &Parts, writer: &str, group: &Arc<str>) -> Result<(Box<dyn Writer>, Box<dyn Member>), LogError> {
+    let writer = parts.log.writer(writer).await?;
+    let spec = GroupSpec {
+        group: group.clone(),
+        topic: parts.topics.versions.clone(),
+        instance_id: parts.static_membership.then(|| format!("{group}-{}", parts.worker)),
+        queue_records_max: parts.settings.unanswered_max,
+    };
+    Ok((writer, parts.log.join(spec).await?))
+}
+
+/// Ends when the worker is to stop; also when nobody is left who could say so.
+async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        debug!("the supervisor is gone");
+    }
+}

@@ -1,0 +1,227 @@
+//! Whether a CRM is taking requests: open, held for a while, or paused and probed.
+//!
+//! A refusal that concerns the whole connection says nothing about the contact it met, so it must not use up the
+//! contact's tries: the gate closes, the queue stays, and single probes find out when the CRM is itself again.
+//!
+//! No I/O and no clock: each method takes the instant.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::retry::Schedule;
+use crate::crm::FailureClass;
+
+/// Why a CRM is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseReason {
+    /// Too many contacts in a row failed, with no success between them.
+    Failing,
+    /// The credential is refused.
+    Credentials,
+    /// The connection itself is at fault: a missing right, a wrong base URL, a redirect.
+    Connection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The CRM asked for patience.
+    Held {
+        until: Instant,
+    },
+    Paused {
+        reason: PauseReason,
+        probe_at: Instant,
+        probes: u32,
+        probing: bool,
+    },
+}
+
+/// What may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Open,
+    /// One request, to see whether the CRM is itself again.
+    Probe,
+    /// Nothing before this instant.
+    ClosedUntil(Instant),
+    /// Nothing while a probe is under way.
+    Probing,
+}
+
+#[derive(Debug, Clone)]
+pub struct Gate {
+    state: State,
+    /// Failures of contacts since the last success.
+    failures: u32,
+    failures_before_pause: u32,
+    probes: Schedule,
+}
+
+impl Gate {
+    pub fn new(failures_before_pause: u32, probes: Schedule) -> Self {
+        Self { state: State::Open, failures: 0, failures_before_pause, probes }
+    }
+
+    pub fn admission(&self, now: Instant) -> Admission {
+        match self.state {
+            State::Open => Admission::Open,
+            State::Held { until } if until <= now => Admission::Open,
+            State::Held { until } => Admission::ClosedUntil(until),
+            State::Paused { probing: true, .. } => Admission::Probing,
+            State::Paused { probe_at, .. } if probe_at <= now => Admission::Probe,
+            State::Paused { probe_at, .. } => Admission::ClosedUntil(probe_at),
+        }
+    }
+
+    pub fn paused(&self) -> Option<PauseReason> {
+        match self.state {
+            State::Paused { reason, .. } => Some(reason),
+            State::Open | State::Held { .. } => None,
+        }
+    }
+
+    /// The admitted probe begins.
+    pub fn probe_begins(&mut self) {
+        let State::Paused { probing, .. } = &mut self.state else { unreachable!("only a paused CRM is probed") };
+        *probing = true;
+    }
+
+    /// The probe ended without having been sent.
+    pub fn probe_withdrawn(&mut self) {
+        if let State::Paused { probing, .. } = &mut self.state {
+            *probing = false;
+        }
+    }
+
+    /// A request was answered in a way that shows the CRM at work: accepted, or refused for the contact's own sake.
+    pub fn answered(&mut self) {
+        self.failures = 0;
+        // A hold stands even if an older request is answered meanwhile.
+        if let State::Paused { .. } = self.state {
+            self.state = State::Open;
+        }
+    }
+
+    /// A request failed. `hold` is how long the whole CRM asked us to wait (429).
+    pub fn failed(&mut self, class: FailureClass, hold: Duration, now: Instant) {
+        match class {
+            FailureClass::Rejected | FailureClass::Conflict => self.answered(),
+            FailureClass::Throttled => self.hold(now + hold),
+            FailureClass::Auth => self.pause(PauseReason::Credentials, now),
+            FailureClass::Connection => self.pause(PauseReason::Connection, now),
+            FailureClass::Transient => {
+                self.failures = self.failures.saturating_add(1);
+                if self.failures >= self.failures_before_pause || self.paused().is_some() {
+                    self.pause(PauseReason::Failing, now);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, until: Instant) {
+        self.state = match self.state {
+            State::Open => State::Held { until },
+            State::Held { until: before } => State::Held { until: before.max(until) },
+            // A throttled probe: the CRM is there, but asks for patience.
+            State::Paused { probing: true, .. } => State::Held { until },
+            // An older request: what paused the CRM is not disproved, and the probe must be as patient as all others.
+            State::Paused { reason, probe_at, probes, probing: false } => {
+                State::Paused { reason, probe_at: probe_at.max(until), probes, probing: false }
+            }
+        };
+    }
+
+    fn pause(&mut self, reason: PauseReason, now: Instant) {
+        let first_probe = now + self.probes.step(1);
+        self.state = match self.state {
+            State::Open => State::Paused { reason, probe_at: first_probe, probes: 1, probing: false },
+            // The CRM asked for patience before, and a probe is a request too.
+            State::Held { until } => {
+                State::Paused { reason, probe_at: first_probe.max(until), probes: 1, probing: false }
+            }
+            // A failed probe; failures of requests sent before the pause say nothing new.
+            State::Paused { probes, probing: true, .. } => {
+                let probes = probes.saturating_add(1);
+                State::Paused { reason, probe_at: now + self.probes.step(probes), probes, probing: false }
+            }
+            paused @ State::Paused { .. } => paused,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate() -> Gate {
+        Gate::new(3, Schedule { first: Duration::from_secs(1), max: Duration::from_secs(4) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_pause_and_a_good_probe_opens() {
+        let (mut gate, now) = (gate(), Instant::now());
+        gate.failed(FailureClass::Transient, Duration::ZERO, now);
+        gate.failed(FailureClass::Transient, Duration::ZERO, now);
+        gate.answered();
+        for _ in 0..3 {
+            assert_eq!(gate.admission(now), Admission::Open);
+            gate.failed(FailureClass::Transient, Duration::ZERO, now);
+        }
+        assert_eq!(gate.paused(), Some(PauseReason::Failing));
+        let probe_at = now + Duration::from_secs(1);
+        assert_eq!(gate.admission(now), Admission::ClosedUntil(probe_at));
+        assert_eq!(gate.admission(probe_at), Admission::Probe);
+        gate.probe_begins();
+        assert_eq!(gate.admission(probe_at), Admission::Probing);
+        gate.answered();
+        assert_eq!(gate.admission(probe_at), Admission::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_probes_come_at_growing_distance_up_to_the_cap() {
+        let (mut gate, mut now) = (gate(), Instant::now());
+        gate.failed(FailureClass::Connection, Duration::ZERO, now);
+        for seconds in [1, 2, 4, 4] {
+            let Admission::ClosedUntil(probe_at) = gate.admission(now) else { panic!("the gate is closed") };
+            assert_eq!(probe_at - now, Duration::from_secs(seconds));
+            now = probe_at;
+            gate.probe_begins();
+            gate.failed(FailureClass::Transient, Duration::ZERO, now);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_lasts_until_the_latest_moment_asked_for() {
+        let (mut gate, now) = (gate(), Instant::now());
+        gate.failed(FailureClass::Throttled, Duration::from_secs(9), now);
+        gate.failed(FailureClass::Throttled, Duration::from_secs(2), now);
+        gate.answered();
+        assert_eq!(gate.admission(now), Admission::ClosedUntil(now + Duration::from_secs(9)));
+        assert_eq!(gate.admission(now + Duration::from_secs(9)), Admission::Open);
+        assert_eq!(gate.paused(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_during_a_hold_is_not_probed_before_the_hold_ends() {
+        let (mut gate, now) = (gate(), Instant::now());
+        let until = now + Duration::from_secs(9);
+        gate.failed(FailureClass::Throttled, Duration::from_secs(9), now);
+        for _ in 0..3 {
+            gate.failed(FailureClass::Transient, Duration::ZERO, now);
+        }
+        assert_eq!(gate.paused(), Some(PauseReason::Failing));
+        assert_eq!(gate.admission(now), Admission::ClosedUntil(until));
+        assert_eq!(gate.admission(until), Admission::Probe);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_of_single_contacts_never_pause() {
+        let (mut gate, now) = (gate(), Instant::now());
+        for _ in 0..100 {
+            gate.failed(FailureClass::Rejected, Duration::ZERO, now);
+        }
+        assert_eq!(gate.admission(now), Admission::Open);
+    }
+}

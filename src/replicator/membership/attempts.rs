@@ -1,0 +1,171 @@
+//! Attempts: which lanes begin one now, and what their ends mean for the lane and for the whole CRM.
+
+use std::collections::{HashSet, VecDeque};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::Membership;
+use crate::{
+    contact::ContactId,
+    log::Partition,
+    replicator::{
+        Error,
+        attempt::{Attempt, Attempted},
+        gate::{Admission, PauseReason},
+        lane::{Circumstances, End},
+        retry::Schedule,
+    },
+};
+
+/// Contacts to look at, each once, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    order: VecDeque<(Partition, ContactId)>,
+    members: HashSet<(Partition, ContactId)>,
+}
+
+impl Ready {
+    pub(super) fn push(&mut self, partition: Partition, contact: ContactId) {
+        if self.members.insert((partition, contact)) {
+            self.order.push_back((partition, contact));
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Partition, ContactId)> {
+        let next = self.order.pop_front()?;
+        self.members.remove(&next);
+        Some(next)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+impl Membership<'_> {
+    pub(super) fn begin_attempts(&mut self) {
+        let now = Instant::now();
+        let wall = self.parts.clock.now();
+        let deadline = self.parts.settings.request_deadline;
+        while self.attempts.len() < self.parts.settings.in_flight_max {
+            let admission = self.shared.gate.lock().admission(now);
+            let probe = match admission {
+                Admission::Open => false,
+                Admission::Probe => true,
+                Admission::ClosedUntil(_) | Admission::Probing => return,
+            };
+            let Some((partition, contact)) = self.ready.pop() else { return };
+            let Some(owned) = self.owned.get_mut(&partition) else { continue };
+            if !owned.is_working() {
+                // Cooling partitions look at all their lanes once they work.
+                continue;
+            }
+            let Some(lane) = owned.lanes.get_mut(&contact) else { continue };
+            if !lane.is_ready(now, wall) {
+                if let Some(at) = lane.wakes_at() {
+                    self.timers.insert((at, partition, contact));
+                } else if lane.is_idle(now, deadline) {
+                    self.resting.push_back((partition, contact));
+                }
+                continue;
+            }
+            lane.begin();
+            if probe {
+                self.shared.gate.lock().probe_begins();
+            }
+            let attempt = Attempt {
+                shared: self.shared.clone(),
+                member: self.handle.clone(),
+                partition,
+                assignment: owned.assignment,
+                contact,
+                link: lane.link.clone(),
+                lost: lane.lost(now, deadline).cloned(),
+                forced: lane.is_forced(),
+                probe,
+            };
+            self.attempts.spawn(attempt.run());
+        }
+    }
+
+    pub(super) fn attempted(&mut self, attempted: Attempted) -> Result<(), Error> {
+        let Attempted { partition, assignment, contact, probe, end } = attempted;
+        let end = end.map_err(|source| self.view_error(source))?;
+        let now = Instant::now();
+        let wall = self.parts.clock.now();
+        let paused = self.report_to_gate(&end, probe, now, wall);
+        let settings = &self.parts.settings;
+        // Results of a lost assignment are dropped: whoever owns the partition now answers for it.
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.assignment == assignment) else {
+            return Ok(());
+        };
+        let lane = owned.lanes.get_mut(&contact).expect("a lane outlives its attempt");
+        let tries = lane.tries() + 1;
+        let quick = Schedule { first: settings.retry_delay, max: settings.retry_delay_max };
+        let parked = Schedule { first: settings.parked_delay, max: settings.parked_delay_max };
+        let circumstances = Circumstances {
+            now,
+            wall,
+            paused,
+            retry_delay: quick.delay(tries, &mut self.random),
+            parked_delay: parked.delay(tries.saturating_sub(settings.tries_before_parking) + 1, &mut self.random),
+            tries_before_parking: settings.tries_before_parking,
+            request_deadline: settings.request_deadline,
+        };
+        let decided = lane.end(end, circumstances);
+        if lane.is_ready(now, wall) {
+            self.ready.push(partition, contact);
+        } else if let Some(at) = lane.wakes_at() {
+            self.timers.insert((at, partition, contact));
+        }
+        owned.note(contact, decided);
+        Ok(())
+    }
+
+    /// Tells the gate how the CRM behaved. Returns whether it is paused now.
+    fn report_to_gate(&self, end: &End, probe: bool, now: Instant, wall: Timestamp) -> bool {
+        let mut gate = self.shared.gate.lock();
+        let before = gate.paused();
+        match end {
+            End::Delivered { .. } => gate.answered(),
+            End::Failed { failure, .. } => {
+                let asked =
+                    failure.retry_after.map(|asked| asked.delay(wall)).unwrap_or(self.parts.settings.retry_delay);
+                gate.failed(failure.class, asked.min(self.parts.settings.retry_after_max), now);
+            }
+            End::Withdrawn | End::MustWait { .. } | End::Announced { .. } | End::Judged { .. } => {
+                if probe {
+                    gate.probe_withdrawn();
+                }
+            }
+        }
+        let after = gate.paused();
+        if before != after {
+            self.tell_pause(after, end);
+        }
+        after.is_some()
+    }
+
+    fn tell_pause(&self, paused: Option<PauseReason>, end: &End) {
+        let crm = &self.parts.name;
+        self.parts.metrics.crm_paused(crm, paused.is_some());
+        let failure = if let End::Failed { failure, .. } = end { Some(failure) } else { None };
+        let status = failure.and_then(|failure| failure.reason.http_status);
+        match paused {
+            None => info!(%crm, "the CRM takes requests again"),
+            Some(PauseReason::Credentials) => error!(%crm, status, "the CRM is paused: it refuses the credential; \
+                replace it where the configuration says it is read from"),
+            Some(PauseReason::Connection) => {
+                error!(%crm, status, "the CRM is paused: base URL, path or rights are wrong; \
+                run check, or ask who administers it")
+            }
+            Some(PauseReason::Failing) => warn!(%crm, status, "the CRM is paused: contact after contact fails"),
+        }
+    }
+}

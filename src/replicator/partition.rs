@@ -1,0 +1,196 @@
+//! One owned partition of the work list: what was read of it, the lanes of its contacts, and what is to be committed.
+//!
+//! Invariant: whatever is decided here is committed in the order in which it was decided, links and outcomes together
+//! with the offset up to which all is answered. So the state in memory is always what the log will say.
+//!
+//! No I/O and no clock.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use futures::future::AbortHandle;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    lane::{Answer, Decided, Lane},
+    ledger::Ledger,
+    link::Link,
+    takeover::TakenOver,
+};
+use crate::{
+    contact::ContactId,
+    event::Entry,
+    log::{AssignmentNumber, Offset},
+};
+
+/// What the partition is waiting for, if anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The predecessor is being fenced, and the view catches up.
+    TakingOver,
+    /// The offset is being committed under our claim.
+    Claiming,
+    /// A predecessor that did not release may still have a request under way.
+    Cooling {
+        until: Instant,
+    },
+    Working,
+    /// The partition leaves, or the worker stops: nothing new is begun.
+    Draining {
+        deadline: Instant,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) assignment: AssignmentNumber,
+    /// Ends the takeover, if it is still under way.
+    pub(super) takeover: AbortHandle,
+    pub(super) phase: Phase,
+    pub(super) ledger: Ledger,
+    pub(super) lanes: HashMap<ContactId, Lane>,
+    /// Entries that were read before the view held their record; in order, so one holds back those behind it.
+    pub(super) incoming: VecDeque<(Entry, Offset)>,
+    /// Entries below may have been in a predecessor's hands when it stopped.
+    forced_until: Offset,
+    /// Delivery of further records is paused: the bound is reached.
+    pub(super) paused: bool,
+    pub(super) pending: Pending,
+    /// Our claim is committed.
+    pub(super) claimed: bool,
+    /// The final commit of a partition that leaves is under way or done.
+    pub(super) release: Release,
+}
+
+/// How far the release of a leaving partition has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    NotYet,
+    Committing,
+    Done,
+}
+
+/// Decided, to be committed.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// Contacts whose link changed.
+    pub(super) links: BTreeSet<ContactId>,
+    pub(super) answers: Vec<(ContactId, Answer)>,
+    /// The offset is to be committed even if nothing else is.
+    pub(super) offset: bool,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.answers.is_empty() && !self.offset
+    }
+}
+
+impl Owned {
+    /// A partition just assigned.
+    pub(super) fn new(assignment: AssignmentNumber, takeover: AbortHandle) -> Self {
+        Self {
+            assignment,
+            takeover,
+            phase: Phase::TakingOver,
+            ledger: Ledger::new(0),
+            lanes: HashMap::new(),
+            incoming: VecDeque::new(),
+            forced_until: 0,
+            paused: false,
+            pending: Pending::default(),
+            claimed: false,
+            release: Release::NotYet,
+        }
+    }
+
+    /// The predecessor is fenced and the view has caught up: claim it.
+    pub(super) fn taken_over(&mut self, taken: &TakenOver) {
+        self.ledger = Ledger::new(taken.start);
+        self.forced_until = if taken.released { 0 } else { taken.end };
+        self.pending.offset = true;
+        self.phase = Phase::Claiming;
+    }
+
+    /// Whether a predecessor that did not release worked here, and what it left is not sent again yet.
+    pub(super) fn is_tainted(&self) -> bool {
+        self.ledger.commit_point() < self.forced_until
+    }
+
+    pub(super) fn forces(&self, offset: Offset) -> bool {
+        offset < self.forced_until
+    }
+
+    /// Notes an entry as read; [`Owned::handle`] takes it once the view holds its record.
+    pub(super) fn read(&mut self, entry: Entry, offset: Offset) {
+        self.ledger.read(offset);
+        self.incoming.push_back((entry, offset));
+    }
+
+    /// Notes an offset that holds nothing to do.
+    pub(super) fn skip(&mut self, offset: Offset) {
+        self.ledger.read(offset);
+        self.ledger.answer(offset);
+        self.pending.offset = true;
+    }
+
+    /// Hands an entry that the view covers to its lane.
+    pub(super) fn handle(&mut self, entry: Entry, offset: Offset, link: impl FnOnce() -> Link) {
+        let contact = entry.contact_id;
+        let forced = self.forces(offset);
+        let lane = self.lanes.entry(contact).or_insert_with(|| Lane::new(link()));
+        let decided = lane.read(entry, offset, forced);
+        self.note(contact, decided);
+    }
+
+    /// Takes over what a lane decided.
+    pub(super) fn note(&mut self, contact: ContactId, decided: Decided) {
+        for offset in decided.offsets {
+            self.ledger.answer(offset);
+            self.pending.offset = true;
+        }
+        if decided.link_changed {
+            self.pending.links.insert(contact);
+        }
+        self.pending.answers.extend(decided.answers.into_iter().map(|answer| (contact, answer)));
+    }
+
+    /// Entries and contacts held in memory, for the bound.
+    pub(super) fn held(&self) -> usize {
+        self.ledger.unanswered().max(self.lanes.len())
+    }
+
+    /// Whether new attempts may begin.
+    pub(super) fn is_working(&self) -> bool {
+        self.phase == Phase::Working
+    }
+
+    /// Whether entries are taken in.
+    pub(super) fn reads(&self) -> bool {
+        matches!(self.phase, Phase::Cooling { .. } | Phase::Working)
+    }
+
+    /// Whether a leaving partition has nothing more to wait for: no attempt is under way, and no lost request, the
+    /// end of which would come before the deadline, keeps it from being released.
+    pub(super) fn has_drained(&self, now: Instant, request_deadline: Duration) -> bool {
+        let Phase::Draining { deadline } = self.phase else { return false };
+        self.lanes.values().all(|lane| {
+            let lost = lane.lost(now, request_deadline);
+            !lane.is_in_flight() && lost.is_none_or(|lost| lost.sent_at + request_deadline > deadline)
+        })
+    }
+
+    /// Whether the successor need not wait: nothing of ours, nor of a predecessor, may still reach the CRM.
+    pub(super) fn may_release(&self, now: Instant, request_deadline: Duration) -> bool {
+        !self.is_tainted()
+            && self.lanes.values().all(|lane| !lane.is_in_flight() && lane.lost(now, request_deadline).is_none())
+    }
+
+    /// Lanes that could begin an attempt now.
+    pub(super) fn ready(&self, now: Instant, wall: Timestamp) -> impl Iterator<Item = ContactId> + '_ {
+        self.lanes.iter().filter(move |(_, lane)| lane.is_ready(now, wall)).map(|(contact, _)| *contact)
+    }
+}

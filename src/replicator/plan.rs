@@ -1,0 +1,200 @@
+//! What a delivery has to do: compares what the CRM should hold with what it last accepted.
+//!
+//! Values are not stored: the link holds keyed hashes per field, so that a difference, and a field that must be
+//! cleared, can be told without keeping the contact.
+//!
+//! Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    lane::AcceptedState,
+    link::{Link, Sent},
+};
+use crate::{
+    crm::{Accepted, Presence, Projection},
+    event::{Operation, OutcomeKind},
+    privacy::Hasher,
+};
+
+/// The difference between a projection and a link.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Hashes of the projection, as the link will hold them once it is accepted.
+    hashes: BTreeMap<Arc<str>, Sent>,
+    /// Fields that were sent and are no longer said: to be cleared.
+    pub clears: Vec<String>,
+    /// What the delivery is called in its outcome.
+    pub operation: Operation,
+    /// The CRM certainly holds all of it already: no call.
+    pub unchanged: bool,
+}
+
+impl Plan {
+    /// Compares. `unchanged` needs certainty: the last version ended well, nothing is parked, nothing was sent since
+    /// without an answer (void equals nothing).
+    pub fn new(crm: &str, projection: &Projection, link: &Link, hasher: &Hasher) -> Self {
+        let hash = |field: &str, value: &Value| {
+            let value = serde_json::to_vec(value).expect("a JSON value serialises");
+            Sent::Hash(hasher.hash64("sent", &[crm.as_bytes(), field.as_bytes(), &value]))
+        };
+        let mut hashes: BTreeMap<Arc<str>, Sent> =
+            projection.fields.iter().map(|(field, value)| (Arc::from(field.as_str()), hash(field, value))).collect();
+        let mut clears = Vec::new();
+        for (field, sent) in &link.sent {
+            if hashes.contains_key(field) {
+                continue;
+            }
+            let cleared = hash(field, &Value::Null);
+            if *sent != cleared {
+                clears.push(field.to_string());
+            }
+            hashes.insert(field.clone(), cleared);
+        }
+        let ended_well = link
+            .settled
+            .as_ref()
+            .is_some_and(|settled| matches!(settled.outcome, OutcomeKind::Delivered | OutcomeKind::Unchanged));
+        let unchanged =
+            ended_well && link.open.is_none() && link.presence == Some(projection.presence) && hashes == link.sent;
+        let operation = match (link.presence, projection.presence) {
+            (Some(Presence::Inactive), Presence::Active) => Operation::Reactivate,
+            (Some(Presence::Active), Presence::Inactive) => Operation::Deactivate,
+            // A create whose answer was lost may stand there: it is a contact to deactivate, not one to create.
+            (None, Presence::Inactive) => Operation::Deactivate,
+            (None, Presence::Active) => Operation::Create,
+            (Some(_), _) => Operation::Update,
+        };
+        Self { hashes, clears, operation, unchanged }
+    }
+
+    /// The fields that this plan carries and that `link` does not know to have been sent, where that must be committed
+    /// before they are: were this worker to die after sending them, its successor could not know that they are to be
+    /// cleared once the record has them no longer.
+    ///
+    /// The first write of a contact goes without: a successor finds its entry unanswered, and clears all that it does not
+    /// carry. A parked contact has no entry to be found, so there even the first write is announced.
+    pub fn unannounced(&self, link: &Link) -> Vec<Arc<str>> {
+        if link.sent.is_empty() && link.open.is_none() {
+            return Vec::new();
+        }
+        self.hashes.keys().filter(|field| !link.sent.contains_key(*field)).cloned().collect()
+    }
+
+    /// The fields that a request of this plan carries.
+    pub fn carried(&self) -> Vec<Arc<str>> {
+        self.hashes.keys().cloned().collect()
+    }
+
+    /// What the CRM holds once it accepted the plan.
+    pub fn accepted(self, projection: &Projection, accepted: Accepted) -> AcceptedState {
+        AcceptedState { sent: self.hashes, presence: projection.presence, remote_ids: accepted.remote_ids }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{contact::ContactId, privacy::Secret, replicator::link::Settled};
+
+    fn hasher() -> Hasher {
+        Hasher::new(&Secret::new("a secret of the tests"))
+    }
+
+    fn projection(fields: &[(&str, Value)]) -> Projection {
+        Projection {
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            ..Projection::default()
+        }
+    }
+
+    /// The link after `projection` was delivered.
+    fn delivered(projection: &Projection) -> Link {
+        let mut link = Link::new(ContactId(uuid::Uuid::nil()));
+        let plan = Plan::new("crm", projection, &link, &hasher());
+        let state = plan.accepted(projection, Accepted { operation: Operation::Create, remote_ids: BTreeMap::new() });
+        link.sent = state.sent;
+        link.presence = Some(state.presence);
+        link.settled = Some(Settled {
+            version: 1,
+            outcome: OutcomeKind::Delivered,
+            operation: Some(Operation::Create),
+            reason: None,
+            attempts: 1,
+        });
+        link
+    }
+
+    fn plan(projection: &Projection, link: &Link) -> Plan {
+        Plan::new("crm", projection, link, &hasher())
+    }
+
+    #[test]
+    fn the_first_delivery_is_a_create() {
+        let link = Link::new(ContactId(uuid::Uuid::nil()));
+        let plan = plan(&projection(&[("a", json!("x"))]), &link);
+        assert_eq!((plan.operation, plan.unchanged), (Operation::Create, false));
+    }
+
+    #[test]
+    fn the_same_projection_is_unchanged_and_another_value_is_not() {
+        let link = delivered(&projection(&[("a", json!("x")), ("b", json!(null))]));
+        assert!(plan(&projection(&[("a", json!("x")), ("b", json!(null))]), &link).unchanged);
+        assert!(!plan(&projection(&[("a", json!("y")), ("b", json!(null))]), &link).unchanged);
+    }
+
+    #[test]
+    fn a_field_that_is_no_longer_said_is_cleared_once() {
+        let mut link = delivered(&projection(&[("a", json!("x")), ("b", json!("y"))]));
+        let without = projection(&[("a", json!("x"))]);
+        let clearing = plan(&without, &link);
+        assert_eq!((clearing.clears.as_slice(), clearing.unchanged), (&["b".to_owned()][..], false));
+        link.sent = clearing.hashes;
+        let again = plan(&without, &link);
+        assert!(again.clears.is_empty() && again.unchanged);
+    }
+
+    #[test]
+    fn unchanged_needs_certainty() {
+        let said = projection(&[("a", json!("x"))]);
+        let link = delivered(&said);
+        let mut void = link.clone();
+        void.sent.insert("a".into(), Sent::Void);
+        assert!(!plan(&said, &void).unchanged, "void");
+        let mut rejected = link.clone();
+        rejected.settled.as_mut().unwrap().outcome = OutcomeKind::Rejected;
+        assert!(!plan(&said, &rejected).unchanged, "the last version was rejected");
+        let mut other_presence = said.clone();
+        other_presence.presence = Presence::Inactive;
+        assert!(!plan(&other_presence, &link).unchanged, "presence differs");
+    }
+
+    #[test]
+    fn a_field_known_to_be_empty_is_cleared_again_where_a_lost_write_may_have_filled_it() {
+        let mut link = delivered(&projection(&[("a", json!("x")), ("b", json!("y"))]));
+        let without = projection(&[("a", json!("x"))]);
+        link.sent = plan(&without, &link).hashes;
+        link.sent.values_mut().for_each(|sent| *sent = Sent::Void);
+        assert_eq!(plan(&without, &link).clears, ["b"]);
+    }
+
+    #[test]
+    fn a_field_sent_for_the_first_time_is_announced_except_with_the_first_write() {
+        let said = projection(&[("a", json!("x"))]);
+        let nobody = Link::new(ContactId(uuid::Uuid::nil()));
+        assert!(plan(&said, &nobody).unannounced(&nobody).is_empty());
+        let link = delivered(&said);
+        let more = projection(&[("a", json!("x")), ("b", json!("y"))]);
+        assert_eq!(plan(&more, &link).unannounced(&link), [Arc::from("b")]);
+    }
+
+    #[test]
+    fn hashes_of_two_crms_do_not_match() {
+        let said = projection(&[("a", json!("x"))]);
+        assert!(!Plan::new("other", &said, &delivered(&said), &hasher()).unchanged);
+    }
+}

@@ -1,0 +1,119 @@
+//! Taking over a partition: fence, then catch up, then act.
+//!
+//! A predecessor may be dead, frozen, or alive and about to commit. Its transaction must not land after we have read
+//! where it stopped, and our view must hold all that it committed, before the first request leaves.
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::{debug, warn};
+
+use super::claim::Claim;
+use crate::{
+    config::TopicNames,
+    log::{AssignmentNumber, CommittedOffset, Isolation, Log, LogError, Offset, Partition, TopicPartition},
+    view::{Following, View, ViewError},
+};
+
+/// Where to begin, and in what state the predecessor left the partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TakenOver {
+    pub(super) partition: Partition,
+    pub(super) assignment: AssignmentNumber,
+    /// The first entry to read.
+    pub(super) start: Offset,
+    /// End of the partition when it was taken over.
+    pub(super) end: Offset,
+    /// The predecessor said `released`, or there was none.
+    pub(super) released: bool,
+    /// Entries that retention deleted before anybody read them.
+    pub(super) entries_lost: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TakeoverError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+/// What a takeover works with.
+#[derive(Debug, Clone)]
+pub(super) struct Takeover {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) view: View,
+    pub(super) following: Following,
+    pub(super) topics: TopicNames,
+    pub(super) crm: Arc<str>,
+    pub(super) group: Arc<str>,
+    /// Our own transactional id: opening our writer has fenced it already.
+    pub(super) writer: Arc<str>,
+}
+
+/// Pause before a step that failed for want of a broker is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+impl Takeover {
+    /// Takes over; ends only when it has succeeded or cannot. The caller then commits the offset under its own claim
+    /// before anything is sent. Cancel-safe: dropping it leaves nothing behind but a followed partition.
+    pub(super) async fn run(
+        self,
+        partition: Partition,
+        assignment: AssignmentNumber,
+    ) -> Result<TakenOver, TakeoverError> {
+        self.following.start(&self.crm, partition).await?;
+        debug!(crm = %self.crm, partition, "links are followed");
+        loop {
+            match self.attempt(partition, assignment).await {
+                Err(TakeoverError::Log(error)) if error.is_transient() => {
+                    warn!(crm = %self.crm, partition, %error, "takeover will be retried");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn attempt(&self, partition: Partition, assignment: AssignmentNumber) -> Result<TakenOver, TakeoverError> {
+        let versions = TopicPartition::new(self.topics.versions.clone(), partition);
+        let committed = self.stable_offset(&versions).await?;
+        debug!(crm = %self.crm, partition, "the predecessor can commit no more");
+        // Only now is the predecessor unable to commit: what it did commit is below these watermarks.
+        for topic in [self.topics.records.clone(), self.topics.links(&self.crm)] {
+            let at = TopicPartition::new(topic, partition);
+            let high = self.log.watermarks(&at).await?.high;
+            self.view.reached(&at, high).await?;
+        }
+        let bounds = self.log.watermarks(&versions).await?;
+        let (start, released) = match &committed {
+            None => (bounds.low, true),
+            Some(committed) => {
+                (committed.offset, Claim::decode(&committed.metadata).is_some_and(|claim| claim.released))
+            }
+        };
+        Ok(TakenOver {
+            partition,
+            assignment,
+            start: start.max(bounds.low),
+            end: bounds.high,
+            released,
+            entries_lost: bounds.low.saturating_sub(start),
+        })
+    }
+
+    /// The committed offset, once no transaction can change it any more but ours.
+    async fn stable_offset(&self, at: &TopicPartition) -> Result<Option<CommittedOffset>, LogError> {
+        match self.log.committed(&self.group, at, Isolation::ReadCommitted).await {
+            Err(LogError::Unstable { .. }) => {}
+            stable => return stable,
+        }
+        // The writer that holds it open may be gone: fence it, instead of waiting for the transaction's time-out.
+        let held = self.log.committed(&self.group, at, Isolation::ReadUncommitted).await?;
+        let holder = held.and_then(|committed| Claim::decode(&committed.metadata)).map(|claim| claim.writer);
+        if let Some(holder) = holder.filter(|holder| **holder != *self.writer) {
+            warn!(crm = %self.crm, at = %at, %holder, "the predecessor's open transaction is fenced");
+            drop(self.log.writer(&holder).await?);
+        }
+        self.log.committed(&self.group, at, Isolation::ReadCommitted).await
+    }
+}

@@ -1,5 +1,7 @@
 //! contact-replicator: from a change on Kafka to every configured CRM, answered exactly once.
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod contact;
@@ -14,3 +16,4 @@ pub mod resolver;
 pub mod sandbox;
 pub mod telemetry;
 pub mod view;
+pub mod worker;

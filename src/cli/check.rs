@@ -1,0 +1,89 @@
+//! `check`: whether the settings are right, and what they point to is there.
+//!
+//! It changes nothing: topics that are missing are told, not created. All that is wrong is told before it ends.
+
+use std::{io::Write, time::Duration};
+
+use tokio::time::timeout;
+use url::Url;
+
+use super::{CommandError, Exit, reach};
+use crate::{
+    config::Settings,
+    log::{Cleanup, Log, LogError},
+    worker,
+};
+
+/// How long each thing outside may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(settings: &Settings, output: &mut impl Write) -> Result<Exit, CommandError> {
+    let told = || CommandError::io("writing to standard output");
+    writeln!(output, "ok    settings").map_err(told())?;
+    let mut report = Vec::new();
+    match super::open_log(settings) {
+        Ok(log) => report.extend(topics(settings, &*log).await),
+        Err(error) => report.push(Err(format!("log: {error}"))),
+    }
+    for crm in &settings.crm {
+        report.push(reachable(&crm.name, &crm.base_url, crm.delivery.connect_timeout.min(PATIENCE)).await);
+    }
+    let mut exit = Exit::Done;
+    for line in report {
+        match line {
+            Ok(text) => writeln!(output, "ok    {text}"),
+            Err(text) => {
+                exit = Exit::CheckFailed;
+                writeln!(output, "FAIL  {text}")
+            }
+        }
+        .map_err(told())?;
+    }
+    Ok(exit)
+}
+
+async fn reachable(name: &str, base_url: &str, patience: Duration) -> Result<String, String> {
+    let url = Url::parse(base_url).map_err(|error| format!("crm {name}: {error}"))?;
+    match reach::reach(&url, patience).await {
+        Ok(reached) => {
+            let how = if reached.encrypted { "its certificate is trusted" } else { "without encryption" };
+            Ok(format!(
+                "crm {name}: {} can be reached, {how}; the credential is seen with the first delivery",
+                reached.address
+            ))
+        }
+        Err(error) => Err(format!("crm {name}: {error}")),
+    }
+}
+
+/// A line for each topic that is read or written.
+async fn topics(settings: &Settings, log: &dyn Log) -> Vec<Result<String, String>> {
+    let mut report = Vec::new();
+    for topic in &settings.input.topics {
+        let name = &topic.name;
+        report.push(match partitions(log, name).await {
+            Ok(Some(partitions)) => Ok(format!("input topic {name}: {partitions} partitions")),
+            Ok(None) => Err(format!("input topic {name}: it is missing; whoever publishes to it creates it")),
+            Err(error) => return vec![Err(format!("log: {error}"))],
+        });
+    }
+    for spec in worker::topic_specs(settings) {
+        debug_assert!(spec.cleanup != Cleanup::Foreign, "only our own topics have a specification");
+        let (name, needed) = (&spec.name, spec.partitions);
+        report.push(match partitions(log, name).await {
+            Ok(Some(found)) if found == needed => Ok(format!("topic {name}: {found} partitions")),
+            Ok(Some(found)) => Err(format!(
+                "topic {name}: it has {found} partitions, needed are {needed}; set topics.partitions to what it has"
+            )),
+            Ok(None) => Ok(format!("topic {name}: missing; the first worker creates it with {needed} partitions")),
+            Err(error) => return vec![Err(format!("log: {error}"))],
+        });
+    }
+    report
+}
+
+async fn partitions(log: &dyn Log, topic: &str) -> Result<Option<u32>, LogError> {
+    timeout(PATIENCE, log.partitions(topic)).await.unwrap_or_else(|_elapsed| {
+        Err(LogError::Unavailable { doing: "asking for topics", reason: format!("no answer within {PATIENCE:?}") })
+    })
+}

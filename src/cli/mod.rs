@@ -1,0 +1,240 @@
+//! The commands: arguments in, exit code out.
+//!
+//! A command's own output goes to standard output, everything else to standard error. Each ends in an [`Exit`], whose
+//! numbers are part of the contract with scripts and process managers and stand in the long help.
+
+mod check;
+mod publish;
+mod reach;
+mod run;
+mod sandbox;
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{ConfigError, LogKind, Settings, Surroundings},
+    crm::transport::HttpSetupError,
+    log::{Log, LogError, kafka::KafkaLog},
+    metrics::MetricsError,
+    telemetry,
+    worker::WorkerError,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  contact-replicator check --config config/kafka.toml
+  contact-replicator run --config config/kafka.toml
+  contact-replicator publish --config config/kafka.toml changes.ndjson
+
+Exit codes:
+  0  done
+  1  a check failed: something is missing or wrong outside, lines were not published, or a promise
+     did not hold
+  2  the command line or the settings are wrong
+  3  it could not go on: the log, the disk or an address failed for good
+  4  stopped with work left undone at the shutdown deadline; the next worker does it";
+
+/// Keeps CRMs equal to the contacts that services announce on Kafka.
+///
+/// Services say on Kafka that a contact changed. Workers read the changes, work out which person each is about, keep one
+/// record per person, drive every configured CRM to that record, and say what became of each change. Start as many workers
+/// as you like: they share the work and take over from each other.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a worker until it is asked to stop.
+    Run(run::Arguments),
+    /// Check the settings, and what they point to.
+    ///
+    /// Tells each topic and each CRM, and changes nothing. Of a CRM it tries the name, the port and the certificate only:
+    /// some have no call that would be harmless.
+    Check(Configured),
+    /// Publish contact changes from a file to the input topic.
+    ///
+    /// Lines that are no events are named by their number and left out; then it ends with 1.
+    Publish(publish::Arguments),
+    /// Simulate a Priava on a port of this machine.
+    Sandbox(sandbox::Arguments),
+}
+
+#[derive(Debug, Args)]
+struct Configured {
+    /// File of settings; config/reference.toml shows every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done,
+    CheckFailed,
+    /// Also what clap ends with.
+    Usage,
+    Failed,
+    Undone,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::CheckFailed => 1,
+            Exit::Usage => 2,
+            Exit::Failed => 3,
+            Exit::Undone => 4,
+        })
+    }
+}
+
+/// Why a command could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    #[error("the log failed")]
+    Log(#[from] LogError),
+    #[error("{doing} failed")]
+    Io {
+        doing: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("log lines cannot be written")]
+    Telemetry(#[from] telemetry::TelemetryError),
+    #[error("the CRM {crm} cannot be spoken to")]
+    Transport {
+        crm: Arc<str>,
+        #[source]
+        source: HttpSetupError,
+    },
+    #[error("metrics cannot be counted")]
+    Metrics(#[from] MetricsError),
+    #[error("the worker ended")]
+    Worker(#[from] WorkerError),
+}
+
+/// What only the person at the keyboard can mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+impl CommandError {
+    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Usage(_) => Exit::Usage,
+            Self::Log(_)
+            | Self::Io { .. }
+            | Self::Telemetry(_)
+            | Self::Transport { .. }
+            | Self::Metrics(_)
+            | Self::Worker(_) => Exit::Failed,
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    telemetry::hide_panic_messages();
+    let arguments = Arguments::parse();
+    let surroundings = Surroundings::process();
+    let exit = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::io("starting the runtime"))
+        .and_then(|runtime| runtime.block_on(execute(arguments.command, surroundings)));
+    match exit {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            complain(&error);
+            error.exit().into()
+        }
+    }
+}
+
+async fn execute(command: Command, surroundings: Surroundings<'static>) -> Result<Exit, CommandError> {
+    match command {
+        Command::Check(configured) => {
+            let settings = started(&configured, surroundings)?;
+            check::run(&settings, &mut io::stdout().lock()).await
+        }
+        Command::Run(arguments) => run::run(&arguments, surroundings).await,
+        Command::Publish(arguments) => publish::run(&arguments, surroundings).await,
+        Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
+    }
+}
+
+/// The log that the settings name.
+fn open_log(settings: &Settings) -> Result<Arc<dyn Log>, LogError> {
+    match settings.log.kind {
+        LogKind::Kafka => Ok(Arc::new(KafkaLog::new(settings.log.kafka.clone())?)),
+    }
+}
+
+/// Reads the settings and sends log lines where they say.
+fn started(configured: &Configured, surroundings: Surroundings<'_>) -> Result<Settings, CommandError> {
+    let settings = Settings::load(&configured.config, surroundings)?;
+    telemetry::start(&settings.telemetry, telemetry::coloured(surroundings))?;
+    Ok(settings)
+}
+
+/// Tells the error and what it came from on standard error.
+fn complain(error: &dyn Error) {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    // There is nobody left to tell if standard error is closed.
+    let _closed = writeln!(io::stderr().lock(), "contact-replicator: {text}").is_err();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_tells_every_exit_code() {
+        let help = Arguments::command().render_long_help().to_string();
+        for code in ["\n  0  ", "\n  1  ", "\n  2  ", "\n  3  ", "\n  4  "] {
+            assert!(help.contains(code), "{help}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_settings_ends_otherwise_than_one_of_the_log() {
+        let log = CommandError::Log(LogError::Unusable { reason: "no TLS".into() });
+        assert_eq!(log.exit(), Exit::Failed);
+        let config = CommandError::Config(ConfigError { file: "a.toml".into(), faults: Vec::new() });
+        assert_eq!(config.exit(), Exit::Usage);
+    }
+}

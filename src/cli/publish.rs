@@ -1,0 +1,346 @@
+//! `publish`: contact changes from a file to the input topic.
+//!
+//! One CloudEvent in structured JSON a line. Each becomes a record keyed by its subject, in the partition that Kafka's
+//! own producers would choose, so that one contact's changes stay in order. A line that cannot be an event is named by
+//! its number and left out, the others are published; what is wrong *inside* an event is not judged here, since the
+//! program that reads it says so where everybody sees it.
+//!
+//! Lines are read into bounded batches: a file may be larger than memory, and standard input may never end.
+
+use std::{io::Write, path::PathBuf, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+
+use super::{CommandError, Configured, Exit, UsageError};
+use crate::{
+    config::Surroundings,
+    log::{Header, Log, NewRecord, TopicPartition, partition_of},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  contact-replicator publish --config config/kafka.toml changes.ndjson
+  generate-changes | contact-replicator publish --config config/kafka.toml --mode binary -
+
+A line:
+  {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"https://shop.example.com\",\"type\":\"com.example.contact.created.v1\",\
+\"subject\":\"4711\",\"data\":{\"name\":{\"givenName\":\"Ada\"}}}";
+
+/// Longest line that is read: far more than an event may have.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+const BATCH_RECORDS_MAX: usize = 500;
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Lines at fault that are told; more are only counted.
+const FAULTS_TOLD_MAX: usize = 20;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    configured: Configured,
+    /// How an event is put into a record.
+    #[arg(long, value_enum, default_value_t = Mode::Structured)]
+    mode: Mode,
+    /// Topic to publish to; without it, the first of [[input.topics]].
+    #[arg(long)]
+    topic: Option<String>,
+    /// File with one CloudEvent in JSON a line; - for standard input.
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// The whole event in the value.
+    Structured,
+    /// Its attributes in headers, its data in the value.
+    Binary,
+}
+
+pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
+    let settings = super::started(&arguments.configured, surroundings)?;
+    let configured = settings.input.topics.first().map(|topic| topic.name.clone());
+    let topic: Arc<str> = match (&arguments.topic, configured) {
+        (Some(topic), _) => topic.as_str().into(),
+        (None, Some(topic)) => topic,
+        (None, None) => return Err(UsageError("no topic to publish to".into()).into()),
+    };
+    let log = super::open_log(&settings)?;
+    let input: Box<dyn AsyncBufRead + Unpin> = if arguments.file.as_os_str() == "-" {
+        Box::new(BufReader::new(tokio::io::stdin()))
+    } else {
+        let file =
+            tokio::fs::File::open(&arguments.file).await.map_err(CommandError::io("opening the file of changes"))?;
+        Box::new(BufReader::new(file))
+    };
+    publish(input, arguments.mode, &topic, &*log, &mut std::io::stdout().lock()).await
+}
+
+async fn publish(
+    mut input: impl AsyncBufRead + Unpin,
+    mode: Mode,
+    topic: &Arc<str>,
+    log: &dyn Log,
+    output: &mut impl Write,
+) -> Result<Exit, CommandError> {
+    let Some(partitions) = log.partitions(topic).await? else {
+        return Err(UsageError(format!(
+            "there is no topic {topic}; create it first, it belongs to those who publish to it"
+        ))
+        .into());
+    };
+    let told = CommandError::io("writing to standard output");
+    let (mut published, mut faulty) = (0_u64, 0_usize);
+    let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+    let mut line = Vec::new();
+    let mut number = 0_u64;
+    let mut tell = |text: std::fmt::Arguments<'_>| {
+        writeln!(output, "{text}").map_err(CommandError::io("writing to standard output"))
+    };
+    loop {
+        let read = next_line(&mut input, &mut line).await.map_err(CommandError::io("reading the changes"))?;
+        number += 1;
+        let record = match read {
+            Line::End => break,
+            Line::Read if line.trim_ascii().is_empty() => continue,
+            Line::Read => record(&line, mode, topic, partitions),
+            Line::TooLong => Err(format!("it is longer than {LINE_BYTES_MAX} bytes")),
+        };
+        match record {
+            Ok(record) => {
+                batch_bytes += line.len();
+                batch.push(record);
+            }
+            Err(reason) => {
+                faulty += 1;
+                if faulty <= FAULTS_TOLD_MAX {
+                    tell(format_args!("line {number} was left out: {reason}"))?;
+                }
+            }
+        }
+        if batch.len() >= BATCH_RECORDS_MAX || batch_bytes >= BATCH_BYTES_MAX {
+            published += append(log, &mut batch).await?;
+            batch_bytes = 0;
+        }
+    }
+    published += append(log, &mut batch).await?;
+    writeln!(output, "published {published} events to {topic}; lines left out: {faulty}").map_err(told)?;
+    Ok(if faulty == 0 { Exit::Done } else { Exit::CheckFailed })
+}
+
+async fn append(log: &dyn Log, batch: &mut Vec<NewRecord>) -> Result<u64, CommandError> {
+    let count = batch.len() as u64;
+    if count > 0 {
+        log.append(std::mem::take(batch)).await?;
+    }
+    Ok(count)
+}
+
+enum Line {
+    Read,
+    /// It was skipped to its end.
+    TooLong,
+    End,
+}
+
+/// Reads the next line into `line`, at most [`LINE_BYTES_MAX`] of it.
+async fn next_line(input: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> std::io::Result<Line> {
+    line.clear();
+    let mut too_long = false;
+    let mut begun = false;
+    loop {
+        let available = input.fill_buf().await?;
+        if available.is_empty() {
+            return Ok(match (begun, too_long) {
+                (false, _) => Line::End,
+                (true, false) => Line::Read,
+                (true, true) => Line::TooLong,
+            });
+        }
+        begun = true;
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let part = available.get(..end.unwrap_or(available.len())).unwrap_or_default();
+        if line.len() + part.len() > LINE_BYTES_MAX {
+            too_long = true;
+        } else {
+            line.extend_from_slice(part);
+        }
+        let used = part.len() + usize::from(end.is_some());
+        input.consume(used);
+        if end.is_some() {
+            return Ok(if too_long { Line::TooLong } else { Line::Read });
+        }
+    }
+}
+
+/// The record of an event, or why the line is none. Reasons name attributes, never values.
+fn record(line: &[u8], mode: Mode, topic: &Arc<str>, partitions: u32) -> Result<NewRecord, String> {
+    // A parser's message may quote the line; its position is enough to find the place.
+    let event: Value =
+        serde_json::from_slice(line).map_err(|error| format!("it is not JSON at column {}", error.column()))?;
+    let Value::Object(event) = event else {
+        return Err("it is not a JSON object".into());
+    };
+    for name in ["specversion", "id", "source", "type", "subject"] {
+        match event.get(name) {
+            Some(Value::String(text)) if !text.is_empty() => {}
+            Some(_) => return Err(format!("its {name} is not a text, or is empty")),
+            None => return Err(format!("it has no {name}")),
+        }
+    }
+    let subject = event.get("subject").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let to = TopicPartition::new(topic.clone(), partition_of(subject.as_bytes(), partitions));
+    let (headers, value) = match mode {
+        Mode::Structured => {
+            let headers = vec![Header::new("content-type", "application/cloudevents+json; charset=UTF-8")];
+            (headers, Bytes::copy_from_slice(line.trim_ascii()))
+        }
+        Mode::Binary => binary(event)?,
+    };
+    Ok(NewRecord { to, key: Some(subject.into()), value: Some(value), headers })
+}
+
+/// Attributes as `ce_` headers, data as value (CloudEvents, Kafka protocol binding, section 3.2).
+fn binary(mut event: Map<String, Value>) -> Result<(Vec<Header>, Bytes), String> {
+    let content_type = match event.remove("datacontenttype") {
+        None => "application/json".to_owned(),
+        Some(Value::String(text)) => text,
+        Some(_) => return Err("its datacontenttype is not a text".into()),
+    };
+    // Without data the value is empty, not absent: an absent one would be a tombstone.
+    let value = match (event.remove("data"), event.remove("data_base64")) {
+        (Some(_), Some(_)) => return Err("it has both data and data_base64".into()),
+        (None, None) => Bytes::new(),
+        (Some(data), None) => Bytes::from(data.to_string()),
+        (None, Some(Value::String(text))) => {
+            STANDARD.decode(text).map_err(|_malformed| "its data_base64 is not base64".to_owned())?.into()
+        }
+        (None, Some(_)) => return Err("its data_base64 is not a text".into()),
+    };
+    let mut headers = vec![Header::new("content-type", content_type)];
+    for (name, attribute) in event {
+        let text = match attribute {
+            Value::String(text) => text,
+            Value::Number(_) | Value::Bool(_) => attribute.to_string(),
+            Value::Null => continue,
+            Value::Array(_) | Value::Object(_) => {
+                return Err(format!("its attribute {name} is neither text, number nor boolean"));
+            }
+        };
+        headers.push(Header::new(format!("ce_{name}"), text));
+    }
+    Ok((headers, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"s","type":"contact.created","subject":"foobar","sequence":7,"data":{"a":1}}"#;
+
+    fn made(line: &str, mode: Mode) -> Result<NewRecord, String> {
+        record(line.as_bytes(), mode, &"changes".into(), 12)
+    }
+
+    fn headers(record: &NewRecord) -> Vec<(String, String)> {
+        record
+            .headers
+            .iter()
+            .map(|header| (header.name.clone(), String::from_utf8(header.value.to_vec()).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_structured_record_holds_the_line_as_it_is() {
+        let record = made(&format!("  {EVENT}\r"), Mode::Structured).unwrap();
+        assert_eq!(record.value.as_deref(), Some(EVENT.as_bytes()));
+        assert_eq!(record.key.as_deref(), Some(&b"foobar"[..]));
+        // As the Java client would: (-790332482 & 0x7fffffff) % 12.
+        assert_eq!(record.to.partition, (-790_332_482_i32 & 0x7fff_ffff) as u32 % 12);
+        assert_eq!(headers(&record), [("content-type".into(), "application/cloudevents+json; charset=UTF-8".into())]);
+    }
+
+    #[test]
+    fn a_binary_record_holds_attributes_in_headers_and_data_in_the_value() {
+        let record = made(EVENT, Mode::Binary).unwrap();
+        assert_eq!(record.value.as_deref(), Some(&br#"{"a":1}"#[..]));
+        let mut found = headers(&record);
+        found.sort();
+        let expected = [
+            ("ce_id", "1"),
+            ("ce_sequence", "7"),
+            ("ce_source", "s"),
+            ("ce_specversion", "1.0"),
+            ("ce_subject", "foobar"),
+            ("ce_type", "contact.created"),
+            ("content-type", "application/json"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn an_event_without_data_is_not_a_tombstone() {
+        let line = r#"{"specversion":"1.0","id":"1","source":"s","type":"contact.deleted","subject":"x"}"#;
+        assert_eq!(made(line, Mode::Binary).unwrap().value.as_deref(), Some(&b""[..]));
+        let line = line.replace('}', r#","data_base64":"e30="}"#);
+        assert_eq!(made(&line, Mode::Binary).unwrap().value.as_deref(), Some(&b"{}"[..]));
+    }
+
+    #[test]
+    fn a_line_that_is_no_event_is_refused_without_quoting_it() {
+        for (line, mode, says) in [
+            ("{\"subject\": \"Ada\"", Mode::Structured, "not JSON at column 17"),
+            ("[\"Ada\"]", Mode::Structured, "not a JSON object"),
+            (r#"{"specversion":"1.0","id":"Ada","source":"s","type":"t"}"#, Mode::Structured, "it has no subject"),
+            (
+                r#"{"specversion":"1.0","id":5,"source":"s","type":"t","subject":"Ada"}"#,
+                Mode::Structured,
+                "its id is not a text",
+            ),
+            (
+                r#"{"specversion":"1.0","id":"","source":"s","type":"t","subject":"Ada"}"#,
+                Mode::Structured,
+                "its id is not a text",
+            ),
+            (
+                r#"{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"Ada","x":[]}"#,
+                Mode::Binary,
+                "its attribute x is neither",
+            ),
+            (
+                r#"{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"Ada","data_base64":"?"}"#,
+                Mode::Binary,
+                "not base64",
+            ),
+            (
+                r#"{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"Ada","data":1,"data_base64":""}"#,
+                Mode::Binary,
+                "both data and data_base64",
+            ),
+        ] {
+            let reason = made(line, mode).unwrap_err();
+            assert!(reason.contains(says) && !reason.contains("Ada"), "{line}: {reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_read_within_their_bound() {
+        let long = "x".repeat(LINE_BYTES_MAX);
+        let text = format!("a\n\n{long}\n{long}y\nlast");
+        let mut input = BufReader::with_capacity(1000, text.as_bytes());
+        let mut line = Vec::new();
+        let mut found = Vec::new();
+        loop {
+            match next_line(&mut input, &mut line).await.unwrap() {
+                Line::End => break,
+                Line::Read => found.push(Some(line.len())),
+                Line::TooLong => found.push(None),
+            }
+        }
+        assert_eq!(found, [Some(1), Some(0), Some(LINE_BYTES_MAX), None, Some(4)]);
+    }
+}

@@ -1,0 +1,171 @@
+//! `sandbox`: the simulated Priava on a port, with what should go wrong given by flags or a file.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use humantime_serde::re::humantime::parse_duration;
+
+use super::{CommandError, Exit, UsageError, run::Signals};
+use crate::{
+    config::{LogFormat, Surroundings, TelemetrySettings},
+    sandbox::{Chance, Fault, FaultPlan, Instead, RateLimit, Sandbox, SandboxSettings, Window, server::Server},
+    telemetry,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  contact-replicator sandbox --listen 127.0.0.1:8701 --token sandbox-token
+  contact-replicator sandbox --latency 50ms --rate-limit 20 --fail 0.05 --lose 0.02 --seed 7
+  contact-replicator sandbox --down-after 10s --down-for 1m
+
+It listens until SIGTERM or SIGINT. While it runs:
+  curl http://127.0.0.1:8701/_sandbox/contacts     what it holds
+  curl http://127.0.0.1:8701/_sandbox/requests     what it was asked";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Address to listen on; with port 0, any free one.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8701")]
+    listen: SocketAddr,
+    /// API token that is accepted; may be given several times.
+    #[arg(long, value_name = "TOKEN", default_value = "sandbox-token")]
+    token: Vec<String>,
+    /// Decides the ids given out and the calls struck by chance.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How long every answer takes, such as 50ms.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+    latency: Duration,
+    /// Calls a second above which 429 is answered.
+    #[arg(long, value_name = "CALLS")]
+    rate_limit: Option<u32>,
+    /// Probability of a 503 without effect, 0 to 1.
+    #[arg(long, value_name = "PROBABILITY")]
+    fail: Option<f64>,
+    /// Probability that the effect takes place and the answer is lost, 0 to 1.
+    #[arg(long, value_name = "PROBABILITY")]
+    lose: Option<f64>,
+    /// 503 to all calls, from this long after the start on.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "down_for")]
+    down_after: Option<Duration>,
+    /// How long that lasts.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "down_after")]
+    down_for: Option<Duration>,
+    /// Keep what was sent with each request, and not only a hash of it. It is kept in memory.
+    #[arg(long)]
+    keep_bodies: bool,
+    /// File with a whole plan of faults in JSON, in place of the flags for faults.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rate_limit", "fail", "lose", "down_after"])]
+    faults: Option<PathBuf>,
+}
+
+pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
+    let lines = TelemetrySettings { format: LogFormat::Text, level: "info".into() };
+    telemetry::start(&lines, telemetry::coloured(surroundings))?;
+    let mut signals = Signals::new().map_err(CommandError::io("listening for signals"))?;
+    let sandbox =
+        Sandbox::new(settings(arguments)?).map_err(|bad| UsageError(format!("the faults cannot be had: {bad}")))?;
+    let server = Server::start(sandbox.clone()).await.map_err(CommandError::io("listening"))?;
+    writeln!(io::stdout().lock(), "a simulated Priava is at {}", server.base_url(&sandbox))
+        .map_err(CommandError::io("writing to standard output"))?;
+    signals.next().await;
+    server.stop().await;
+    Ok(Exit::Done)
+}
+
+fn settings(arguments: Arguments) -> Result<SandboxSettings, UsageError> {
+    let faults = match &arguments.faults {
+        None => plan(&arguments),
+        Some(path) => {
+            let bad = |reason: String| UsageError(format!("{} is no plan of faults: {reason}", path.display()));
+            let text = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+            serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?
+        }
+    };
+    Ok(SandboxSettings {
+        listen: arguments.listen,
+        seed: arguments.seed,
+        tokens: arguments.token.into_iter().collect(),
+        latency: arguments.latency,
+        log_bodies: arguments.keep_bodies,
+        faults,
+        ..SandboxSettings::default()
+    })
+}
+
+fn plan(arguments: &Arguments) -> FaultPlan {
+    let chance =
+        |probability: Option<f64>, fault: Fault| probability.map(|probability| Chance { probability, times: 1, fault });
+    FaultPlan {
+        script: Vec::new(),
+        windows: arguments
+            .down_after
+            .zip(arguments.down_for)
+            .map(|(from, lasts)| Window { from, lasts, fault: Fault::status(503) })
+            .into_iter()
+            .collect(),
+        rate_limit: arguments.rate_limit.map(|per_second| RateLimit { per_second, retry_after_seconds: 1 }),
+        chances: [chance(arguments.fail, Fault::status(503)), chance(arguments.lose, Instead::ResetAfter.into())]
+            .into_iter()
+            .flatten()
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(line: &str) -> Result<Arguments, clap::Error> {
+        Alone::try_parse_from(std::iter::once("sandbox").chain(line.split_whitespace())).map(|alone| alone.arguments)
+    }
+
+    #[test]
+    fn without_flags_nothing_goes_wrong() {
+        let settings = settings(arguments("").unwrap()).unwrap();
+        assert_eq!(settings.faults, FaultPlan::default());
+        assert!(!settings.log_bodies);
+        assert!(settings.tokens.contains("sandbox-token"));
+    }
+
+    #[test]
+    fn each_flag_adds_its_fault() {
+        let line = "--rate-limit 20 --fail 0.05 --lose 0.02 --down-after 10s --down-for 1m --latency 50ms";
+        let settings = settings(arguments(line).unwrap()).unwrap();
+        let faults = &settings.faults;
+        assert_eq!(settings.latency, Duration::from_millis(50));
+        assert_eq!(faults.rate_limit, Some(RateLimit { per_second: 20, retry_after_seconds: 1 }));
+        assert_eq!(
+            (faults.windows[0].from, faults.windows[0].lasts),
+            (Duration::from_secs(10), Duration::from_secs(60))
+        );
+        let chances: Vec<_> = faults.chances.iter().map(|chance| (chance.probability, chance.fault.clone())).collect();
+        assert_eq!(chances, [(0.05, Fault::status(503)), (0.02, Instead::ResetAfter.into())]);
+    }
+
+    #[test]
+    fn an_outage_has_a_beginning_and_an_end() {
+        assert!(arguments("--down-after 10s").is_err());
+        assert!(arguments("--down-for 10s").is_err());
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_carried_out_is_refused() {
+        let settings = settings(arguments("--fail 1.5").unwrap()).unwrap();
+        assert!(Sandbox::new(settings).is_err());
+    }
+}

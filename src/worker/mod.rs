@@ -1,0 +1,219 @@
+//! A worker: everything that runs in one process, wired and supervised.
+//!
+//! A follower keeps the view; a candidate stands for the resolver's lease; one replicator per CRM drives it. They know
+//! each other only through the log and the view. What they are made of comes from the settings, except what differs
+//! between a real installation and a simulated one: the log, the transports to the CRMs, and the clock.
+
+mod supervisor;
+mod topics;
+
+use std::{collections::BTreeMap, convert::Infallible, fmt, future::Future, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use self::{supervisor::Supervisor, topics::birth_records};
+pub use self::{
+    supervisor::{PartError, Stopped},
+    topics::topic_specs,
+};
+use crate::{
+    admin::{Part, Readiness},
+    clock::Clock,
+    config::{Settings, TopicNames},
+    crm::{self, transport::Transport},
+    event::{change::Rules, outcome::Subjects},
+    identity::Limits,
+    log::{Log, LogError},
+    metrics::Metrics,
+    privacy::Hasher,
+    replicator,
+    resolver::{self, Resolver},
+    view::{View, ViewError, follower::Follower},
+};
+
+/// What a worker is made of.
+pub struct Parts {
+    pub settings: Arc<Settings>,
+    pub log: Arc<dyn Log>,
+    /// How each CRM is reached, by its name.
+    pub transports: BTreeMap<Arc<str>, Arc<dyn Transport>>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub readiness: Readiness,
+    /// Seed of the jitter of retries.
+    pub seed: u64,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "parts of worker {}", self.settings.worker.id)
+    }
+}
+
+/// Why a worker could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("the topics of this installation cannot be used")]
+    Topics(#[source] LogError),
+    #[error("the view cannot be opened")]
+    View(#[source] ViewError),
+    #[error("the CRM {crm} is not usable")]
+    Crm { crm: Arc<str>, source: crm::SetupError },
+    #[error(transparent)]
+    Part(#[from] PartError),
+}
+
+/// Pause before the log is tried again at the start.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// How often a wait for the log is told.
+const LOG_PATIENCE: u32 = 10;
+
+/// Runs a worker until `asked` ends, then drains it within `worker.shutdown_deadline`. Dropping the future ends it as a
+/// crash would.
+///
+/// # Errors
+/// [`WorkerError`] when it cannot start or a part of it cannot go on; a log that is away is waited for.
+pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stopped, WorkerError> {
+    let mut asked = std::pin::pin!(asked);
+    let Parts { settings, log, transports, clock, metrics, readiness, seed } = parts;
+    let names = TopicNames::new(&settings.topics.prefix);
+
+    let log_ready = readiness.part("log");
+    tokio::select! {
+        ready = topics_ready(&*log, &settings, &log_ready) => ready.map_err(WorkerError::Topics)?,
+        () = &mut asked => return Ok(Stopped::default()),
+    }
+    let view = {
+        let (settings, metrics) = (settings.clone(), metrics.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            View::open(&settings.worker.data, &settings.view, &settings.topics, clock, &metrics)
+        });
+        opened.await.expect("opening the view does not panic").map_err(WorkerError::View)?
+    };
+    let accepted = settings.worker.accepted_topics.iter().cloned();
+    let (follower, following) =
+        Follower::new(view.clone(), log.clone(), &settings.view, &settings.topics, accepted, clock, metrics.clone());
+
+    let mut supervisor = Supervisor::new();
+    // The others read the view until their last step: the follower goes when all of them are gone.
+    let (working, mut idle) = mpsc::channel::<Infallible>(1);
+    supervisor.add("view", async move {
+        follower.run(async move { while idle.recv().await.is_some() {} }).await?;
+        Ok(true)
+    });
+
+    let hasher = Hasher::new(settings.identity.secret.as_ref().expect("checked settings hold the secret"));
+    let subjects = Subjects::new(settings.outcomes.subject, &hasher);
+    let resolver = Resolver::new(resolver::Parts {
+        log: log.clone(),
+        view: view.clone(),
+        clock,
+        metrics: metrics.clone(),
+        hasher: hasher.clone(),
+        instance: settings.instance.clone(),
+        topics: names.clone(),
+        inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
+        rules: Arc::new(Rules::new(&settings.input, &settings.source)),
+        source_priority: source_priority(&settings),
+        limits: Limits {
+            source_records_max: settings.identity.source_records_max,
+            record_bytes_max: settings.identity.record_bytes_max,
+        },
+        settings: settings.resolver.clone(),
+        subjects: subjects.clone(),
+    });
+    let resolver_status = resolver.status();
+    let (stop, guard) = (supervisor.stop(), working.clone());
+    supervisor.add("resolver", async move {
+        resolver.run(stop).await?;
+        drop(guard);
+        Ok(true)
+    });
+    let resolver_ready = readiness.part("resolver");
+    supervisor.watch(resolver_status, move |status| match status.caught_up {
+        true => resolver_ready.ready(),
+        false => resolver_ready.not_ready("its view is behind the log"),
+    });
+
+    for settings_of_crm in &settings.crm {
+        let name = settings_of_crm.name.clone();
+        let crm = crm::build(settings_of_crm, &settings.instance)
+            .map_err(|source| WorkerError::Crm { crm: name.clone(), source })?;
+        let (status, watched) = watch::channel(replicator::Status::default());
+        let parts = replicator::Parts {
+            name: name.clone(),
+            crm,
+            transport: transports.get(&name).expect("every configured CRM has a transport").clone(),
+            settings: settings_of_crm.delivery.clone(),
+            log: log.clone(),
+            view: view.clone(),
+            following: following.clone(),
+            hasher: hasher.clone(),
+            clock,
+            metrics: metrics.clone(),
+            topics: names.clone(),
+            partitions: settings.topics.partitions,
+            instance: settings.instance.clone(),
+            worker: settings.worker.id.clone(),
+            static_membership: settings.worker.named,
+            subjects: subjects.clone(),
+            drain_deadline: settings.log.kafka.drain_deadline,
+            // The follower and the last commit come after it.
+            shutdown_deadline: settings.worker.shutdown_deadline.mul_f64(0.8),
+            seed,
+        };
+        let (stop, guard) = (supervisor.stop(), working.clone());
+        supervisor.add(format!("replicator of {name}"), async move {
+            let drained = replicator::run(parts, status, stop).await?;
+            drop(guard);
+            Ok(drained)
+        });
+        let ready = readiness.part(format!("replicator of {name}"));
+        supervisor.watch(watched, move |status| {
+            if !status.joined {
+                ready.not_ready("waits for its group");
+            } else if status.working < status.owned {
+                ready.not_ready("takes over partitions");
+            } else {
+                ready.ready();
+            }
+        });
+    }
+    drop(working);
+    // Last, when all other parts are known: or the worker would seem ready between two of them.
+    log_ready.ready();
+    info!(worker = %settings.worker.id, instance = %settings.instance, "the worker runs");
+    Ok(supervisor.run(asked, settings.worker.shutdown_deadline).await?)
+}
+
+/// Creates and checks our topics; waits for a log that is away. A compacted topic begins with a birth record in each
+/// partition, by which followers know a topic that was deleted and made again.
+async fn topics_ready(log: &dyn Log, settings: &Settings, part: &Part) -> Result<(), LogError> {
+    let specs = topic_specs(settings);
+    let mut tries = 0_u32;
+    loop {
+        let ensured = async {
+            let created = log.ensure_topics(&specs).await?;
+            log.append(birth_records(&specs, &created)).await
+        };
+        match ensured.await {
+            Err(error) if error.is_transient() => {
+                part.not_ready(error.to_string());
+                if tries.is_multiple_of(LOG_PATIENCE) {
+                    warn!(%error, "the worker waits for the log");
+                }
+                tries = tries.wrapping_add(1);
+                tokio::time::sleep(LOG_PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// The configured priority, as the `source` attributes of events say it.
+fn source_priority(settings: &Settings) -> Arc<[Arc<str>]> {
+    let uri =
+        |name: &Arc<str>| settings.source.iter().find(|source| source.name == *name).map(|source| source.uri.clone());
+    settings.identity.source_priority.iter().filter_map(uri).collect()
+}

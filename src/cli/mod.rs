@@ -4,6 +4,7 @@
 //! numbers are part of the contract with scripts and process managers and stand in the long help.
 
 mod check;
+pub mod demo;
 mod publish;
 mod reach;
 mod run;
@@ -30,6 +31,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
+  contact-replicator demo
   contact-replicator check --config config/kafka.toml
   contact-replicator run --config config/kafka.toml
   contact-replicator publish --config config/kafka.toml changes.ndjson
@@ -56,6 +58,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole program at work on this machine, with nothing installed.
+    ///
+    /// Sends changes through a worker, with a log in memory, to a simulated CRM that fails now and then, and checks what
+    /// was promised. If a promise did not hold, it ends with 1.
+    Demo(demo::Arguments),
     /// Run a worker until it is asked to stop.
     Run(run::Arguments),
     /// Check the settings, and what they point to.
@@ -128,6 +135,8 @@ enum CommandError {
     Metrics(#[from] MetricsError),
     #[error("the worker ended")]
     Worker(#[from] WorkerError),
+    #[error("the demo could not be shown")]
+    Demo(#[from] demo::DemoError),
 }
 
 /// What only the person at the keyboard can mend.
@@ -148,7 +157,8 @@ impl CommandError {
             | Self::Telemetry(_)
             | Self::Transport { .. }
             | Self::Metrics(_)
-            | Self::Worker(_) => Exit::Failed,
+            | Self::Worker(_)
+            | Self::Demo(_) => Exit::Failed,
         }
     }
 }
@@ -174,6 +184,7 @@ pub fn main() -> ExitCode {
 
 async fn execute(command: Command, surroundings: Surroundings<'static>) -> Result<Exit, CommandError> {
     match command {
+        Command::Demo(arguments) => demo::run(&arguments, surroundings, &mut io::stdout().lock()).await,
         Command::Check(configured) => {
             let settings = started(&configured, surroundings)?;
             check::run(&settings, &mut io::stdout().lock()).await

@@ -1,0 +1,136 @@
+//! The promises of this program, as checks over what a run left behind.
+//!
+//! Each check is one function from [`Evidence`] to [`Checked`] and pure, so that the demo, the simulated tests and the
+//! tests against a real broker judge by the same words. [`answers`] judges what the topics say, [`crm`] what the CRMs
+//! say, against the topics. A check that has nothing to judge by (a CRM's log that dropped requests, bodies that were
+//! not kept) fails: silence is no proof.
+//!
+//! What a check says names ids, versions and positions, never a value of a contact.
+
+mod answers;
+mod crm;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::Serialize;
+
+pub use self::{
+    answers::{
+        contact_ids_and_versions_rise_by_one, every_entry_has_one_outcome_per_crm, every_input_is_accounted_for,
+        every_quarantined_event_is_a_dead_letter_byte_for_byte, everything_published_can_be_read,
+        superseded_points_forward, unsettled,
+    },
+    crm::{
+        calls_per_event, no_duplicate_contact_in_the_crm, nothing_before_retry_after,
+        one_request_in_flight_per_contact, order_per_contact, the_crm_equals_the_records,
+    },
+};
+use super::evidence::Evidence;
+use crate::{
+    contact::{ContactId, ContactRecord, Version},
+    event::{EventRef, Outcome},
+    log::{Offset, Partition},
+};
+
+/// The verdict of one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    #[serde(skip)]
+    pub name: &'static str,
+    pub ok: bool,
+    /// What was judged, or the first faults.
+    pub detail: String,
+}
+
+/// All checks, in the order in which a reader would ask.
+pub const ALL: &[fn(&Evidence) -> Checked] = &[
+    every_input_is_accounted_for,
+    every_entry_has_one_outcome_per_crm,
+    superseded_points_forward,
+    contact_ids_and_versions_rise_by_one,
+    every_quarantined_event_is_a_dead_letter_byte_for_byte,
+    everything_published_can_be_read,
+    the_crm_equals_the_records,
+    no_duplicate_contact_in_the_crm,
+    order_per_contact,
+    one_request_in_flight_per_contact,
+    nothing_before_retry_after,
+    calls_per_event,
+];
+
+/// Runs every check.
+pub fn all(evidence: &Evidence) -> Vec<Checked> {
+    ALL.iter().map(|check| check(evidence)).collect()
+}
+
+/// Faults that a check names; more are only counted.
+const FAULTS_TOLD_MAX: usize = 5;
+
+/// Collects what is wrong.
+struct Findings {
+    name: &'static str,
+    faults: usize,
+    told: Vec<String>,
+}
+
+impl Findings {
+    fn of(name: &'static str) -> Self {
+        Self { name, faults: 0, told: Vec::new() }
+    }
+
+    fn fault(&mut self, fault: impl fmt::Display) {
+        self.faults += 1;
+        if self.told.len() < FAULTS_TOLD_MAX {
+            self.told.push(fault.to_string());
+        }
+    }
+
+    fn ensure(&mut self, holds: bool, fault: impl FnOnce() -> String) {
+        if !holds {
+            self.fault(fault());
+        }
+    }
+
+    /// The verdict; `judged` is what to say if all is well.
+    fn verdict(self, judged: impl fmt::Display) -> Checked {
+        let detail = if self.faults == 0 {
+            judged.to_string()
+        } else {
+            let more = self.faults - self.told.len();
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            format!("{}{more}", self.told.join("; "))
+        };
+        Checked { name: self.name, ok: self.faults == 0, detail }
+    }
+}
+
+/// The place of an event.
+type Place = (Arc<str>, Partition, Offset);
+
+fn place(event: &EventRef) -> Place {
+    (Arc::clone(&event.topic), event.partition, event.offset)
+}
+
+fn at((topic, partition, offset): &Place) -> String {
+    format!("{topic}[{partition}]@{offset}")
+}
+
+/// The outcomes of versions of contacts in one CRM; of several for one version, the last one read.
+fn by_version<'a>(evidence: &'a Evidence, crm: &str) -> BTreeMap<(ContactId, Version), &'a Outcome> {
+    let of_crm = evidence.outcomes.iter().filter(|outcome| &*outcome.crm == crm);
+    of_crm.filter_map(|outcome| Some(((outcome.contact_id?, outcome.version?), outcome))).collect()
+}
+
+/// The newest record of each contact.
+fn newest(evidence: &Evidence) -> BTreeMap<ContactId, &ContactRecord> {
+    let mut newest: BTreeMap<ContactId, &ContactRecord> = BTreeMap::new();
+    for record in &evidence.records {
+        let known = newest.entry(record.contact_id).or_insert(record);
+        if record.version >= known.version {
+            *known = record;
+        }
+    }
+    newest
+}

@@ -1,0 +1,523 @@
+//! What a run leaves behind, gathered from outside: from the topics anybody may read, and from the CRM's own books.
+//!
+//! Nothing here asks the program under judgement what it did. Topics are read by a plain follower, which sees committed
+//! records only, as any other reader would, so the same code serves every log. What a CRM stored and which requests it
+//! got comes as plain JSON from the sandbox's control addresses. The one thing taken from a connector is what a record
+//! *should* look like in its CRM ([`Expectation`]), because the mapping is judged by tests of its own.
+//!
+//! Gathering goes on while the run does: [`Reader::read_on`] adds what is new, and [`Evidence`] is at any moment all that
+//! was seen so far.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use crate::{
+    config::TopicNames,
+    contact::{ContactRecord, format},
+    crm::Connector,
+    event::{Entry, Outcome, dead_letter::DeadLetter},
+    log::{Follower, Log, LogError, Offset, Record, TopicPartition},
+    replicator::link::{Link, Sent},
+    view::follower::BIRTH_KEY,
+};
+
+/// All that is known of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// Every record of the input topics, readable or not.
+    pub inputs: Vec<Record>,
+    pub entries: Vec<Entry>,
+    /// Every version that the log still has, in its order: all of them, unless compaction ran.
+    pub records: Vec<ContactRecord>,
+    pub outcomes: Vec<Outcome>,
+    pub dead_letters: Vec<DeadLetter>,
+    /// Records of our own topics that could not be read, and why.
+    pub unreadable: Vec<String>,
+    pub crms: Vec<CrmEvidence>,
+    /// How many accepted calls may be without an outcome: those of workers that were killed before they could commit.
+    pub repeats_allowed: usize,
+}
+
+/// What one CRM has to say.
+#[derive(Debug, Clone)]
+pub struct CrmEvidence {
+    pub name: Arc<str>,
+    pub stored: Vec<Stored>,
+    /// In order of arrival.
+    pub calls: Vec<Call>,
+    /// Calls that the CRM's log no longer has.
+    pub calls_dropped: u64,
+    pub expectation: Arc<dyn Expectation>,
+}
+
+/// Fields by their names on the wire, nested ones dotted; without those that are empty, and so comparable.
+pub type Fields = BTreeMap<String, Value>;
+
+/// A contact as the CRM stores it.
+#[derive(Clone, PartialEq)]
+pub struct Stored {
+    /// Our id, as the CRM was told it.
+    pub external_id: Option<String>,
+    pub fields: Fields,
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} fields", self.external_id.as_deref().unwrap_or("nobody"), self.fields.len())
+    }
+}
+
+/// A request as the CRM saw it.
+#[derive(Clone, PartialEq)]
+pub struct Call {
+    /// In order of arrival.
+    pub sequence: u64,
+    pub arrived: Duration,
+    /// When all was done that would be done, the answer apart.
+    pub ended: Option<Duration>,
+    pub external_id: Option<String>,
+    /// What was sent; `None` if the CRM does not keep it.
+    pub fields: Option<Fields>,
+    /// Number of its effect in order of effects; absent if nothing was stored.
+    pub effect: Option<u64>,
+    pub status: Option<u16>,
+    /// Whether the caller was there to hear the answer.
+    pub answered: bool,
+    /// The patience that the answer asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl Call {
+    /// Whether the CRM took it and the caller knows.
+    pub fn was_accepted(&self) -> bool {
+        self.answered && self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call {} about {}", self.sequence, self.external_id.as_deref().unwrap_or("nobody"))
+    }
+}
+
+/// Knows what a CRM should hold.
+pub trait Expectation: Send + Sync + fmt::Debug {
+    /// The fields of `record` in the CRM, given whether the CRM has the contact; `None` if nothing of it is to be sent.
+    fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields>;
+}
+
+/// What a connector makes of a record.
+#[derive(Debug, Clone)]
+pub struct Projected(pub Arc<dyn Connector>);
+
+impl Expectation for Projected {
+    fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields> {
+        let mut link = Link::new(record.contact_id);
+        if stored {
+            link.sent.insert(EXTERNAL_ID.into(), Sent::Void);
+        }
+        let projection = self.0.project(record, Some(&link)).ok()?;
+        Some(normal(projection.fields))
+    }
+}
+
+// The words of the simulated CRM.
+const EXTERNAL_ID: &str = "externalIntegrationId";
+/// Fields that the CRM uses but does not keep with the contact.
+const NOT_KEPT: &[&str] = &["organisationType", "organisationMarketSector"];
+/// A field whose `false` means the same as its absence.
+const FALSE_BY_DEFAULT: &str = "inactive";
+
+/// A page of the CRM's books that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer of the control address `{address}` is not as expected")]
+pub struct Unexpected {
+    address: &'static str,
+    #[source]
+    source: serde_json::Error,
+}
+
+impl CrmEvidence {
+    /// From the answers of the control addresses `contacts` and `requests`.
+    ///
+    /// # Errors
+    /// If these are not what a sandbox answers.
+    pub fn read(
+        name: &str,
+        contacts: &[u8],
+        requests: &[u8],
+        expectation: Arc<dyn Expectation>,
+    ) -> Result<Self, Unexpected> {
+        let unexpected = |address| move |source| Unexpected { address, source };
+        let contacts: ContactsPage = serde_json::from_slice(contacts).map_err(unexpected("contacts"))?;
+        let requests: RequestsPage = serde_json::from_slice(requests).map_err(unexpected("requests"))?;
+        Ok(Self {
+            name: name.into(),
+            stored: contacts.contacts.into_iter().map(StoredContact::into_evidence).collect(),
+            calls: requests.requests.into_iter().map(LoggedCall::into_evidence).collect(),
+            calls_dropped: requests.dropped,
+            expectation,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct ContactsPage {
+    contacts: Vec<StoredContact>,
+}
+
+#[derive(Deserialize)]
+struct StoredContact {
+    fields: Map<String, Value>,
+}
+
+impl StoredContact {
+    fn into_evidence(self) -> Stored {
+        let external_id = self.fields.get(EXTERNAL_ID).and_then(Value::as_str).map(str::to_owned);
+        Stored { external_id, fields: normal(self.fields) }
+    }
+}
+
+#[derive(Deserialize)]
+struct RequestsPage {
+    dropped: u64,
+    requests: Vec<LoggedCall>,
+}
+
+#[derive(Deserialize)]
+struct LoggedCall {
+    sequence: u64,
+    since_start_ms: u64,
+    ended_since_start_ms: Option<u64>,
+    contact: Option<String>,
+    body: Option<String>,
+    effect: Option<u64>,
+    status: Option<u16>,
+    answered: bool,
+    retry_after: Option<u64>,
+}
+
+impl LoggedCall {
+    fn into_evidence(self) -> Call {
+        let body = self.body.and_then(|body| serde_json::from_str::<Map<String, Value>>(&body).ok());
+        Call {
+            sequence: self.sequence,
+            arrived: Duration::from_millis(self.since_start_ms),
+            ended: self.ended_since_start_ms.map(Duration::from_millis),
+            external_id: self.contact,
+            fields: body.map(normal),
+            effect: self.effect,
+            status: self.status,
+            answered: self.answered,
+            retry_after: self.retry_after.map(Duration::from_secs),
+        }
+    }
+}
+
+/// Fields in a form in which equal means that the CRM holds the same.
+fn normal(fields: impl IntoIterator<Item = (String, Value)>) -> Fields {
+    let mut normal = Fields::new();
+    for (name, value) in fields {
+        flatten(name, value, &mut normal);
+    }
+    normal.retain(|name, value| {
+        let says_nothing = value.is_null() || (name == FALSE_BY_DEFAULT && *value == Value::Bool(false));
+        !says_nothing && !NOT_KEPT.contains(&name.as_str())
+    });
+    normal
+}
+
+/// Only objects are nested in what is sent, and the connectors bound how deep.
+fn flatten(name: String, value: Value, fields: &mut Fields) {
+    match value {
+        Value::Object(members) => {
+            for (member, value) in members {
+                flatten(format!("{name}.{member}"), value, fields);
+            }
+        }
+        value => {
+            fields.insert(name, value);
+        }
+    }
+}
+
+/// Gathers the evidence that is in the log.
+pub struct Reader {
+    follower: Box<dyn Follower>,
+    inputs: BTreeSet<Arc<str>>,
+    topics: TopicNames,
+    positions: BTreeMap<TopicPartition, Offset>,
+    evidence: Evidence,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("positions", &self.positions).finish_non_exhaustive()
+    }
+}
+
+/// Why evidence could not be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the topics could not be read")]
+    Log(#[from] LogError),
+    #[error("{at} was read up to {position}, but its end is {end}")]
+    Deadline { at: TopicPartition, position: Offset, end: Offset },
+}
+
+/// Records read at a time.
+const RECORDS_MAX: usize = 2_000;
+
+impl Reader {
+    /// Begins at the oldest record of the input topics and of our own.
+    ///
+    /// # Errors
+    /// If a topic is missing, or the log fails.
+    pub async fn open(log: &dyn Log, inputs: &[Arc<str>], topics: &TopicNames) -> Result<Self, LogError> {
+        let mut reader = Self {
+            follower: log.follower().await?,
+            inputs: inputs.iter().cloned().collect(),
+            topics: topics.clone(),
+            positions: BTreeMap::new(),
+            evidence: Evidence::default(),
+        };
+        let ours = [&topics.records, &topics.versions, &topics.outcomes, &topics.dead_letters];
+        for topic in inputs.iter().chain(ours) {
+            let partitions = log.partitions(topic).await?;
+            let partitions = partitions.ok_or_else(|| LogError::UnknownTopic { topic: Arc::clone(topic) })?;
+            for partition in 0..partitions {
+                let at = TopicPartition::new(Arc::clone(topic), partition);
+                let low = log.watermarks(&at).await?.low;
+                reader.follower.assign(at.clone(), low).await?;
+                reader.positions.insert(at, low);
+            }
+        }
+        Ok(reader)
+    }
+
+    /// What was read so far.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    pub fn into_evidence(self) -> Evidence {
+        self.evidence
+    }
+
+    /// Waits up to `wait` for more, and adds it.
+    ///
+    /// # Errors
+    /// Those of the follower.
+    pub async fn read_on(&mut self, wait: Duration) -> Result<(), LogError> {
+        let progress = self.follower.poll(RECORDS_MAX, wait).await?;
+        for record in progress.records {
+            self.add(record);
+        }
+        self.positions.extend(progress.positions);
+        Ok(())
+    }
+
+    /// Reads up to what is the end now.
+    ///
+    /// # Errors
+    /// [`ReadError::Deadline`] if that takes longer than `patience`.
+    pub async fn catch_up(&mut self, log: &dyn Log, patience: Duration) -> Result<(), ReadError> {
+        let deadline = Instant::now() + patience;
+        let places: Vec<TopicPartition> = self.positions.keys().cloned().collect();
+        for at in places {
+            let end = log.watermarks(&at).await?.high;
+            loop {
+                let position = self.positions.get(&at).copied().unwrap_or_default();
+                if position >= end {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    return Err(ReadError::Deadline { at, position, end });
+                }
+                self.read_on(Duration::from_millis(200)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, record: Record) {
+        let topic = &record.at.topic;
+        let evidence = &mut self.evidence;
+        if self.inputs.contains(topic) {
+            evidence.inputs.push(record);
+            return;
+        }
+        // Said about the topic, not in it.
+        if record.key.as_deref() == Some(BIRTH_KEY.as_bytes()) && *topic != self.topics.dead_letters {
+            return;
+        }
+        let value = record.value.as_deref().unwrap_or_default();
+        let added = if *topic == self.topics.versions {
+            Entry::decode(value).map(|entry| evidence.entries.push(entry))
+        } else if *topic == self.topics.records {
+            format::decode(value).map(|record| evidence.records.push(record))
+        } else if *topic == self.topics.outcomes {
+            Outcome::decode(&record).map(|outcome| evidence.outcomes.push(outcome))
+        } else {
+            DeadLetter::read(&record).map(|letter| evidence.dead_letters.push(letter))
+        };
+        if let Err(error) = added {
+            evidence.unreadable.push(format!("{record:?}: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        contact::{ContactId, record::FORMAT},
+        log::{
+            Cleanup, NewRecord, TopicSpec, Transaction,
+            local::{LocalLog, Settings},
+        },
+        sandbox::{Fault, FaultPlan, Sandbox, SandboxSettings},
+    };
+
+    const INPUT: &str = "contact-changes";
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    async fn log(names: &TopicNames) -> LocalLog {
+        let log = LocalLog::new(Settings::default(), Clock::simulated(Timestamp::UNIX_EPOCH));
+        let topics = [&INPUT.into(), &names.records, &names.versions, &names.outcomes, &names.dead_letters];
+        let cleanup = Cleanup::Delete { after: Duration::from_secs(86_400) };
+        let specs =
+            topics.map(|name| TopicSpec { name: Arc::clone(name), partitions: 2, cleanup, message_bytes_max: 1 << 20 });
+        log.ensure_topics(&specs).await.unwrap();
+        log
+    }
+
+    fn record(topic: &str, key: &'static str, value: impl Into<bytes::Bytes>) -> NewRecord {
+        let to = TopicPartition::new(topic, 1);
+        NewRecord { to, key: Some(key.into()), value: Some(value.into()), headers: Vec::new() }
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            contact_id: ContactId(uuid::Uuid::nil()),
+            version: 1,
+            event: None,
+            received_at: Timestamp::UNIX_EPOCH,
+            traceparent: None,
+            cause: None,
+            epoch: 1,
+            format: FORMAT,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reader_sees_what_was_committed_and_names_what_it_cannot_read() {
+        let names = TopicNames::new("");
+        let log = log(&names).await;
+        let mut reader = Reader::open(&log, &[INPUT.into()], &names).await.unwrap();
+        log.append(vec![
+            record(INPUT, "42", "{"),
+            record(&names.versions, BIRTH_KEY, "an id"),
+            record(&names.versions, "k", "{"),
+        ])
+        .await
+        .unwrap();
+        let entries = |count: usize| Transaction {
+            records: vec![record(&names.versions, "k", entry().encode()); count],
+            offsets: None,
+        };
+        log.writer("lost").await.unwrap().prepare(entries(5)).await.unwrap();
+        // A writer of the same id ends what the one before it had open.
+        log.writer("lost").await.unwrap().write(entries(2)).await.unwrap();
+
+        reader.catch_up(&log, PATIENCE).await.unwrap();
+        let evidence = reader.into_evidence();
+        assert_eq!((evidence.inputs.len(), evidence.entries.len()), (1, 2));
+        assert_eq!(evidence.unreadable.len(), 1, "{:?}", evidence.unreadable);
+        assert!(evidence.unreadable[0].starts_with("contact-versions[1]@1: "), "{:?}", evidence.unreadable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_transaction_is_not_waited_for_beyond_patience() {
+        let names = TopicNames::new("");
+        let log = log(&names).await;
+        let mut reader = Reader::open(&log, &[INPUT.into()], &names).await.unwrap();
+        let records = vec![record(&names.versions, "k", entry().encode())];
+        let mut writer = log.writer("slow").await.unwrap();
+        writer.prepare(Transaction { records, offsets: None }).await.unwrap();
+        let error = reader.catch_up(&log, PATIENCE).await.unwrap_err();
+        assert!(matches!(error, ReadError::Deadline { position: 0, .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_is_missing_is_named() {
+        let log = LocalLog::new(Settings::default(), Clock::simulated(Timestamp::UNIX_EPOCH));
+        let error = Reader::open(&log, &[INPUT.into()], &TopicNames::new("")).await.unwrap_err();
+        assert!(matches!(error, LogError::UnknownTopic { topic } if &*topic == INPUT));
+    }
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Expectation for Nothing {
+        fn of(&self, _: &ContactRecord, _: bool) -> Option<Fields> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_books_of_a_sandbox_can_be_read() {
+        let faults = FaultPlan::at(1, Fault::retry_after(429, 3));
+        let settings = SandboxSettings {
+            log_bodies: true,
+            latency: Duration::from_millis(7),
+            faults,
+            ..SandboxSettings::default()
+        };
+        let sandbox = Sandbox::new(settings).unwrap();
+        let contact = json!({"externalIntegrationId": "c-1", "firstName": "Ada", "lastName": "Roth", "title": null,
+            "email": "ada@example.com", "mobile": "1", "inactive": false, "postalAddress": {"suburb": "Glebe"}});
+        for _ in 0..2 {
+            let request = http::Request::post("/api/rest/v1/crm/contacts")
+                .header("content-type", "application/json")
+                .header("APIToken", "sandbox-token")
+                .body(bytes::Bytes::from(contact.to_string()))
+                .unwrap();
+            sandbox.handle(request).await.unwrap();
+        }
+        let page = async |name: &str| {
+            let request = http::Request::get(format!("/_sandbox/{name}")).body(bytes::Bytes::new()).unwrap();
+            sandbox.handle(request).await.unwrap().into_body()
+        };
+        let (contacts, requests) = (page("contacts").await, page("requests").await);
+        let books = CrmEvidence::read("venues", &contacts, &requests, Arc::new(Nothing)).unwrap();
+
+        let expected = normal(match contact {
+            Value::Object(members) => members,
+            _ => unreachable!("built as an object"),
+        });
+        assert_eq!(expected.len(), 6, "neither what is empty nor a false that means nothing: {:?}", expected.keys());
+        assert_eq!(expected.get("postalAddress.suburb"), Some(&json!("Glebe")));
+        assert_eq!(books.stored, [Stored { external_id: Some("c-1".to_owned()), fields: expected.clone() }]);
+        let [refused, accepted] = books.calls.as_slice() else { panic!("two calls: {:?}", books.calls) };
+        assert_eq!(
+            (refused.status, refused.retry_after, refused.effect),
+            (Some(429), Some(Duration::from_secs(3)), None)
+        );
+        assert!(!refused.was_accepted() && accepted.was_accepted());
+        assert_eq!((accepted.effect, accepted.fields.as_ref()), (Some(1), Some(&expected)));
+        assert!(refused.ended.unwrap() <= accepted.arrived && accepted.ended.unwrap() > accepted.arrived);
+    }
+}

@@ -1,0 +1,191 @@
+//! What is said at the end of a run: what went in, what became of it, what it cost, and whether the promises held.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    checks::Checked,
+    evidence::{CrmEvidence, Evidence},
+    generator::{Kind, SOURCES},
+    run::Options,
+};
+use crate::event::{OutcomeKind, outcome::ANY_CRM};
+
+/// Sections of README.md for whoever wants to go on.
+const NEXT: [&str; 3] = ["Beside a real Kafka", "What is promised", "Read the code"];
+
+/// The report, in the form of `--json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub ok: bool,
+    pub seed: u64,
+    pub elapsed_ms: u128,
+    pub checks: BTreeMap<&'static str, Checked>,
+    /// Events sent.
+    pub events: usize,
+    pub events_by_kind: BTreeMap<Kind, usize>,
+    /// Contacts that the program made of them.
+    pub contacts: usize,
+    /// By CRM.
+    pub calls: BTreeMap<String, Calls>,
+    /// By CRM (`*`: before the fan-out) and outcome.
+    pub outcomes: BTreeMap<String, BTreeMap<OutcomeKind, usize>>,
+    #[serde(skip)]
+    order: Vec<&'static str>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Calls {
+    pub total: usize,
+    pub accepted: usize,
+    /// By status; those without an answer under `lost`.
+    pub failed: BTreeMap<String, usize>,
+    /// Calls for each entry of the work list.
+    pub per_event: f64,
+}
+
+impl Calls {
+    fn of(crm: &CrmEvidence, entries: usize) -> Self {
+        let mut failed: BTreeMap<String, usize> = BTreeMap::new();
+        for call in crm.calls.iter().filter(|call| !call.was_accepted()) {
+            let status = call.status.filter(|_| call.answered);
+            *failed.entry(status.map_or_else(|| "lost".to_owned(), |status| status.to_string())).or_default() += 1;
+        }
+        let total = crm.calls.len();
+        let accepted = total - failed.values().sum::<usize>();
+        // Rounded: nobody wants to read the rest.
+        let per_event = (total as f64 / entries.max(1) as f64 * 1_000.0).round() / 1_000.0;
+        Self { total, accepted, failed, per_event }
+    }
+}
+
+impl Report {
+    pub(super) fn new(
+        options: Options,
+        sent: &[Kind],
+        evidence: &Evidence,
+        checked: Vec<Checked>,
+        elapsed: Duration,
+    ) -> Self {
+        let mut events_by_kind: BTreeMap<Kind, usize> = BTreeMap::new();
+        for kind in sent {
+            *events_by_kind.entry(*kind).or_default() += 1;
+        }
+        let mut outcomes: BTreeMap<String, BTreeMap<OutcomeKind, usize>> = BTreeMap::new();
+        for outcome in &evidence.outcomes {
+            *outcomes.entry(outcome.crm.to_string()).or_default().entry(outcome.outcome).or_default() += 1;
+        }
+        let contacts: BTreeSet<_> = evidence.records.iter().map(|record| record.contact_id).collect();
+        let calls = |crm: &CrmEvidence| (crm.name.to_string(), Calls::of(crm, evidence.entries.len()));
+        Self {
+            ok: checked.iter().all(|checked| checked.ok),
+            seed: options.scale.seed,
+            elapsed_ms: elapsed.as_millis(),
+            events: sent.len(),
+            events_by_kind,
+            contacts: contacts.len(),
+            calls: evidence.crms.iter().map(calls).collect(),
+            outcomes,
+            order: checked.iter().map(|checked| checked.name).collect(),
+            checks: checked.into_iter().map(|checked| (checked.name, checked)).collect(),
+        }
+    }
+}
+
+fn listed<K: fmt::Display>(counts: impl IntoIterator<Item = (K, usize)>) -> String {
+    let counts: Vec<String> = counts.into_iter().map(|(what, count)| format!("{count} {what}")).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events: sent, events_by_kind, contacts, .. } = self;
+        writeln!(
+            f,
+            "Sent in: {sent} events of {} sources about {contacts} contacts (seed {})",
+            SOURCES.len(),
+            self.seed
+        )?;
+        writeln!(f, "  {}", listed(events_by_kind.iter().map(|(kind, count)| (kind.as_str(), *count))))?;
+        writeln!(f, "\nWhat became of them")?;
+        for (crm, kinds) in &self.outcomes {
+            let whose = if crm == ANY_CRM { "before any CRM" } else { crm };
+            writeln!(f, "  {whose}: {}", listed(kinds.iter().map(|(kind, count)| (kind, *count))))?;
+        }
+        writeln!(f, "\nWhat it took")?;
+        for (crm, Calls { total, accepted, failed, per_event }) in &self.calls {
+            let failed = listed(failed.iter().map(|(status, count)| (format!("× {status}"), *count)));
+            writeln!(
+                f,
+                "  {crm}: {total} calls, {per_event:.2} for each change; {accepted} accepted, failed: {failed}"
+            )?;
+        }
+        writeln!(f, "\nWhat was promised, checked against the topics and the CRM's own books")?;
+        for checked in self.order.iter().filter_map(|name| self.checks.get(name)) {
+            let tick = if checked.ok { '✓' } else { '✗' };
+            writeln!(f, "  {tick} {}: {}", checked.name.replace('_', " "), checked.detail)?;
+        }
+        let seconds = self.elapsed_ms as f64 / 1_000.0;
+        if self.ok {
+            writeln!(f, "\nEvery promise held, in {seconds:.1} s. Where to go next in README.md: {}.", NEXT.join(", "))
+        } else {
+            let broken = self.checks.values().filter(|checked| !checked.ok).count();
+            let seed = self.seed;
+            writeln!(
+                f,
+                "\nPromises that did NOT hold: {broken}, in {seconds:.1} s. Run it with --seed {seed} --log info."
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::demo::generator::Scale;
+
+    fn report(ok: bool) -> Report {
+        let options = Options { scale: Scale { seed: 7, events: 2, contacts: 1 }, faults: true };
+        let checked = |name, ok| Checked { name, ok, detail: format!("detail of {name}") };
+        let checked = vec![checked("second_by_name", true), checked("first_by_name", ok)];
+        let sent = [Kind::Created, Kind::DeletedByNull];
+        Report::new(options, &sent, &Evidence::default(), checked, Duration::from_millis(1_250))
+    }
+
+    #[test]
+    fn a_check_that_failed_fails_the_report_and_is_seen_in_it() {
+        let (good, bad) = (report(true), report(false));
+        assert!(good.ok && !bad.ok);
+        assert!(good.to_string().contains("Every promise held, in 1.2 s"), "{good}");
+        let text = bad.to_string();
+        for says in ["✓ second by name: detail", "✗ first by name: detail", "did NOT hold: 1", "--seed 7"] {
+            assert!(text.contains(says), "{text}");
+        }
+        assert!(text.find("second by name") < text.find("first by name"), "in the order of the checks");
+    }
+
+    #[test]
+    fn the_sections_it_names_are_there() {
+        let readme = include_str!("../../../README.md");
+        for section in NEXT {
+            assert!(readme.lines().any(|line| line == format!("## {section}")), "{section}");
+        }
+    }
+
+    #[test]
+    fn the_json_has_the_members_that_scripts_rely_on() {
+        let json = serde_json::to_value(report(true)).unwrap();
+        assert_eq!(json["ok"], true);
+        assert_eq!(json["seed"], 7);
+        assert_eq!(json["elapsed_ms"], 1_250);
+        assert_eq!(json["events_by_kind"], serde_json::json!({"created": 1, "deleted_by_null": 1}));
+        let check = serde_json::json!({"ok": true, "detail": "detail of first_by_name"});
+        assert_eq!(json["checks"]["first_by_name"], check);
+        assert!(json["calls"].is_object() && json["outcomes"].is_object());
+    }
+}

@@ -1,0 +1,13 @@
+//! The real worker on the log in memory, with a paused clock, simulated CRMs, and faults by seed.
+
+mod bad_input;
+mod history;
+mod invariants;
+mod outage;
+mod privacy;
+mod rebuild;
+mod scene;
+mod shutdown;
+mod simulation;
+mod two_workers;
+mod world;

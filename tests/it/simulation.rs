@@ -1,0 +1,213 @@
+//! Seeded runs: everything goes wrong for two minutes, then nothing more does, and all must settle as promised.
+
+use std::{sync::Arc, time::Duration};
+
+use contact_replicator::{cli::demo::evidence::Reader, config::TopicNames, log::TopicPartition, sandbox::FaultPlan};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    history::Sources,
+    invariants,
+    world::{INPUT, PARTITIONS, Rates, World},
+};
+
+/// After the faults: simulated time in which everything must settle.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15 * 60);
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Runs one seed and checks every invariant.
+pub(crate) fn run(seed: u64) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async move {
+        if let Err(broken) = Box::pin(simulate(seed)).await {
+            panic!("seed {seed}:\n{broken}");
+        }
+    });
+}
+
+async fn simulate(seed: u64) -> Result<(), String> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let workers = 1 + (seed % 3) as usize;
+    let mut world = World::new(seed, workers).await;
+    for worker in 0..workers {
+        world.start(worker);
+    }
+    let topics = TopicNames::new("");
+    let inputs: [Arc<str>; 1] = [INPUT.into()];
+    let mut reader = loop {
+        // Topics are there once a worker has begun.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Ok(reader) = Reader::open(&world.log, &inputs, &topics).await {
+            break reader;
+        }
+    };
+    world.fate.set(Rates {
+        die_committing: random.random_range(0..12),
+        die_sending: random.random_range(0..12),
+        commit: random.random_range(0..40),
+    });
+    world.set_faults(faults(&mut random));
+
+    let mut sources = Sources::new(random.random_range(3..25));
+    let mut deaths = 0;
+    let end = Instant::now() + Duration::from_secs(120);
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(random.random_range(5..600))).await;
+        let changes = (0..random.random_range(0..6)).map(|_| sources.say(&mut random)).collect();
+        world.publish(changes).await;
+        deaths += world.bury().await;
+        trouble(&mut world, &mut reader, &mut random).await;
+    }
+
+    // From here on nothing goes wrong any more.
+    world.fate.set(Rates::default());
+    world.set_faults(FaultPlan::default());
+    world.log.set_follower_lag(Duration::ZERO);
+    heal_members(&mut world);
+    deaths += world.bury().await;
+    for worker in 0..workers {
+        if !world.is_running(worker) {
+            world.start(worker);
+        }
+    }
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    loop {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        reader.catch_up(&world.log, PATIENCE).await.map_err(|error| error.to_string())?;
+        let mut evidence = invariants::with_crm(&world, reader.evidence().clone()).await;
+        evidence.repeats_allowed = usize::MAX / 2;
+        if invariants::is_settled(&evidence) || Instant::now() > deadline {
+            let links = invariants::links(&world).await;
+            invariants::all_up_to_answered_is_answered_or_open(&evidence, &links);
+            let verdict = invariants::all_promises_are_kept(&evidence, workers);
+            tracing::info!(seed, deaths, inputs = sources.told(), "simulated");
+            return verdict.map_err(|broken| {
+                let stories = invariants::stories(&broken, &evidence, &links);
+                format!("{deaths} deaths, {} inputs\n{broken}\n{}\n{stories}", sources.told(), world.state())
+            });
+        }
+    }
+}
+
+/// What the CRM does to its callers.
+fn faults(random: &mut StdRng) -> FaultPlan {
+    let mut chance = |fault: serde_json::Value| json!({ "probability": f64::from(random.random_range(0..40)) / 1_000.0, "fault": fault });
+    let chances = [
+        chance(json!({ "instead": { "kind": "status", "status": 503 } })),
+        chance(json!({ "instead": { "kind": "status", "status": 500, "effect": true } })),
+        chance(json!({ "instead": { "kind": "reset_before" } })),
+        chance(json!({ "instead": { "kind": "reset_after" } })),
+        chance(json!({ "instead": { "kind": "status", "status": 429, "headers": { "retry-after": "2" } } })),
+        chance(json!({ "delay_before": "4s" })),
+        chance(json!({ "delay_after": "7s" })),
+    ];
+    let down = json!({ "from": format!("{}s", random.random_range(5..90)), "lasts": format!("{}s", random.random_range(1..25)),
+        "fault": { "instead": { "kind": "unreachable" } } });
+    serde_json::from_value(json!({ "chances": chances, "windows": [down] })).expect("a fault plan")
+}
+
+/// One more thing that may go wrong in the log or with a worker.
+async fn trouble(world: &mut World, reader: &mut Reader, random: &mut StdRng) {
+    let worker = random.random_range(0..world.workers());
+    match random.random_range(0..100) {
+        0..=19 if !world.is_running(worker) => {
+            if random.random_range(0..4) == 0 {
+                // The view is disposable.
+                let view = world.data(worker).join("view");
+                if view.exists() {
+                    std::fs::remove_dir_all(view).expect("the view of a stopped worker is removed");
+                }
+            }
+            world.start(worker);
+        }
+        20..=21 if world.is_running(worker) => world.kill(worker).await,
+        22..=23 if world.is_running(worker) => {
+            world.stop(worker).await;
+        }
+        24..=27 => move_something(world, random),
+        28..=29 => disturb_member(world, random),
+        30..=33 => heal_members(world),
+        34..=36 => world.log.set_follower_lag(Duration::from_millis(random.random_range(0..1_500))),
+        37..=39 => {
+            // Whoever judges must have seen what compaction takes away.
+            reader.catch_up(&world.log, PATIENCE).await.expect("the log can be read");
+            compact(world);
+        }
+        _ => {}
+    }
+}
+
+const GROUPS: [&str; 2] = ["sim-priava", "sim-resolver"];
+
+fn move_something(world: &World, random: &mut StdRng) {
+    let group = GROUPS[random.random_range(0..GROUPS.len())];
+    let members = world.log.members(group);
+    let partitions = if group == "sim-resolver" { 1 } else { PARTITIONS };
+    if !members.is_empty() {
+        let to = &members[random.random_range(0..members.len())];
+        world.log.move_partition(group, random.random_range(0..partitions), to.id);
+    }
+}
+
+fn disturb_member(world: &mut World, random: &mut StdRng) {
+    let group = GROUPS[random.random_range(0..GROUPS.len())];
+    let members = world.log.members(group);
+    if let Some(member) = members.get(random.random_range(0..members.len().max(1))).filter(|member| !member.silent) {
+        if random.random_range(0..2) == 0 {
+            world.log.expel(group, member.id);
+        } else {
+            world.log.silence(group, member.id);
+            world.silenced.push((group, member.id));
+        }
+    }
+}
+
+fn heal_members(world: &mut World) {
+    for (group, member) in world.silenced.drain(..) {
+        world.log.unsilence(group, member);
+    }
+}
+
+fn compact(world: &World) {
+    let names = TopicNames::new("");
+    for topic in [names.keys.clone(), names.records.clone(), names.links(crate::world::CRM)] {
+        for partition in 0..PARTITIONS {
+            world.log.compact(&TopicPartition::new(topic.clone(), partition));
+        }
+    }
+    world.log.compact(&TopicPartition::new(names.resolver.clone(), 0));
+}
+
+macro_rules! seeds {
+    ($($name:ident: $seeds:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $seeds.for_each(run);
+            }
+        )*
+    };
+}
+
+// Several tests, so that a runner with several threads uses them.
+seeds! {
+    seeds_0_to_24_settle_as_promised: 0..25;
+    seeds_25_to_49_settle_as_promised: 25..50;
+    seeds_50_to_74_settle_as_promised: 50..75;
+    seeds_75_to_99_settle_as_promised: 75..100;
+}
+
+/// One seed, with its log lines: `SEED=17 cargo test --test it one_seed -- --nocapture`.
+#[test]
+fn one_seed() {
+    #[expect(clippy::disallowed_methods, reason = "a test takes its seed from the person who runs it")]
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter("debug,sled=warn").without_time().with_ansi(false).with_test_writer();
+    // Where something else took the lines already, the run is the same.
+    let _taken = lines.try_init().is_err();
+    run(seed);
+}

@@ -1,0 +1,435 @@
+//! A world in one process: a log, a CRM, and several workers that may die at any step.
+//!
+//! Workers are the real ones, wired as `run` wires them; only the log is in memory, requests do not cross a socket, and
+//! the clock is paused, so that minutes pass in moments. A worker that is killed loses all that its process had: its
+//! tasks are dropped where they stand. What it sent goes on its way.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use contact_replicator::{
+    admin::Readiness,
+    clock::Clock,
+    config::{InputTopicSettings, Settings},
+    crm::{Answer, Request, transport::Transport},
+    log::{
+        Cleanup, Log, NewRecord, TopicPartition, TopicSpec,
+        local::{self, LocalLog, MemberId, Point, Verdict},
+        partition_of,
+    },
+    metrics::{self, Metrics, Registry},
+    privacy::Secret,
+    sandbox::{FaultPlan, Sandbox, SandboxSettings, in_process::InProcess},
+    worker,
+};
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tempfile::TempDir;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// Partitions of the input topic and of the topics keyed by contact.
+pub(crate) const PARTITIONS: u32 = 4;
+pub(crate) const INPUT: &str = "contact-changes";
+pub(crate) const CRM: &str = "priava";
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// Room between a dead worker's fault and its end; nothing else of it happens meanwhile.
+const DYING: Duration = Duration::from_millis(50);
+
+/// How often what goes wrong, of a thousand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rates {
+    /// A worker dies at a step of a transaction.
+    pub(crate) die_committing: u32,
+    /// A worker dies before or after the effect of a request.
+    pub(crate) die_sending: u32,
+    /// A transaction fails, or is answered "unknown".
+    pub(crate) commit: u32,
+}
+
+/// Decides by seed what goes wrong; shared by all that can.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    random: Mutex<StdRng>,
+    rates: Mutex<Rates>,
+    deaths: mpsc::Sender<Death>,
+    /// The next request panics, with its body for a message.
+    pub(crate) panics: AtomicBool,
+}
+
+/// Who is to die.
+#[derive(Debug, Clone)]
+pub(crate) enum Death {
+    Worker(usize),
+    /// Whoever commits under this transactional id.
+    Writer(String),
+}
+
+impl Fate {
+    pub(crate) fn set(&self, rates: Rates) {
+        *self.rates.lock() = rates;
+    }
+
+    fn strikes(&self, of_thousand: u32) -> bool {
+        of_thousand > 0 && self.random.lock().random_range(0..1_000) < of_thousand
+    }
+
+    fn judge(&self, _point: Point, writer: &str) -> Verdict {
+        let rates = *self.rates.lock();
+        if self.strikes(rates.die_committing) && self.deaths.try_send(Death::Writer(writer.to_owned())).is_ok() {
+            return Verdict::Hang(DYING);
+        }
+        if self.strikes(rates.commit) {
+            return match self.random.lock().random_range(0..6) {
+                0 => Verdict::FailAborted,
+                1 => Verdict::Refused,
+                2 => Verdict::UnknownButCommitted,
+                3 => Verdict::UnknownAndAborted,
+                4 => Verdict::LateMarkers(Duration::from_millis(300)),
+                _ => Verdict::Hang(Duration::from_millis(700)),
+            };
+        }
+        Verdict::Proceed
+    }
+}
+
+/// The way from one worker to the CRM, on which the worker may die.
+#[derive(Debug)]
+struct MortalTransport {
+    inner: InProcess,
+    fate: Arc<Fate>,
+    worker: usize,
+    /// The process is gone: whatever still runs of it does nothing more.
+    dead: Arc<AtomicBool>,
+}
+
+impl MortalTransport {
+    async fn may_die(&self) {
+        let rate = self.fate.rates.lock().die_sending;
+        if self.fate.strikes(rate) && self.fate.deaths.try_send(Death::Worker(self.worker)).is_ok() {
+            self.dead.store(true, Ordering::Relaxed);
+        }
+        if self.dead.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for MortalTransport {
+    async fn exchange(&self, request: Request) -> Answer {
+        if self.fate.panics.swap(false, Ordering::Relaxed) {
+            panic!("{}", String::from_utf8_lossy(&request.body));
+        }
+        self.may_die().await;
+        let answer = self.inner.exchange(request).await;
+        self.may_die().await;
+        answer
+    }
+}
+
+struct Slot {
+    folder: TempDir,
+    running: Option<Running>,
+    /// Metrics of the last run.
+    registry: Registry,
+}
+
+struct Running {
+    task: JoinHandle<Result<worker::Stopped, worker::WorkerError>>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    readiness: Readiness,
+    dead: Arc<AtomicBool>,
+}
+
+pub(crate) struct World {
+    pub(crate) log: LocalLog,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) settings: Settings,
+    pub(crate) fate: Arc<Fate>,
+    pub(crate) clock: Clock,
+    /// Members that are cut off from their group.
+    pub(crate) silenced: Vec<(&'static str, MemberId)>,
+    deaths: mpsc::Receiver<Death>,
+    slots: Vec<Slot>,
+    /// Holds the credential as long as the world stands.
+    _tokens: TempDir,
+    starts: u64,
+    seed: u64,
+}
+
+impl World {
+    pub(crate) async fn new(seed: u64, workers: usize) -> Self {
+        let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
+        let log = LocalLog::new(local::Settings::default(), clock);
+        let sandbox = SandboxSettings {
+            seed,
+            log_bodies: true,
+            log_max: 10_000_000,
+            latency: Duration::from_millis(5),
+            ..SandboxSettings::default()
+        };
+        let sandbox = Sandbox::with_clock(sandbox, clock).expect("a plan without faults");
+        let tokens = tempfile::tempdir().expect("a temporary folder");
+        let (sender, deaths) = mpsc::channel(64);
+        let fate = Arc::new(Fate {
+            random: Mutex::new(StdRng::seed_from_u64(seed ^ 0xfa7e)),
+            rates: Mutex::default(),
+            deaths: sender,
+            panics: AtomicBool::new(false),
+        });
+        let judge = fate.clone();
+        log.set_faults(Some(Arc::new(move |point, writer: &str| judge.judge(point, writer))));
+        let input = TopicSpec {
+            name: INPUT.into(),
+            partitions: PARTITIONS,
+            cleanup: Cleanup::Delete { after: Duration::from_secs(1_000_000) },
+            message_bytes_max: 4 << 20,
+        };
+        log.ensure_topics(&[input]).await.expect("the log takes a topic");
+        let slots = (0..workers)
+            .map(|_| Slot {
+                folder: tempfile::tempdir().expect("a temporary folder"),
+                running: None,
+                registry: Registry::new(),
+            })
+            .collect();
+        let settings = settings(tokens.path());
+        Self {
+            log,
+            sandbox,
+            settings,
+            fate,
+            clock,
+            silenced: Vec::new(),
+            deaths,
+            slots,
+            _tokens: tokens,
+            starts: 0,
+            seed,
+        }
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn is_running(&self, worker: usize) -> bool {
+        self.slots[worker].running.is_some()
+    }
+
+    pub(crate) fn start(&mut self, worker: usize) {
+        self.starts += 1;
+        let slot = &mut self.slots[worker];
+        assert!(slot.running.is_none(), "worker {worker} runs already");
+        let mut settings = self.settings.clone();
+        settings.worker.id = format!("w{worker}").into();
+        settings.worker.data = slot.folder.path().to_owned();
+        let dead = Arc::new(AtomicBool::new(false));
+        let transport = MortalTransport {
+            inner: InProcess::new(self.sandbox.clone(), REQUEST_DEADLINE, 1 << 20),
+            fate: self.fate.clone(),
+            worker,
+            dead: dead.clone(),
+        };
+        let readiness = Readiness::default();
+        slot.registry = Registry::new();
+        let metrics = Metrics::new(&slot.registry, &[CRM.into()]).expect("a new registry takes each metric once");
+        let parts = worker::Parts {
+            settings: Arc::new(settings),
+            log: Arc::new(self.log.clone()),
+            transports: BTreeMap::from([(Arc::from(CRM), Arc::new(transport) as Arc<dyn Transport>)]),
+            clock: self.clock,
+            metrics,
+            readiness: readiness.clone(),
+            seed: self.seed ^ self.starts,
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move {
+            worker::run(parts, async {
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            })
+            .await
+        });
+        slot.running = Some(Running { task, stop, readiness, dead });
+    }
+
+    /// Ends a worker where it stands.
+    pub(crate) async fn kill(&mut self, worker: usize) {
+        if let Some(running) = self.slots[worker].running.take() {
+            running.dead.store(true, Ordering::Relaxed);
+            running.task.abort();
+            match running.task.await {
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+                Ok(ended) => drop(ended.expect("a worker that ends by itself has drained")),
+            }
+            self.unlocked(worker).await;
+        }
+    }
+
+    /// Asks a worker to stop, and waits until it has. Returns whether it left nothing undone.
+    pub(crate) async fn stop(&mut self, worker: usize) -> bool {
+        self.undone(worker).await.is_empty()
+    }
+
+    /// Asks a worker to stop, and waits until it has. Returns the parts that left something undone.
+    pub(crate) async fn undone(&mut self, worker: usize) -> Vec<Arc<str>> {
+        let Some(running) = self.slots[worker].running.take() else { return Vec::new() };
+        running.stop.send(()).expect("a running worker listens");
+        let stopped = running.task.await.expect("a worker does not panic").expect("a worker stops without an error");
+        self.unlocked(worker).await;
+        stopped.undone
+    }
+
+    /// Waits for a worker that cannot go on, and returns why.
+    pub(crate) async fn failed(&mut self, worker: usize) -> worker::WorkerError {
+        let running = self.slots[worker].running.take().expect("the worker was started");
+        let ended = running.task.await.expect("a worker does not panic");
+        self.unlocked(worker).await;
+        ended.expect_err("nobody asked it to stop")
+    }
+
+    /// What the worker counted in its last run, as its `/metrics` shows it.
+    pub(crate) fn metrics(&self, worker: usize) -> String {
+        metrics::render(&self.slots[worker].registry).expect("metrics can be shown")
+    }
+
+    /// What a worker's admin address would show.
+    pub(crate) fn shown(&self, worker: usize) -> (Registry, Readiness) {
+        let slot = &self.slots[worker];
+        let readiness = slot.running.as_ref().map(|running| running.readiness.clone());
+        (slot.registry.clone(), readiness.unwrap_or_default())
+    }
+
+    /// One series of [`World::metrics`], without the prefix.
+    pub(crate) fn metric(&self, worker: usize, series: &str) -> f64 {
+        let text = self.metrics(worker);
+        let value = text.lines().find_map(|line| line.strip_prefix(&format!("contact_replicator_{series} ")));
+        value.unwrap_or_else(|| panic!("there is no series {series}")).parse().expect("a number")
+    }
+
+    /// Parts of a running worker that are not ready, and why.
+    pub(crate) fn missing(&self, worker: usize) -> Vec<(String, String)> {
+        let running = self.slots[worker].running.as_ref().expect("the worker runs");
+        running.readiness.missing().into_iter().map(|(part, reason)| (part.to_string(), reason.to_string())).collect()
+    }
+
+    /// The tasks of an ended worker let go of its folder when the runtime drops them, and what ran on other threads when
+    /// it ends: that takes real time, for which the clock is held.
+    async fn unlocked(&self, worker: usize) {
+        let lock = self.slots[worker].folder.path().join("lock");
+        for _ in 0..2_000 {
+            let lock = lock.clone();
+            let free = tokio::task::spawn_blocking(move || {
+                let free = std::fs::File::open(&lock).map_or(true, |file| file.try_lock().is_ok());
+                if !free {
+                    #[expect(clippy::disallowed_methods, reason = "other threads are not moved by a paused clock")]
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                free
+            });
+            if free.await.expect("looking at a lock does not panic") {
+                return;
+            }
+        }
+        panic!("the folder of worker {worker} stays locked");
+    }
+
+    pub(crate) fn data(&self, worker: usize) -> &Path {
+        self.slots[worker].folder.path()
+    }
+
+    /// What the workers and the groups say of themselves, for whoever has to understand a failed run.
+    pub(crate) fn state(&self) -> String {
+        let mut lines = Vec::new();
+        for (worker, slot) in self.slots.iter().enumerate() {
+            let missing =
+                slot.running.as_ref().map(|running| (running.task.is_finished(), running.readiness.missing()));
+            lines.push(format!("worker {worker}: {missing:?}"));
+        }
+        for group in ["sim-priava", "sim-resolver"] {
+            lines.push(format!("group {group}: {:?}", self.log.members(group)));
+        }
+        lines.join("\n")
+    }
+
+    /// Carries out the deaths that fate has decided, and returns how many.
+    pub(crate) async fn bury(&mut self) -> usize {
+        let mut died = 0;
+        while let Ok(death) = self.deaths.try_recv() {
+            let worker = match death {
+                Death::Worker(worker) => Some(worker),
+                // The resolver's id is the same everywhere: one of the workers dies, its own or another.
+                Death::Writer(id) => (0..self.workers())
+                    .find(|worker| id.ends_with(&format!("-w{worker}")))
+                    .or_else(|| Some(self.starts as usize % self.workers())),
+            };
+            if let Some(worker) = worker
+                && self.is_running(worker)
+            {
+                self.kill(worker).await;
+                died += 1;
+            }
+        }
+        died
+    }
+
+    /// Appends change events as another service's producer would.
+    pub(crate) async fn publish(&self, changes: Vec<NewRecord>) {
+        self.log.append(changes).await.expect("the log in memory is there");
+    }
+
+    pub(crate) fn set_faults(&self, plan: FaultPlan) {
+        self.sandbox.set_faults(plan).expect("a possible plan");
+    }
+}
+
+/// The place of an input record.
+pub(crate) fn input_of(key: &[u8]) -> TopicPartition {
+    TopicPartition::new(INPUT, partition_of(key, PARTITIONS))
+}
+
+fn settings(tokens: &Path) -> Settings {
+    let token = tokens.join("token");
+    std::fs::write(&token, "sandbox-token").expect("a file is written");
+    let mut settings = Settings::reference();
+    settings.instance = "sim".into();
+    settings.topics.partitions = PARTITIONS;
+    settings.worker.shutdown_deadline = Duration::from_secs(20);
+    settings.log.kafka.drain_deadline = Duration::from_secs(3);
+    settings.input.topics = vec![InputTopicSettings { name: INPUT.into(), tombstone_source: Some("/shop".into()) }];
+    settings.source.clear();
+    settings.identity.secret = Some(Secret::new("the secret of the simulated installation"));
+    settings.view.cache_bytes = 8 << 20;
+    settings.crm.truncate(1);
+    let crm = &mut settings.crm[0];
+    crm.name = CRM.into();
+    let delivery = &mut crm.delivery;
+    delivery.in_flight_max = 8;
+    delivery.requests_per_second = 0.0;
+    delivery.request_deadline = REQUEST_DEADLINE;
+    delivery.connect_timeout = Duration::from_secs(1);
+    delivery.retry_delay = Duration::from_millis(200);
+    delivery.retry_delay_max = Duration::from_secs(2);
+    delivery.tries_before_parking = 3;
+    delivery.parked_delay = Duration::from_secs(4);
+    delivery.parked_delay_max = Duration::from_secs(20);
+    delivery.unanswered_max = 50;
+    delivery.failures_before_pause = 6;
+    delivery.probe_delay = Duration::from_millis(500);
+    delivery.probe_delay_max = Duration::from_secs(4);
+    let priava = crm.priava.as_mut().expect("the reference shows a Priava");
+    priava.token_env = None;
+    priava.token_file = Some(token);
+    settings
+}

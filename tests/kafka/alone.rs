@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use contact_replicator::log::{
-    Isolation, Log, LogError, TopicPartition, WriteError, kafka::KafkaLog,
-};
+use contact_replicator::log::{GroupEvent, Isolation, Log, LogError, TopicPartition, WriteError, kafka::KafkaLog};
 use tokio::time::Instant;
 
 use crate::{
     KafkaHarness,
     conformance::{
-        Attended, Harness, eventually, fresh, group_spec, kept_topic, numbered, offset_only,
-        read_all, records_only, values, write,
+        Attended, Harness, eventually, fresh, group_spec, kept_topic, numbered, offset_only, read_all, records_only,
+        values, write,
     },
     proxied, settings,
 };
@@ -34,27 +32,14 @@ async fn without_a_broker_everything_ends_as_unavailable() {
         log.committed("group", &at, Isolation::ReadCommitted),
         log.writer(&id),
     );
-    for error in [
-        partitions.map(drop),
-        ends.map(drop),
-        time.map(drop),
-        appended,
-        committed.map(drop),
-        writer.map(drop),
-    ] {
-        assert!(
-            matches!(error, Err(LogError::Unavailable { .. })),
-            "{error:?}"
-        );
+    for error in [partitions.map(drop), ends.map(drop), time.map(drop), appended, committed.map(drop), writer.map(drop)]
+    {
+        assert!(matches!(error, Err(LogError::Unavailable { .. })), "{error:?}");
     }
     assert!(begun.elapsed() < ENDS_WITHIN, "{:?}", begun.elapsed());
     // Members and followers wait; they do not fail.
     let mut member = log.join(group_spec(&at.topic)).await.unwrap();
-    assert!(
-        tokio::time::timeout(Duration::from_secs(2), member.next())
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_secs(2), member.next()).await.is_err());
     let mut follower = log.follower().await.unwrap();
     follower.assign(at, 0).await.unwrap();
     let progress = follower.poll(10, Duration::from_millis(500)).await.unwrap();
@@ -71,21 +56,12 @@ async fn a_commit_whose_line_is_cut_for_good_is_unknown() {
     let (log, proxy) = proxied(&client_id).await;
     let id = fresh("writer");
     let mut writer = log.writer(&id).await.unwrap();
-    writer
-        .prepare(records_only(numbered(&at, 0..1)))
-        .await
-        .unwrap();
+    writer.prepare(records_only(numbered(&at, 0..1))).await.unwrap();
     proxy.cut(&client_id);
     let answer = writer.commit().await;
-    assert!(
-        matches!(answer, Err(WriteError::Unknown { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(WriteError::Unknown { .. })), "{answer:?}");
     let answer = writer.prepare(records_only(numbered(&at, 1..2))).await;
-    assert!(
-        matches!(answer, Err(WriteError::Fenced)),
-        "of no more use: {answer:?}"
-    );
+    assert!(matches!(answer, Err(WriteError::Fenced)), "of no more use: {answer:?}");
     // Opened again, the id goes on, and what the commit came to is settled before anything else is written.
     let mut again = harness.log().writer(&id).await.unwrap();
     write(again.as_mut(), records_only(numbered(&at, 2..3))).await;
@@ -100,10 +76,7 @@ async fn a_commit_whose_line_is_mended_in_time_happens_once() {
     let client_id = fresh("writer");
     let (log, proxy) = proxied(&client_id).await;
     let mut writer = log.writer(&fresh("writer")).await.unwrap();
-    writer
-        .prepare(records_only(numbered(&at, 0..1)))
-        .await
-        .unwrap();
+    writer.prepare(records_only(numbered(&at, 0..1))).await.unwrap();
     proxy.cut(&client_id);
     let (answer, ()) = tokio::join!(writer.commit(), async {
         // A time in which it is tried in vain, not one in which something must have happened.
@@ -124,33 +97,16 @@ async fn a_member_whose_line_is_cut_loses_everything_and_comes_back() {
     let member = Attended::join_and_own(&log, &spec, 2).await;
     let before = member.handle.owned();
     proxy.cut(&client_id);
-    eventually("the loss is told", async || {
-        (member.lost().len() == 2).then_some(())
-    })
-    .await;
+    eventually("the loss is told", async || (member.lost().len() == 2).then_some(())).await;
     assert!(member.handle.owned().is_empty());
     let at = TopicPartition::new(topic, 0);
     let mut writer = harness.log().writer(&fresh("writer")).await.unwrap();
-    let answer = writer
-        .write(offset_only(&member.handle, &at, 1, Vec::new()))
-        .await;
+    let answer = writer.write(offset_only(&member.handle, &at, 1, Vec::new())).await;
     assert!(matches!(answer, Err(WriteError::Refused)), "{answer:?}");
     proxy.mend(&client_id);
     member.owns(2).await;
-    assert!(
-        member.handle.owned().values().min() > before.values().max(),
-        "assigned anew, under new numbers"
-    );
-    write(
-        writer.as_mut(),
-        offset_only(
-            &member.handle,
-            &at,
-            2,
-            member.handle.owned().into_iter().collect(),
-        ),
-    )
-    .await;
+    assert!(member.handle.owned().values().min() > before.values().max(), "assigned anew, under new numbers");
+    write(writer.as_mut(), offset_only(&member.handle, &at, 2, member.handle.owned().into_iter().collect())).await;
     member.leave().await;
 }
 
@@ -160,11 +116,7 @@ async fn a_reader_that_stands_still_is_waited_for_and_loses_nothing() {
     let harness = KafkaHarness::new().await;
     let topic = kept_topic(&harness, 1).await;
     let at = TopicPartition::new(topic.clone(), 0);
-    harness
-        .log()
-        .append(numbered(&at, 0..RECORDS))
-        .await
-        .unwrap();
+    harness.log().append(numbered(&at, 0..RECORDS)).await.unwrap();
     let mut spec = group_spec(&topic);
     spec.queue_records_max = 100;
     let mut member = harness.log().join(spec).await.unwrap();
@@ -172,9 +124,9 @@ async fn a_reader_that_stands_still_is_waited_for_and_loses_nothing() {
     let mut read = Vec::new();
     while read.len() < RECORDS as usize {
         match member.next().await.unwrap() {
-            contact_replicator::log::GroupEvent::Assigned(_) => handle.start(0, 0),
-            contact_replicator::log::GroupEvent::Records(records) => read.extend(records),
-            contact_replicator::log::GroupEvent::Revoked(_) => {
+            GroupEvent::Assigned(_) => handle.start(0, 0),
+            GroupEvent::Records(records) => read.extend(records),
+            GroupEvent::Revoked(_) => {
                 panic!("a sole member loses nothing")
             }
         }
@@ -185,4 +137,40 @@ async fn a_reader_that_stands_still_is_waited_for_and_loses_nothing() {
     }
     assert_eq!(values(&read), crate::conformance::numbers(0..RECORDS));
     member.leave().await;
+}
+
+/// A client that looks up where a topic ends forgets the place it was told meanwhile, and goes on at the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_starts_at_once_skips_nothing_that_is_written_meanwhile() {
+    const BEFORE: u32 = 10;
+    const RECORDS: u32 = 60;
+    let harness = KafkaHarness::new().await;
+    for _ in 0..5 {
+        let topic = kept_topic(&harness, 1).await;
+        let at = TopicPartition::new(topic.clone(), 0);
+        harness.log().append(numbered(&at, 0..BEFORE)).await.unwrap();
+        let mut member = harness.log().join(group_spec(&topic)).await.unwrap();
+        let handle = member.handle();
+        let writing = async {
+            for number in BEFORE..RECORDS {
+                harness.log().append(numbered(&at, number..number + 1)).await.unwrap();
+                // Spread over more than the client takes to ask again.
+                tokio::time::sleep(Duration::from_millis(15)).await;
+            }
+        };
+        let reading = async {
+            let mut read = Vec::new();
+            while values(&read).last() != Some(&(RECORDS - 1).to_string()) {
+                match member.next().await.unwrap() {
+                    GroupEvent::Assigned(_) => handle.start(0, 0),
+                    GroupEvent::Records(records) => read.extend(records),
+                    GroupEvent::Revoked(_) => panic!("a sole member loses nothing"),
+                }
+            }
+            read
+        };
+        let ((), read) = tokio::time::timeout(ENDS_WITHIN, async { tokio::join!(writing, reading) }).await.unwrap();
+        assert_eq!(values(&read), crate::conformance::numbers(0..RECORDS));
+        member.leave().await;
+    }
 }

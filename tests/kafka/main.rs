@@ -9,6 +9,8 @@
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod alone;
+mod end_to_end;
+mod installation;
 mod proxy;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -17,8 +19,8 @@ use async_trait::async_trait;
 use contact_replicator::{
     config::KafkaSettings,
     log::{
-        Cleanup, CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord,
-        Offset, TopicPartition, TopicSpec, Watermarks, Writer, kafka::KafkaLog,
+        Cleanup, CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset,
+        TopicPartition, TopicSpec, Watermarks, Writer, kafka::KafkaLog,
     },
 };
 use jiff::Timestamp;
@@ -35,10 +37,7 @@ use self::{
     proxy::Proxy,
 };
 
-conformance_suite!(
-    tokio::test(flavor = "multi_thread", worker_threads = 2),
-    KafkaHarness::new().await
-);
+conformance_suite!(tokio::test(flavor = "multi_thread", worker_threads = 2), KafkaHarness::new().await);
 
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,10 +50,7 @@ pub(crate) fn bootstrap_servers() -> String {
 /// The port of the broker; the proxy's are counted from it.
 pub(crate) fn port() -> u16 {
     let servers = bootstrap_servers();
-    let port = servers
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.parse().ok());
+    let port = servers.rsplit(':').next().and_then(|port| port.parse().ok());
     port.unwrap_or_else(|| panic!("KAFKA_BOOTSTRAP_SERVERS has no port: {servers}"))
 }
 
@@ -74,10 +70,7 @@ pub(crate) fn settings(bootstrap_servers: String, client_id: &str) -> KafkaSetti
 /// A log whose line to the broker can be cut.
 pub(crate) async fn proxied(client_id: &str) -> (KafkaLog, &'static Proxy) {
     let proxy = Proxy::shared(port()).await;
-    (
-        KafkaLog::new(settings(proxy.address.to_string(), client_id)).unwrap(),
-        proxy,
-    )
+    (KafkaLog::new(settings(proxy.address.to_string(), client_id)).unwrap(), proxy)
 }
 
 pub(crate) struct KafkaHarness {
@@ -89,18 +82,8 @@ impl KafkaHarness {
     pub(crate) async fn new() -> Self {
         let servers = bootstrap_servers();
         let direct = KafkaLog::new(settings(servers.clone(), "conformance")).unwrap();
-        let admin = ClientConfig::new()
-            .set("bootstrap.servers", servers)
-            .create()
-            .unwrap();
-        Self {
-            log: MortalLog {
-                direct,
-                proxy: Proxy::shared(port()).await,
-                members: Mutex::default(),
-            },
-            admin,
-        }
+        let admin = ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
+        Self { log: MortalLog { direct, proxy: Proxy::shared(port()).await, members: Mutex::default() }, admin }
     }
 }
 
@@ -118,12 +101,8 @@ impl Harness for KafkaHarness {
     async fn fresh_topic(&self, partitions: u32, cleanup: Cleanup) -> Arc<str> {
         let spec = topic_spec(partitions, cleanup);
         let bytes = spec.message_bytes_max.to_string();
-        let topic = NewTopic::new(
-            &spec.name,
-            spec.partitions.try_into().unwrap(),
-            TopicReplication::Fixed(1),
-        )
-        .set("max.message.bytes", &bytes);
+        let topic = NewTopic::new(&spec.name, spec.partitions.try_into().unwrap(), TopicReplication::Fixed(1))
+            .set("max.message.bytes", &bytes);
         let retention = match cleanup {
             Cleanup::Compact { tombstones } => tombstones.as_millis().to_string(),
             Cleanup::Delete { after } => after.as_millis().to_string(),
@@ -136,22 +115,13 @@ impl Harness for KafkaHarness {
                 .set("min.cleanable.dirty.ratio", "0.01")
                 .set("max.compaction.lag.ms", "2000")
                 .set("delete.retention.ms", &retention),
-            _ => topic
-                .set("cleanup.policy", "delete")
-                .set("retention.ms", &retention),
+            _ => topic.set("cleanup.policy", "delete").set("retention.ms", &retention),
         };
-        let created = self
-            .admin
-            .create_topics([&topic], &options())
-            .await
-            .unwrap();
+        let created = self.admin.create_topics([&topic], &options()).await.unwrap();
         created.into_iter().next().unwrap().unwrap();
         let deadline = Instant::now() + conformance::DEADLINE;
         while self.log.partitions(&spec.name).await.unwrap().is_none() {
-            assert!(
-                Instant::now() < deadline,
-                "the created topic is never known"
-            );
+            assert!(Instant::now() < deadline, "the created topic is never known");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         spec.name
@@ -167,10 +137,7 @@ impl Harness for KafkaHarness {
                 "",
             )
         };
-        self.log
-            .append((0..partitions).map(filler).collect())
-            .await
-            .unwrap();
+        self.log.append((0..partitions).map(filler).collect()).await.unwrap();
         // Not to wait for anything: more fillers a second would close no more segments.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -178,20 +145,14 @@ impl Harness for KafkaHarness {
     async fn expire_before(&self, at: &TopicPartition, offset: Offset) {
         let mut list = TopicPartitionList::new();
         let offset = rdkafka::Offset::Offset(offset.try_into().unwrap());
-        list.add_partition_offset(&at.topic, at.partition.try_into().unwrap(), offset)
-            .unwrap();
+        list.add_partition_offset(&at.topic, at.partition.try_into().unwrap(), offset).unwrap();
         let deleted = self.admin.delete_records(&list, &options()).await.unwrap();
         deleted.elements()[0].error().unwrap();
     }
 
     /// Cuts its line. The member lives on without knowing better, as its handle may be asked what it believes.
     async fn kill(&self, member: Box<dyn Member>) {
-        let client_id = self
-            .log
-            .members
-            .lock()
-            .remove(&identity(member.as_ref()))
-            .unwrap();
+        let client_id = self.log.members.lock().remove(&identity(member.as_ref())).unwrap();
         self.log.proxy.cut(&client_id);
         std::mem::forget(member);
     }
@@ -220,9 +181,7 @@ impl Log for MortalLog {
     async fn join(&self, spec: GroupSpec) -> Result<Box<dyn Member>, LogError> {
         let client_id = fresh("member");
         let member = proxied(&client_id).await.0.join(spec).await?;
-        self.members
-            .lock()
-            .insert(identity(member.as_ref()), client_id);
+        self.members.lock().insert(identity(member.as_ref()), client_id);
         Ok(member)
     }
 

@@ -52,15 +52,10 @@ impl Proxy {
         let (listening, started) = oneshot::channel();
         let shared = Arc::clone(&lines);
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let listener = TcpListener::bind(address).await;
-                let listener = listener.unwrap_or_else(|error| {
-                    panic!("the proxy cannot listen on {address}: {error}")
-                });
+                let listener = listener.unwrap_or_else(|error| panic!("the proxy cannot listen on {address}: {error}"));
                 listening.send(()).expect("somebody waits for the proxy");
                 loop {
                     let Ok((client, _)) = listener.accept().await else {
@@ -97,12 +92,7 @@ async fn serve(lines: Arc<Lines>, mut client: TcpStream, upstream: SocketAddr) {
         broker.write_all(&begun).await?;
         copy_bidirectional(&mut client, &mut broker).await
     });
-    lines
-        .open
-        .lock()
-        .entry(client_id.clone())
-        .or_default()
-        .push(line.abort_handle());
+    lines.open.lock().entry(client_id.clone()).or_default().push(line.abort_handle());
     // Looked at after the line was listed, so that a cut meets it in one of the two places.
     if lines.cut.lock().contains(&client_id) {
         line.abort();

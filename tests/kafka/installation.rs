@@ -1,0 +1,656 @@
+//! An installation of real processes: workers, the simulated CRM, and `publish`, on the broker that all tests share.
+//!
+//! What a test learns of them it learns as an operator would: from their exit codes, their log lines, their ports, the
+//! topics and the CRM's books. Each installation has a name of its own, and with it topics, groups and transactional
+//! ids, so that tests do not meet. Processes die with the test, however it ends.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use contact_replicator::{
+    cli::demo::{
+        checks::{self, Checked},
+        evidence::{CrmEvidence, Evidence, Projected, Reader},
+        generator::{self, Generated},
+    },
+    clock::Clock,
+    config::{KafkaSettings, Settings, Surroundings, TopicNames},
+    crm,
+    log::{Cleanup, Log, NewRecord, TopicPartition, TopicSpec, kafka::KafkaLog},
+    metrics::Metrics,
+    view::{View, follower::Follower},
+};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    time::Instant,
+};
+
+use crate::{bootstrap_servers, conformance::fresh};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_contact-replicator");
+const SECRET: &str = "only for tests, and of no use to anybody";
+const TOKEN: &str = "sandbox-token";
+/// The name of the CRM.
+pub(crate) const CRM: &str = "venues";
+pub(crate) const PARTITIONS: u32 = 6;
+/// As in the settings below.
+pub(crate) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long one thing may take to come about.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(20);
+/// What is judged from all that was read so far is looked at less often.
+const JUDGE: Duration = Duration::from_millis(300);
+
+/// Only one installation is at work at a time: they would slow each other down on a small machine.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+pub(crate) struct Installation {
+    pub(crate) log: KafkaLog,
+    pub(crate) sandbox: Sandbox,
+    name: String,
+    request_deadline: Duration,
+    folder: TempDir,
+    _alone: tokio::sync::MutexGuard<'static, ()>,
+}
+
+impl Installation {
+    /// The input topics and a CRM that behaves; no worker yet.
+    pub(crate) async fn new(request_deadline: Duration) -> Self {
+        let alone = ALONE.lock().await;
+        let folder = tempfile::tempdir().unwrap();
+        let name = fresh("e2e").replace("conformance-", "");
+        let installation = Self {
+            log: KafkaLog::new(settings_of_log("observer")).unwrap(),
+            sandbox: Sandbox::start(folder.path()).await,
+            name,
+            request_deadline,
+            folder,
+            _alone: alone,
+        };
+        let inputs: Vec<TopicSpec> = generator::TOPICS
+            .iter()
+            .map(|(topic, partitions)| TopicSpec {
+                name: installation.input(topic),
+                partitions: *partitions,
+                cleanup: Cleanup::Delete { after: Duration::from_secs(24 * 60 * 60) },
+                message_bytes_max: 1024 * 1024,
+            })
+            .collect();
+        installation.log.ensure_topics(&inputs).await.unwrap();
+        installation
+    }
+
+    /// The input topic that the generator calls `topic`.
+    fn input(&self, topic: &str) -> Arc<str> {
+        format!("{}.{topic}", self.name).into()
+    }
+
+    pub(crate) fn topics(&self) -> TopicNames {
+        TopicNames::new(&format!("{}.", self.name))
+    }
+
+    /// The consumer group of the CRM's replicators.
+    pub(crate) fn group(&self) -> String {
+        format!("{}-{CRM}", self.name)
+    }
+
+    fn data(&self, worker: &str) -> PathBuf {
+        self.folder.path().join(worker)
+    }
+
+    /// Takes the view from a worker that does not run, and gives it to one that never will.
+    pub(crate) fn take_view(&self, worker: &str, heir: &str) {
+        fs::create_dir(self.data(heir)).unwrap();
+        fs::rename(self.data(worker).join("view"), self.data(heir).join("view")).unwrap();
+    }
+
+    /// What the view of a worker that does not run holds, as a hash, once it has followed the topics to their end: each
+    /// term of a resolver leaves its mark there.
+    pub(crate) async fn digest(&self, worker: &str) -> String {
+        let (data, settings) = (self.data(worker), self.settings(worker));
+        let (of_view, of_topics) = (settings.view.clone(), settings.topics.clone());
+        let metrics = Metrics::default();
+        let opened = {
+            let metrics = metrics.clone();
+            move || View::open(&data, &of_view, &of_topics, Clock::System, &metrics)
+        };
+        let view = tokio::task::spawn_blocking(opened).await.unwrap().unwrap();
+        let log: Arc<dyn Log> = Arc::new(KafkaLog::new(settings_of_log("digest")).unwrap());
+        let (follower, following) =
+            Follower::new(view.clone(), log, &settings.view, &settings.topics, [], Clock::System, metrics);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(follower.run(async { stopped.await.unwrap_or(()) }));
+        let names = self.topics();
+        let followed =
+            [(names.records.clone(), PARTITIONS), (names.keys.clone(), PARTITIONS), (names.resolver.clone(), 1)];
+        for partition in 0..PARTITIONS {
+            following.start(CRM, partition).await.unwrap();
+        }
+        for (topic, partitions) in followed.into_iter().chain([(names.links(CRM), PARTITIONS)]) {
+            for at in (0..partitions).map(|partition| TopicPartition::new(topic.clone(), partition)) {
+                let end = self.log.watermarks(&at).await.unwrap().high;
+                tokio::time::timeout(PATIENCE, view.reached(&at, end)).await.unwrap().unwrap();
+            }
+        }
+        drop(stop);
+        running.await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || view.digest().unwrap()).await.unwrap()
+    }
+
+    /// The settings of `worker`, as it reads them.
+    fn settings(&self, worker: &str) -> Settings {
+        let variable = |name: &str| match name {
+            "CONTACT_REPLICATOR_SECRET" => Some(SECRET.to_owned()),
+            "PRIAVA_API_TOKEN" => Some(TOKEN.to_owned()),
+            _ => None,
+        };
+        let surroundings = Surroundings { variable: &variable, ..Surroundings::process() };
+        let mut settings = Settings::parse(&self.settings_text(worker), surroundings).unwrap();
+        // A connector reads its credential itself, and this process has none in its environment.
+        let token = self.folder.path().join("token");
+        fs::write(&token, TOKEN).unwrap();
+        for priava in settings.crm.iter_mut().filter_map(|crm| crm.priava.as_mut()) {
+            (priava.token_env, priava.token_file) = (None, Some(token.clone()));
+        }
+        settings
+    }
+
+    /// Short delays, so that seconds show what takes minutes in production. Sizes are those that the generator's faults
+    /// are made for.
+    fn settings_text(&self, worker: &str) -> String {
+        let Self { name, sandbox, request_deadline, .. } = self;
+        let data = self.data(worker);
+        let servers = bootstrap_servers();
+        let [changes, directory] = generator::TOPICS.map(|(topic, _)| self.input(topic));
+        let sources: String = generator::SOURCES
+            .iter()
+            .map(|(source, uri)| format!("[[source]]\nuri = {uri:?}\nname = {source:?}\n"))
+            .collect();
+        let directory_uri = generator::SOURCES[2].1;
+        format!(
+            r#"
+            instance = {name:?}
+            [worker]
+            id = {worker:?}
+            data = {data:?}
+            shutdown_deadline = "{shutdown}s"
+            [log.kafka]
+            bootstrap_servers = {servers:?}
+            session_timeout = "6s"
+            heartbeat_interval = "500ms"
+            drain_deadline = "4s"
+            [topics]
+            prefix = "{name}."
+            partitions = {PARTITIONS}
+            [input]
+            known_sources_only = true
+            event_bytes_max = 16384
+            [[input.topics]]
+            name = {changes:?}
+            [[input.topics]]
+            name = {directory:?}
+            tombstone_source = {directory_uri:?}
+            {sources}
+            [identity]
+            source_priority = ["accounting", "shop"]
+            record_bytes_max = 49152
+            [view]
+            cache_bytes = 33554432
+            [[crm]]
+            name = "{CRM}"
+            kind = "priava"
+            base_url = "http://{crm}/api/rest"
+            [crm.delivery]
+            in_flight_max = 16
+            requests_per_second = 0.0
+            request_deadline = "{deadline}ms"
+            connect_timeout = "1s"
+            retry_delay = "50ms"
+            retry_delay_max = "500ms"
+            tries_before_parking = 2
+            parked_delay = "300ms"
+            parked_delay_max = "2s"
+            probe_delay = "200ms"
+            probe_delay_max = "1s"
+            [admin]
+            listen = "127.0.0.1:0"
+            "#,
+            shutdown = SHUTDOWN_DEADLINE.as_secs(),
+            crm = sandbox.address,
+            deadline = request_deadline.as_millis(),
+        )
+    }
+
+    fn settings_file(&self, worker: &str) -> PathBuf {
+        let file = self.folder.path().join(format!("{worker}.toml"));
+        fs::write(&file, self.settings_text(worker)).unwrap();
+        file
+    }
+
+    /// Starts a worker, and returns when it says that it is ready.
+    pub(crate) async fn start(&self, worker: &str) -> Worker {
+        let worker = self.launch(worker).await;
+        eventually(&format!("{} is ready", worker.process.name), PATIENCE, async || worker.is_ready().await).await;
+        worker
+    }
+
+    /// Starts a worker, and returns when its port can be asked.
+    pub(crate) async fn launch(&self, worker: &str) -> Worker {
+        let path = self.folder.path().join(format!("{worker}.log"));
+        let file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        let begins = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        let config = self.settings_file(worker);
+        let begun = Instant::now();
+        let mut process =
+            Process::start(worker, program().arg("run").arg("--config").arg(config), Stdio::null(), file.into());
+        let lines = Lines { path, begins };
+        let admin = eventually(&format!("{worker} serves health and metrics"), PATIENCE, async || {
+            process.assert_runs(&lines);
+            let lines = lines.all();
+            let line = lines.iter().find(|line| line.contains("health and metrics are served"))?;
+            line.rsplit_once("address=")?.1.trim().parse().ok()
+        })
+        .await;
+        Worker { process, lines, admin, begun }
+    }
+
+    /// Publishes as services do: what is a CloudEvent in JSON by the command, in the mode for which a file of lines can
+    /// be had; the rest (another topic, null values, what is no event at all) by a producer of its own.
+    pub(crate) async fn publish(&self, events: &[Generated]) {
+        let (mut lines, mut others) = (String::new(), Vec::new());
+        for event in events {
+            match line(&event.record) {
+                Some(line) => {
+                    lines.push_str(&line);
+                    lines.push('\n');
+                }
+                None => others.push(event.record.clone()),
+            }
+        }
+        let count = lines.lines().count();
+        let file = self.folder.path().join("changes.ndjson");
+        fs::write(&file, lines).unwrap();
+        let mut publish = program();
+        publish.arg("publish").arg("--config").arg(self.settings_file("publisher")).arg(file);
+        let Output { status, stdout, stderr } =
+            tokio::task::spawn_blocking(move || publish.output().unwrap()).await.unwrap();
+        let (said, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success(), "publish ended with {status}: {said}{complained}");
+        let topic = self.input(generator::TOPICS[0].0);
+        assert!(said.contains(&format!("published {count} events to {topic};")), "{said}");
+        for record in &mut others {
+            record.to.topic = self.input(&record.to.topic);
+        }
+        self.log.append(others).await.unwrap();
+    }
+
+    /// Reads the topics from their beginning. They are there once a worker was ready.
+    pub(crate) async fn observe(&self) -> Observer<'_> {
+        let inputs = generator::TOPICS.map(|(topic, _)| self.input(topic));
+        let reader = Reader::open(&self.log, &inputs, &self.topics()).await.unwrap();
+        Observer { installation: self, reader }
+    }
+
+    /// The place of a partition of the replicators' work list.
+    pub(crate) fn versions(&self, partition: u32) -> TopicPartition {
+        TopicPartition::new(self.topics().versions, partition)
+    }
+}
+
+impl Drop for Installation {
+    /// What a failed test leaves behind is what explains it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("settings and logs of {} are kept in {}", self.name, self.folder.path().display());
+        }
+    }
+}
+
+fn settings_of_log(client_id: &str) -> KafkaSettings {
+    crate::settings(bootstrap_servers(), client_id)
+}
+
+/// The line of `record` for `publish`; `None` where it has no such form.
+fn line(record: &NewRecord) -> Option<String> {
+    if *record.to.topic != *generator::TOPICS[0].0 {
+        return None;
+    }
+    let value = record.value.as_ref()?;
+    let header = |name: &str| record.headers.iter().find(|header| header.name == name).map(|header| &header.value);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    if header("content-type").is_some_and(|mode| mode.starts_with(b"application/cloudevents+json")) {
+        return text(value);
+    }
+    for required in ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject"] {
+        header(required)?;
+    }
+    let mut event = Map::new();
+    for header in &record.headers {
+        if let Some(attribute) = header.name.strip_prefix("ce_") {
+            event.insert(attribute.to_owned(), text(&header.value)?.into());
+        }
+    }
+    if !value.is_empty() {
+        event.insert("data".to_owned(), serde_json::from_slice::<Value>(value).ok()?);
+    }
+    Some(Value::Object(event).to_string())
+}
+
+fn program() -> Command {
+    let mut program = Command::new(PROGRAM);
+    program.env("CONTACT_REPLICATOR_SECRET", SECRET).env("PRIAVA_API_TOKEN", TOKEN);
+    program
+}
+
+/// Sees what anybody may see of an installation.
+pub(crate) struct Observer<'a> {
+    installation: &'a Installation,
+    reader: Reader,
+}
+
+impl Observer<'_> {
+    pub(crate) fn evidence(&self) -> &Evidence {
+        self.reader.evidence()
+    }
+
+    /// Waits until at least so many outcomes were published.
+    pub(crate) async fn outcomes(&mut self, at_least: usize) {
+        self.until(&format!("{at_least} outcomes"), |evidence| {
+            let found = evidence.outcomes.len();
+            if found >= at_least { Ok(()) } else { Err(format!("there are {found}")) }
+        })
+        .await;
+    }
+
+    /// Waits until each of `inputs` events has come to its end.
+    pub(crate) async fn settled(&mut self, inputs: usize) {
+        let crms = [Arc::from(CRM)];
+        self.until(&format!("the end of {inputs} events"), |evidence| {
+            let found = evidence.inputs.len();
+            if found < inputs {
+                return Err(format!("{found} were read"));
+            }
+            let missing = checks::unsettled(evidence, &crms);
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let told: Vec<&str> = missing.iter().take(5).map(String::as_str).collect();
+            Err(format!("{} are missing: {}", missing.len(), told.join("; ")))
+        })
+        .await;
+    }
+
+    /// Waits until each of `inputs` events was accepted or turned away, whatever the CRM does.
+    pub(crate) async fn decided(&mut self, inputs: usize) {
+        self.until(&format!("decisions on {inputs} events"), |evidence| {
+            let found = evidence.inputs.len();
+            let undecided = checks::unsettled(evidence, &[]).len();
+            if found >= inputs && undecided == 0 { Ok(()) } else { Err(format!("{found} read, {undecided} undecided")) }
+        })
+        .await;
+    }
+
+    async fn until(&mut self, what: &str, mut holds: impl FnMut(&Evidence) -> Result<(), String>) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        loop {
+            let looked = Instant::now();
+            let missing = match holds(self.reader.evidence()) {
+                Ok(()) => return,
+                Err(missing) => missing,
+            };
+            assert!(looked < deadline, "waited in vain for {what}: {missing}");
+            // The judgement may take longer than the pause between two of them.
+            let next = (looked + JUDGE).max(Instant::now() + LOOK);
+            while Instant::now() < next {
+                self.reader.read_on(LOOK).await.unwrap();
+            }
+        }
+    }
+
+    /// All that there is to judge by.
+    pub(crate) async fn conclude(mut self, repeats_allowed: usize) -> Evidence {
+        self.reader.catch_up(&self.installation.log, PATIENCE).await.unwrap();
+        let mut evidence = self.reader.into_evidence();
+        let settings = self.installation.settings("observer");
+        let crm = settings.crm.first().unwrap();
+        let connector = crm::build(crm, &settings.instance).unwrap().connector;
+        let (contacts, requests) =
+            (self.installation.sandbox.page("contacts").await, self.installation.sandbox.page("requests").await);
+        evidence.crms = vec![CrmEvidence::read(CRM, &contacts, &requests, Arc::new(Projected(connector))).unwrap()];
+        evidence.repeats_allowed = repeats_allowed;
+        evidence
+    }
+}
+
+/// Judges by all checks but those named.
+#[track_caller]
+pub(crate) fn assert_promises(evidence: &Evidence, except: &[&str]) {
+    let checked: Vec<Checked> =
+        checks::all(evidence).into_iter().filter(|checked| !except.contains(&checked.name)).collect();
+    for Checked { name, ok, detail } in &checked {
+        eprintln!("  {} {name}: {detail}", if *ok { "holds " } else { "BROKEN" });
+    }
+    let broken: Vec<&str> = checked.iter().filter(|checked| !checked.ok).map(|checked| checked.name).collect();
+    assert!(broken.is_empty(), "broken: {broken:?}");
+}
+
+/// A process of ours. Ends with its value.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+}
+
+impl Process {
+    fn start(name: &str, command: &mut Command, output: Stdio, errors: Stdio) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().unwrap();
+        Self { name: name.to_owned(), child }
+    }
+
+    #[track_caller]
+    fn assert_runs(&mut self, lines: &Lines) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("{} ended with {status}:\n{}", self.name, lines.last(20));
+        }
+    }
+
+    /// Asks it to stop, and waits for its end.
+    async fn terminate(&mut self) -> ExitStatus {
+        let asked = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status().unwrap();
+        assert!(asked.success(), "{} is not there any more", self.name);
+        eventually(&format!("{} ends", self.name), PATIENCE, async || self.child.try_wait().unwrap()).await
+    }
+
+    /// Largest resident memory so far, in MiB, and processor time used, in seconds.
+    fn usage(&self) -> (u64, f64) {
+        let proc = Path::new("/proc").join(self.child.id().to_string());
+        let status = fs::read_to_string(proc.join("status")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        let stat = fs::read_to_string(proc.join("stat")).unwrap();
+        // Behind the parenthesised name, which may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
+        (peak / 1024, (ticks(11) + ticks(12)) / 100.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ended = self.child.kill().is_err();
+        let _status = self.child.wait().is_err();
+    }
+}
+
+/// What a process wrote to standard error since it was started.
+struct Lines {
+    path: PathBuf,
+    begins: usize,
+}
+
+impl Lines {
+    fn all(&self) -> Vec<String> {
+        let bytes = fs::read(&self.path).unwrap();
+        let text = String::from_utf8_lossy(bytes.get(self.begins..).unwrap_or_default()).into_owned();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn last(&self, count: usize) -> String {
+        let lines = self.all();
+        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect::<Vec<_>>().join("\n")
+    }
+}
+
+pub(crate) struct Worker {
+    process: Process,
+    lines: Lines,
+    admin: SocketAddr,
+    begun: Instant,
+}
+
+impl Worker {
+    /// Since it was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, which must leave nothing undone. Returns how long that took.
+    pub(crate) async fn stop(mut self) -> Duration {
+        self.report();
+        let asked = Instant::now();
+        let status = self.process.terminate().await;
+        let took = asked.elapsed();
+        assert_eq!(status.code(), Some(0), "{}:\n{}", self.process.name, self.lines.last(20));
+        assert!(took < SHUTDOWN_DEADLINE, "{} took {took:?} to stop", self.process.name);
+        took
+    }
+
+    /// Its log lines since it was started.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.all()
+    }
+
+    pub(crate) async fn is_ready(&self) -> Option<()> {
+        let (status, _) = ask(self.admin, "GET", "/readyz", b"").await.ok()?;
+        (status == 200).then_some(())
+    }
+
+    /// The sum of a metric over all its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (status, body) = ask(self.admin, "GET", "/metrics", b"").await.unwrap();
+        assert_eq!(status, 200);
+        let text = String::from_utf8(body).unwrap();
+        let name = format!("contact_replicator_{name}");
+        let values: Vec<f64> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&name))
+            .filter(|rest| rest.starts_with([' ', '{']))
+            .filter_map(|rest| rest.rsplit_once(' ')?.1.parse().ok())
+            .collect();
+        assert!(!values.is_empty(), "there is no metric {name}");
+        values.iter().sum()
+    }
+
+    /// Tells what it cost so far.
+    pub(crate) fn report(&self) {
+        let ((peak, cpu), age) = (self.process.usage(), self.age().as_secs_f64());
+        let lines = self.lines().len();
+        eprintln!("  {}: {peak} MiB at most, {cpu:.1} s of CPU in {age:.1} s, {lines} log lines", self.process.name);
+    }
+}
+
+/// The simulated CRM as a process.
+pub(crate) struct Sandbox {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Sandbox {
+    async fn start(folder: &Path) -> Self {
+        let errors = File::create(folder.join("sandbox.log")).unwrap();
+        let mut command = program();
+        command.args(["sandbox", "--listen", "127.0.0.1:0", "--latency", "5ms", "--keep-bodies", "--token", TOKEN]);
+        let mut process = Process::start("sandbox", &mut command, Stdio::piped(), errors.into());
+        let output = process.child.stdout.take().unwrap();
+        let address = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            BufReader::new(output).read_line(&mut line).unwrap();
+            let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+            address.unwrap_or_else(|| panic!("the sandbox said {line:?}"))
+        });
+        Self { address: address.await.unwrap(), _process: process }
+    }
+
+    async fn page(&self, name: &str) -> Vec<u8> {
+        let (status, body) = ask(self.address, "GET", &format!("/_sandbox/{name}"), b"").await.unwrap();
+        assert_eq!(status, 200);
+        body
+    }
+
+    /// Replaces what goes wrong; `plan` is a plan of faults in JSON.
+    pub(crate) async fn misbehave(&self, plan: &Value) {
+        let (status, body) = ask(self.address, "POST", "/_sandbox/faults", plan.to_string().as_bytes()).await.unwrap();
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    }
+
+    /// How many requests arrived so far, and how many of them took effect.
+    pub(crate) async fn calls(&self) -> (usize, usize) {
+        let page: Value = serde_json::from_slice(&self.page("requests").await).unwrap();
+        let requests = page["requests"].as_array().unwrap();
+        let effects = requests.iter().filter(|request| !request["effect"].is_null());
+        (requests.len(), effects.count())
+    }
+}
+
+/// One HTTP exchange: status and body.
+async fn ask(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("an answer within the deadline")?;
+    let ends = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let head = String::from_utf8_lossy(&answer[..ends]).to_lowercase();
+    assert!(!head.contains("transfer-encoding"), "this client does not read {head}");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, answer[ends + 4..].to_vec()))
+}
+
+/// Waits until `look` finds something, and says what if it never does.
+pub(crate) async fn eventually<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(LOOK).await;
+    }
+}

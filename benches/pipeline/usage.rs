@@ -1,0 +1,33 @@
+//! What a process has used, as the kernel counts it.
+
+use std::{fs, time::Duration};
+
+/// Ticks of processor time a second, the same on every Linux that this program runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Processor time of a process so far, in user and kernel mode, all threads.
+pub(crate) fn processor_time(process: u32) -> Duration {
+    let line = fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux tells about a process that runs");
+    // The second field is a name that may hold anything; what follows its closing bracket does not.
+    let (_, fields) = line.rsplit_once(')').expect("the name is in brackets");
+    let ticks = |place: usize| -> u64 {
+        let field = fields.split_whitespace().nth(place).expect("the line has more than 20 fields");
+        field.parse().expect("it counts ticks")
+    };
+    Duration::from_millis((ticks(11) + ticks(12)) * 1_000 / TICKS_PER_SECOND)
+}
+
+/// Forgets the highest memory of this process so far, if the kernel lets it.
+pub(crate) fn reset_peak() {
+    if let Err(error) = fs::write("/proc/self/clear_refs", "5") {
+        eprintln!("peaks of memory include what was measured before: {error}");
+    }
+}
+
+/// Highest resident memory of this process since the last reset, in MiB.
+pub(crate) fn peak_mebibytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/status").expect("Linux tells about this process");
+    let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts memory");
+    let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+    kibibytes / 1024
+}

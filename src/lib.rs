@@ -1,4 +1,76 @@
 //! contact-replicator: from a change on Kafka to every configured CRM, answered exactly once.
+//!
+//! Services announce on Kafka that a contact changed. A worker reads the changes, works out which person each is about,
+//! keeps one record per person, drives every configured CRM to that record, and says what became of each change.
+//!
+//! # The way a change travels
+//!
+//! ```text
+//!  input topics ──► resolver ──► contact-records    who our contacts are         (compacted)
+//!  (CloudEvents)    1 active │   contact-keys       who owns an identifier       (compacted)
+//!                            │   contact-versions   the replicators' work list   (deleted with age)
+//!                            │   contact-resolver   lease, input positions, term (compacted)
+//!                            └─► contact-outcomes, contact-dead-letters
+//!
+//!  contact-versions ──► replicator ◄──HTTP──► CRM
+//!                       1 per CRM └──► contact-links.<crm> (compacted), contact-outcomes, group offsets
+//!
+//!  every worker: view (sled) ◄── follows the compacted topics
+//! ```
+//!
+//! # Modules, in reading order
+//!
+//! The inner ring decides and touches nothing: no log, no HTTP, no clock, no task.
+//!
+//! 1. [`contact`]: the document that sources write, and the record that becomes of it.
+//! 2. [`event`]: what comes in (a change) and what goes out (an outcome, a dead letter), and the work list between.
+//! 3. [`identity`]: which person a change is about.
+//!
+//! The middle ring talks to one outside thing each.
+//!
+//! 4. [`log`]: the seam to the stream of records; `kafka` is the real one, `local` lives in memory.
+//! 5. [`view`]: a disposable copy of what the compacted topics say, in sled.
+//! 6. [`crm`]: the connectors, pure, and the one HTTP exchange.
+//! 7. [`privacy`], [`clock`]: keyed hashes and secrets that do not print; the time of day, as something passed in.
+//!
+//! The outer ring wires and runs.
+//!
+//! 8. [`resolver`]: the one active decider around [`identity`].
+//! 9. [`replicator`]: drives one CRM to the newest record of each contact.
+//! 10. [`worker`]: both, with the view, in one process.
+//! 11. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 12. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 13. [`cli`]: the commands.
+//!
+//! # What always holds
+//!
+//! - **The log is the truth.** The view may be deleted at any moment that no worker runs; it costs time, nothing else.
+//! - **A decision and the input it consumed are committed together.** What failed to commit never happened; nothing is
+//!   undone.
+//! - **One writer for each thing.** Records and keys: the active resolver. Links of a contact in a CRM: the owner of the
+//!   contact's partition.
+//! - **Fence, then catch up, then act.** A successor first makes its predecessor unable to commit, then waits until its view
+//!   holds all that was committed, and only then works.
+//! - **Level, not edge.** A replicator compares what a CRM should hold with what it last accepted. First try, retry, restart
+//!   and repair are one path. Every entry of the work list is answered exactly once all the same.
+//! - **Everything has a bound.** At the bound a partition pauses; nothing grows.
+//! - **Nobody's data leaks.** Log lines, metrics, outcomes and errors carry ids, never a value of a contact.
+//!
+//! # Who may name what
+//!
+//! Each outside library that could be replaced is named in one place: rdkafka in `log::kafka`, sled in `view` and
+//! `log::local`, reqwest in `crm::transport`, backoff in `replicator::retry`, prometheus in `metrics`. Connectors do not know
+//! each other; the sandbox shares no type with them. `tests/tidy.rs` holds the sources to this.
+//!
+//! # What is absent, on purpose
+//!
+//! - No database and no lock service: Kafka has the only state, its groups and transactions the only agreement.
+//! - No leader that hands out work: groups share it. The resolver's lease is a partition like any other.
+//! - No queue without a bound, no retry without an end to its pace, no default in code that the reference of the settings
+//!   does not show.
+//! - No reading of a CRM to find out what it holds where it cannot be read. What a CRM's users change by hand stands until
+//!   the contact's next change.
+//! - No fencing of HTTP: a request that a frozen worker sends later than its deadline may land after a newer one.
 
 pub mod admin;
 pub mod cli;

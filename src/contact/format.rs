@@ -66,8 +66,8 @@ mod tests {
             ContactId, ContactRecord, Document,
             record::{Member, MemberRef, MemberState, Status},
         },
+        crm::link::Link,
         event::SourceVersion,
-        replicator::link::Link,
     };
 
     fn record() -> ContactRecord {

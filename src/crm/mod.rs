@@ -1,12 +1,13 @@
 //! The CRMs: one folder each, behind one seam.
 //!
-//! A [`Connector`] is pure: from a record, what is known of the remote side, and the last answer it makes the next
-//! request or the result. It has no clock, no socket and no memory. [`transport`] does the one HTTP exchange. Everything
-//! that all CRMs share (retry, limits, order, links, outcomes) is in `replicator`; connectors do not know each other.
+//! A [`Connector`] is pure: from a record, what is known of the remote side (its [`link`]), and the answers so far it makes
+//! the next request or the result. It has no clock, no socket and no memory. [`transport`] does the one HTTP exchange.
+//! Everything that all CRMs share (retry, limits, order, outcomes) is in `replicator`; connectors do not know each other.
 //!
 //! A folder holds `wire` (their JSON), `mapping` (ours to theirs, with the loss report), and the connector itself.
 
 pub mod classify;
+pub mod link;
 pub mod priava;
 pub mod session;
 pub mod transport;
@@ -16,12 +17,14 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use self::session::{Session, SessionError};
+use self::{
+    link::Link,
+    session::{Session, SessionError},
+};
 use crate::{
     config::{CrmKind, CrmSettings},
     contact::ContactRecord,
     event::{Operation, OutcomeKind, Reason, ReasonCode},
-    replicator::link::Link,
 };
 
 /// One request to a CRM. The path is below the configured base URL.

@@ -12,14 +12,15 @@ use super::{
     gate::{Admission, Gate},
     lane::{End, Lost},
     limits::Rate,
-    link::{Link, Sent},
     plan::Plan,
 };
 use crate::{
     config::DeliverySettings,
     contact::ContactId,
     crm::{
-        Answer, Crm, Delivery, Effect, FailureClass, Request, Step, TransportError, session::CredentialNumber,
+        Answer, Crm, Delivery, Effect, FailureClass, Request, Step, TransportError,
+        link::{Link, Sent},
+        session::CredentialNumber,
         transport::Transport,
     },
     event::{OutcomeKind, ReasonCode},

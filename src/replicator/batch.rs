@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{claim::Claim, link::Link, partition::Owned};
+use super::{claim::Claim, partition::Owned};
 use crate::{
     config::TopicNames,
     contact::{ContactId, format},
-    crm::REMOTE_CONTACT,
+    crm::{REMOTE_CONTACT, link::Link},
     event::{Outcome, OutcomeKind, outcome::Subjects},
     log::{
         AssignmentNumber, GroupOffsets, MemberHandle, NewRecord, Offset, OffsetCommit, Partition, TopicPartition,

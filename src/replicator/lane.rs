@@ -22,10 +22,12 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::link::{Link, Open, Sent, Settled};
 use crate::{
     contact::Version,
-    crm::{Effect, Failure, FailureClass, Presence, Request},
+    crm::{
+        Effect, Failure, FailureClass, Presence, Request,
+        link::{Link, Open, Sent, Settled},
+    },
     event::{Entry, Operation, OutcomeKind, Reason, ReasonCode},
     log::Offset,
 };

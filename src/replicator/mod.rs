@@ -16,7 +16,6 @@ pub mod gate;
 pub mod lane;
 pub mod ledger;
 mod limits;
-pub mod link;
 mod membership;
 mod partition;
 pub mod plan;

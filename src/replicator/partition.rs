@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use super::{
     lane::{Answer, Decided, Lane},
     ledger::Ledger,
-    link::Link,
     takeover::TakenOver,
 };
 use crate::{
     contact::ContactId,
+    crm::link::Link,
     event::Entry,
     log::{AssignmentNumber, Offset},
 };

@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{
-    lane::AcceptedState,
-    link::{Link, Sent},
-};
+use super::lane::AcceptedState;
 use crate::{
-    crm::{Accepted, Presence, Projection},
+    crm::{
+        Accepted, Presence, Projection,
+        link::{Link, Sent},
+    },
     event::{Operation, OutcomeKind},
     privacy::Hasher,
 };
@@ -99,7 +99,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{contact::ContactId, privacy::Secret, replicator::link::Settled};
+    use crate::{contact::ContactId, crm::link::Settled, privacy::Secret};
 
     fn hasher() -> Hasher {
         Hasher::new(&Secret::new("a secret of the tests"))

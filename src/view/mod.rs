@@ -49,12 +49,12 @@ use crate::{
         format::encode,
         record::{FORMAT, Status},
     },
+    crm::link::Link,
     event::EventRef,
     identity::keys::{KeyEntry, KeyHash},
     log::{LogError, Offset, Partition, TopicPartition, partition_of},
     metrics::Metrics,
     privacy::hex,
-    replicator::link::Link,
 };
 
 /// Reads the view. Cheap to clone; only the follower writes.

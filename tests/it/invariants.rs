@@ -13,8 +13,8 @@ use contact_replicator::{
     config::TopicNames,
     contact::{ContactId, format},
     crm,
+    crm::link::Link,
     log::{Log, TopicPartition},
-    replicator::link::Link,
 };
 
 use crate::world::{CRM, PARTITIONS, World};

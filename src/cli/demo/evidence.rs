@@ -22,10 +22,12 @@ use tokio::time::Instant;
 use crate::{
     config::TopicNames,
     contact::{ContactRecord, format},
-    crm::Connector,
+    crm::{
+        Connector,
+        link::{Link, Sent},
+    },
     event::{Entry, Outcome, dead_letter::DeadLetter},
     log::{Follower, Log, LogError, Offset, Record, TopicPartition},
-    replicator::link::{Link, Sent},
     view::follower::BIRTH_KEY,
 };
 

@@ -11,12 +11,12 @@ use crate::{
     crm::{
         self, Answer, Crm, Delivery, Effect, Failure, FailureClass, Presence, REMOTE_CONTACT, RetryAfter, Step,
         TransportError,
+        link::{Link, Sent},
         session::CredentialNumber,
         testing::crm_settings,
         transport::{Http, Transport},
     },
     event::{Operation, ReasonCode},
-    replicator::link::{Link, Sent},
     sandbox::{Fault, FaultPlan, Instead, RateLimit, Sandbox, SandboxSettings, in_process::InProcess, server::Server},
 };
 

@@ -18,9 +18,8 @@ use super::{
 use crate::{
     config::{CountryForm, MiddleName, OnDelete, PriavaSettings, StreetNumber},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
-    crm::{Loss, Presence, Projection, Verdict},
+    crm::{Loss, Presence, Projection, Verdict, link::Link},
     event::{OutcomeKind, ReasonCode},
-    replicator::link::Link,
 };
 
 /// The rules of one tenant.

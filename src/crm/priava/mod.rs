@@ -32,8 +32,8 @@ use super::{
 use crate::{
     config::{ClearWith, CrmSettings, OnDelete, PriavaSettings},
     contact::ContactRecord,
+    crm::link::Link,
     event::ReasonCode,
-    replicator::link::Link,
 };
 
 /// The connector of one tenant.

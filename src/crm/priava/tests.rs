@@ -9,9 +9,8 @@ use super::*;
 use crate::{
     config::{CountryForm, MiddleName, StreetNumber},
     contact::{ContactId, Document, record::Status},
-    crm::{Effect, Presence, Response, TransportError, testing::priava_settings},
+    crm::{Effect, Presence, Response, TransportError, link::Sent, testing::priava_settings},
     event::{Operation, OutcomeKind, Reason},
-    replicator::link::Sent,
 };
 
 const CONTACT: ContactId = ContactId(uuid::Uuid::from_u128(451));

@@ -3,12 +3,7 @@
 use tokio::time::Instant;
 
 use super::Membership;
-use crate::{
-    contact::format,
-    event::Entry,
-    log::Record,
-    replicator::{Error, link::Link},
-};
+use crate::{contact::format, crm::link::Link, event::Entry, log::Record, replicator::Error};
 
 impl Membership<'_> {
     pub(super) fn read(&mut self, record: &Record) -> Result<(), Error> {

@@ -19,12 +19,12 @@ use crate::{
     clock::Clock,
     config::{TopicSettings, ViewSettings},
     contact::{ContactId, ContactRecord},
+    crm::link::Link,
     identity::keys::KeyHash,
     log::{
         Cleanup, Log, LogError, NewRecord, TopicPartition, TopicSpec, Transaction, local, local::LocalLog, partition_of,
     },
     metrics::Metrics,
-    replicator::link::Link,
 };
 
 const PARTITIONS: u32 = 2;

@@ -133,7 +133,7 @@ impl Attempt {
                 Step::Done(accepted) => {
                     let operation = accepted.operation;
                     let accepted = plan.accepted(&projection, accepted);
-                    return Ok(End::Delivered { version, operation, accepted, lost: None });
+                    return Ok(End::Delivered { version, operation, accepted });
                 }
                 Step::Failed(failure)
                     if failure.class == FailureClass::Auth && !renewed && self.renew(credential).await =>

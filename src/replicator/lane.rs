@@ -89,7 +89,7 @@ pub enum End {
     /// have changed without being able to commit it.
     Judged { version: Version, outcome: OutcomeKind, reason: Option<Reason>, suspected: Vec<Arc<str>> },
     /// The CRM accepted it.
-    Delivered { version: Version, operation: Operation, accepted: AcceptedState, lost: Option<Lost> },
+    Delivered { version: Version, operation: Operation, accepted: AcceptedState },
     /// The CRM did not accept it, or did not say.
     Failed { version: Version, failure: Failure, carried: Vec<Arc<str>>, lost: Option<Lost> },
 }
@@ -262,9 +262,8 @@ impl Lane {
                 let settled = Settled { version, outcome, operation: None, reason, attempts: self.tries() };
                 self.settle(settled)
             }
-            End::Delivered { version, operation, accepted, lost } => {
-                // A retry within the attempt may have followed a lost answer: that one may still land.
-                self.lost = lost.or(self.lost.take());
+            End::Delivered { version, operation, accepted } => {
+                // `lost` stays: a request that this one repeated may still land.
                 self.link.sent = accepted.sent;
                 self.link.presence = Some(accepted.presence);
                 self.link.remote_ids.extend(accepted.remote_ids);
@@ -468,7 +467,7 @@ mod tests {
             presence: Presence::Active,
             remote_ids: BTreeMap::new(),
         };
-        End::Delivered { version, operation: Operation::Update, accepted, lost: None }
+        End::Delivered { version, operation: Operation::Update, accepted }
     }
 
     fn failed(version: Version, class: FailureClass, effect: Effect, sent_at: Instant) -> End {
@@ -652,7 +651,7 @@ mod tests {
         read(&mut lane, [1, 2]);
         lane.begin();
         let End::Delivered { accepted, .. } = delivered(1) else { unreachable!() };
-        lane.end(End::Delivered { version: 1, operation: Operation::Create, accepted, lost: None }, at(now));
+        lane.end(End::Delivered { version: 1, operation: Operation::Create, accepted }, at(now));
         assert!(!lane.is_ready(now, Timestamp::UNIX_EPOCH));
         lane.committed();
         assert!(lane.is_ready(now, Timestamp::UNIX_EPOCH));

@@ -1,6 +1,6 @@
 //! `demo`: the whole program at work on a machine with nothing installed, and a judgement of what it did.
 //!
-//! [`generator`] makes a stream of changes, [`run`] sends it through a worker to a CRM that misbehaves, [`evidence`] is
+//! [`generator`] makes a stream of changes, [`mod@run`] sends it through a worker to a CRM that misbehaves, [`evidence`] is
 //! what that leaves behind, [`checks`] judges it, and [`report`] tells. Evidence and checks know nothing of the demo: the
 //! tests that simulate failures, and those against a real broker, judge by the same ones, which is why they are public.
 

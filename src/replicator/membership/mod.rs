@@ -25,7 +25,7 @@ use futures::{
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use self::attempts::Ready;
 use super::{
@@ -289,7 +289,7 @@ impl<'a> Membership<'a> {
             && owned.assignment == taken.assignment
             && owned.phase == Phase::TakingOver
         {
-            info!(%crm, partition = taken.partition, start = taken.start, released = taken.released, "partition taken over");
+            debug!(%crm, partition = taken.partition, start = taken.start, released = taken.released, "partition taken over");
             owned.taken_over(&taken);
         }
         Ok(())

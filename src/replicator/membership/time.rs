@@ -4,7 +4,7 @@ use std::{collections::hash_map, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{Bounds, Membership};
 use crate::{
@@ -181,7 +181,12 @@ impl Membership<'_> {
             paused: self.shared.gate.lock().paused(),
             unanswered,
         };
+        // One line for all partitions that came or went, not one for each.
+        let settled = |status: &Status| (status.working == status.owned).then_some(status.owned);
         self.status.send_if_modified(|current| {
+            if let Some(partitions) = settled(&status).filter(|_| settled(current) != settled(&status)) {
+                info!(%crm, partitions, "owned partitions are worked on");
+            }
             let changed = *current != status;
             *current = status;
             changed

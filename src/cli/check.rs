@@ -52,7 +52,15 @@ async fn reachable(name: &str, base_url: &str, patience: Duration) -> Result<Str
                 reached.address
             ))
         }
-        Err(error) => Err(format!("crm {name}: {error}")),
+        Err(error) => Err(format!("crm {name}: {error}; correct its base_url, or ask who runs it")),
+    }
+}
+
+fn log_fault(settings: &Settings, error: &LogError) -> String {
+    let servers = &settings.log.kafka.bootstrap_servers;
+    match error.is_transient() {
+        true => format!("log: {error}; start a broker at {servers}, or correct log.kafka.bootstrap_servers"),
+        false => format!("log: {error}"),
     }
 }
 
@@ -64,7 +72,7 @@ async fn topics(settings: &Settings, log: &dyn Log) -> Vec<Result<String, String
         report.push(match partitions(log, name).await {
             Ok(Some(partitions)) => Ok(format!("input topic {name}: {partitions} partitions")),
             Ok(None) => Err(format!("input topic {name}: it is missing; whoever publishes to it creates it")),
-            Err(error) => return vec![Err(format!("log: {error}"))],
+            Err(error) => return vec![Err(log_fault(settings, &error))],
         });
     }
     for spec in worker::topic_specs(settings) {
@@ -76,7 +84,7 @@ async fn topics(settings: &Settings, log: &dyn Log) -> Vec<Result<String, String
                 "topic {name}: it has {found} partitions, needed are {needed}; set topics.partitions to what it has"
             )),
             Ok(None) => Ok(format!("topic {name}: missing; the first worker creates it with {needed} partitions")),
-            Err(error) => return vec![Err(format!("log: {error}"))],
+            Err(error) => return vec![Err(log_fault(settings, &error))],
         });
     }
     report

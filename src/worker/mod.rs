@@ -201,7 +201,7 @@ async fn topics_ready(log: &dyn Log, settings: &Settings, part: &Part) -> Result
             Err(error) if error.is_transient() => {
                 part.not_ready(error.to_string());
                 if tries.is_multiple_of(LOG_PATIENCE) {
-                    warn!(%error, "the worker waits for the log");
+                    warn!(%error, "the worker waits for the log: start the broker, or correct log.kafka.bootstrap_servers");
                 }
                 tries = tries.wrapping_add(1);
                 tokio::time::sleep(LOG_PAUSE).await;

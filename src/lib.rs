@@ -83,6 +83,7 @@ pub mod identity;
 pub mod log;
 pub mod metrics;
 pub mod privacy;
+pub mod protection;
 pub mod replicator;
 pub mod resolver;
 pub mod sandbox;

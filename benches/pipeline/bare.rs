@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use contact_replicator::crm::{Request, transport::Transport};
+use contact_replicator::crm::{Request, RequestKind, transport::Transport};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::task::JoinSet;
 
@@ -61,7 +61,7 @@ async fn post(transport: Arc<dyn Transport>, contact: usize, body: Bytes) -> usi
         path: "/v1/crm/contacts".to_owned(),
         headers: headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).to_vec(),
         body,
-        idempotent: true,
+        kind: RequestKind::Set,
     };
     let answer = transport.exchange(request).await.expect("the simulated CRM answers");
     assert_eq!(answer.status, StatusCode::OK, "the simulated CRM takes what the loop sends");

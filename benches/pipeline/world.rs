@@ -20,6 +20,7 @@ use contact_replicator::{
     },
     metrics::{Metrics, Registry},
     privacy::Secret,
+    protection::Protections,
     worker::{self, Stopped, WorkerError},
 };
 use tempfile::TempDir;
@@ -154,6 +155,7 @@ impl Worker {
             metrics,
             readiness: readiness.clone(),
             seed: 1,
+            protections: Protections::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker::run(parts, async { stopped.await.unwrap_or(()) }));

@@ -20,6 +20,7 @@ use crate::{
     config::{Settings, Surroundings},
     crm::transport::{Http, Transport},
     metrics::{Metrics, Registry},
+    protection::Protections,
     worker::{self, Stopped, WorkerError},
 };
 
@@ -71,6 +72,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
         metrics,
         readiness,
         seed: rand::random(),
+        protections: Protections::default(),
     };
     let (asked, stop) = oneshot::channel::<()>();
     let worker = worker::run(parts, async { stop.await.unwrap_or(()) });

@@ -43,4 +43,17 @@ pub struct DeliverySettings {
     /// Longest `Retry-After` that is believed.
     #[serde(with = "humantime_serde")]
     pub retry_after_max: Duration,
+    /// How long after a create a search of the CRM may still miss it.
+    #[serde(with = "humantime_serde")]
+    pub search_lag: Duration,
+    /// An event this old at a failed try is given up.
+    #[serde(default, with = "humantime_serde")]
+    pub max_age: Option<Duration>,
+}
+
+impl DeliverySettings {
+    /// How long after it was sent a request whose answer was lost may still take effect, or escape a look-up.
+    pub fn landing_time(&self) -> Duration {
+        self.request_deadline + self.search_lag
+    }
 }

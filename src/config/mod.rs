@@ -26,7 +26,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use serde::Deserialize;
 
 pub use self::{
-    crm::{CrmKind, CrmSettings, OnDelete},
+    crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
     delivery::DeliverySettings,
     fault::{ConfigError, Fault},
     identity::{IdentitySettings, ResolverSettings},

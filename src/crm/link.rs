@@ -2,7 +2,7 @@
 //!
 //! Links are never nulled; they shrink. All judgement of what was answered and what was sent rests on them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub struct Link {
     /// Whether the CRM was last told to hold the contact as active; `None` before the first accepted write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<Presence>,
+    /// A create that may have been sent, and whose result is not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
     /// The last version that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Settled>,
@@ -43,11 +46,20 @@ impl Link {
             remote_ids: BTreeMap::new(),
             sent: BTreeMap::new(),
             presence: None,
+            intent: None,
             settled: None,
             open: None,
             answered: 0,
             format: crate::contact::record::FORMAT,
         }
+    }
+
+    /// Forgets what the CRM holds, once it holds nothing.
+    pub fn forget_remote(&mut self) {
+        self.remote_ids.clear();
+        self.sent.clear();
+        self.presence = None;
+        self.intent = None;
     }
 }
 
@@ -71,6 +83,21 @@ mod hex64 {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
         u64::from_str_radix(&text, 16).map_err(D::Error::custom)
+    }
+}
+
+/// What a create is to be found by, committed before it leaves: the contact's own data may be another by the time its
+/// answer turns out to be lost.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The keys as sent; see [`crate::crm::LookUpKeys`].
+    pub keys: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values are the contact's.
+        f.debug_set().entries(self.keys.keys()).finish()
     }
 }
 

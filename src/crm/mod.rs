@@ -36,8 +36,18 @@ pub struct Request {
     /// Header names in lower case. Credentials are marked sensitive.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     pub body: Bytes,
-    /// Whether sending the very same request twice has the effect of sending it once.
-    pub idempotent: bool,
+    pub kind: RequestKind,
+}
+
+/// What a request does to the contacts of a CRM, and so what must hold before it is sent, or sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Changes nothing.
+    Read,
+    /// Sets what is to be there: sent twice, it has the effect of being sent once.
+    Set,
+    /// Makes a contact, another one each time it is sent.
+    Create,
 }
 
 impl fmt::Debug for Request {
@@ -111,6 +121,8 @@ pub enum Presence {
     #[default]
     Active,
     Inactive,
+    /// Not there at all.
+    Absent,
 }
 
 /// A terminal result reached without a call.
@@ -137,10 +149,31 @@ pub struct Delivery<'a> {
     /// What the CRM last accepted; `None` if nothing was ever sent.
     pub link: Option<&'a Link>,
     pub projection: &'a Projection,
+    /// Fields of the projection that differ from what was last accepted: all an update need carry.
+    pub changes: &'a [Arc<str>],
     /// Fields that were sent once and are no longer in the projection: to be cleared.
     pub clears: &'a [String],
     /// What this delivery is to be called in its outcome.
     pub operation: Operation,
+    /// No remote id is known and yet the CRM may hold the contact: it is to be searched for by these keys before anything
+    /// is created. Never set for a connector without [`Connector::look_up_keys`].
+    pub look_up: Option<&'a LookUpKeys>,
+}
+
+/// By what a contact can be found in a CRM that has no upsert.
+#[derive(Clone, Default, PartialEq)]
+pub struct LookUpKeys {
+    /// Per key of the CRM (such as `number` or `email`), the value as a create carries it.
+    pub values: BTreeMap<String, String>,
+    /// Our own constant reference is among them, so that a create can be found whatever changes afterwards.
+    pub planted: bool,
+}
+
+impl fmt::Debug for LookUpKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values are the contact's.
+        f.debug_set().entries(self.values.keys()).finish()
+    }
 }
 
 /// What to do next in a delivery.
@@ -148,6 +181,8 @@ pub struct Delivery<'a> {
 pub enum Step {
     Call(Request),
     Done(Accepted),
+    /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.
+    Judged(Verdict),
     Failed(Failure),
 }
 
@@ -204,6 +239,8 @@ pub enum FailureClass {
     Conflict,
     /// This record will not be taken as it stands.
     Rejected,
+    /// The CRM no longer has what the link names.
+    Gone,
     /// Nothing will succeed until an operator acts or the CRM is itself again: pause, keep the queue, probe.
     Connection,
 }
@@ -223,6 +260,12 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// Every field that a delivery may carry and that can be cleared. What a worker that died had sent is only known to be
     /// among them.
     fn fields(&self) -> Vec<String>;
+
+    /// By what the contact that a create of `projection` makes can be found again; `None` where every write is an upsert
+    /// by our own key, so that nothing need be looked for.
+    fn look_up_keys(&self, _record: &ContactRecord, _projection: &Projection) -> Option<LookUpKeys> {
+        None
+    }
 
     /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
@@ -266,7 +309,7 @@ pub(crate) mod testing {
 
     use std::{path::PathBuf, time::Duration};
 
-    use crate::config::{CrmKind, CrmSettings, DeliverySettings, OnDelete, PriavaSettings};
+    use crate::config::{Adopt, CrmKind, CrmSettings, DeliverySettings, OnDelete, OnErase, OnGone, PriavaSettings};
 
     pub(crate) fn delivery_settings() -> DeliverySettings {
         DeliverySettings {
@@ -285,6 +328,8 @@ pub(crate) mod testing {
             probe_delay: Duration::from_secs(5),
             probe_delay_max: Duration::from_secs(300),
             retry_after_max: Duration::from_secs(3600),
+            search_lag: Duration::ZERO,
+            max_age: None,
         }
     }
 
@@ -300,6 +345,10 @@ pub(crate) mod testing {
             base_url: "http://127.0.0.1/api/rest".to_owned(),
             delivery: delivery_settings(),
             on_delete: OnDelete::Deactivate,
+            on_erase: OnErase::Blank,
+            on_gone: OnGone::Recreate,
+            find_before_create: true,
+            adopt: Adopt::ByKey,
             priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
         }
     }

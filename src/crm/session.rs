@@ -163,7 +163,7 @@ mod tests {
             path: "/".to_owned(),
             headers: Vec::new(),
             body: Bytes::new(),
-            idempotent: true,
+            kind: crate::crm::RequestKind::Set,
         };
         let number = session.authorize(&mut request);
         let [(name, value)] = request.headers.as_slice() else { panic!("one header") };

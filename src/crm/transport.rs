@@ -199,7 +199,7 @@ mod tests {
             path: path.to_owned(),
             headers: vec![(http::HeaderName::from_static("apitoken"), http::HeaderValue::from_static("token-canary"))],
             body: Bytes::from_static(b"body-canary"),
-            idempotent: true,
+            kind: crate::crm::RequestKind::Set,
         }
     }
 

@@ -1,32 +1,31 @@
-//! One attempt to bring the newest record of a contact to a CRM: plan, ask for leave, send, and say how it ended.
+//! One attempt to bring the newest record of a contact to a CRM: drives a [`delivery`](super::delivery), asks for leave
+//! before each request, sends it, and says how it ended.
 //!
 //! Runs as a task of its own, beside others of other contacts. It changes nothing but the CRM: the end goes back to the
 //! loop, which drops it if the partition was lost meanwhile.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
+    delivery::{Action, Machine, Task, Terms},
     gate::{Admission, Gate},
     lane::{End, Lost},
     limits::Rate,
-    plan::Plan,
 };
 use crate::{
     config::DeliverySettings,
     contact::ContactId,
     crm::{
-        Answer, Crm, Delivery, Effect, FailureClass, Request, Step, TransportError,
-        link::{Link, Sent},
-        session::CredentialNumber,
+        Answer, Request, RequestKind, TransportError,
+        session::{CredentialNumber, Session},
         transport::Transport,
     },
-    event::{OutcomeKind, ReasonCode},
     log::{AssignmentNumber, MemberHandle, Partition},
     metrics::{Metrics, StatusClass},
-    privacy::Hasher,
+    protection::Protection,
     view::{View, ViewError},
 };
 
@@ -36,12 +35,11 @@ const OWNERSHIP_PAUSE: Duration = Duration::from_millis(100);
 /// What all attempts of one CRM share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) name: Arc<str>,
-    pub(super) crm: Crm,
+    pub(super) terms: Terms,
+    pub(super) session: Arc<dyn Session>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) settings: DeliverySettings,
     pub(super) view: View,
-    pub(super) hasher: Hasher,
     pub(super) metrics: Metrics,
     pub(super) gate: Mutex<Gate>,
     pub(super) rate: Rate,
@@ -55,9 +53,8 @@ pub(super) struct Attempt {
     pub(super) partition: Partition,
     pub(super) assignment: AssignmentNumber,
     pub(super) contact: ContactId,
-    pub(super) link: Link,
+    pub(super) task: Task,
     pub(super) lost: Option<Lost>,
-    pub(super) forced: bool,
     /// The gate admits this one request only.
     pub(super) probe: bool,
 }
@@ -83,101 +80,44 @@ impl Attempt {
         let shared = &*self.shared;
         let record =
             shared.view.record_to_deliver(self.contact)?.expect("an entry is handled once the view holds its record");
-        let version = record.version;
-        let link = self.suspected();
-        let judged = |outcome, reason| {
-            let suspected = if self.is_uncertain() { link.sent.keys().cloned().collect() } else { Vec::new() };
-            Ok(End::Judged { version, outcome, reason: Some(reason), suspected })
+        let mut machine = match Machine::new(&shared.terms, &self.task, &record) {
+            Ok(machine) => machine,
+            Err(end) => return Ok(end),
         };
-        let projection = match shared.crm.connector.project(&record, Some(&link)) {
-            Ok(projection) => projection,
-            Err(verdict) => return judged(verdict.outcome, verdict.reason),
-        };
-        let plan = Plan::new(&shared.name, &projection, &link, &shared.hasher);
-        if plan.unchanged {
-            return judged(OutcomeKind::Unchanged, ReasonCode::SameProjection.into());
+        for loss in &machine.projection().losses {
+            shared.metrics.field_lost(&shared.terms.crm, loss.field);
         }
-        let unannounced = plan.unannounced(&self.link);
-        if !unannounced.is_empty() {
-            return Ok(End::Announced { fields: unannounced });
-        }
-        for loss in &projection.losses {
-            shared.metrics.field_lost(&shared.name, loss.field);
-        }
-        let delivery = Delivery {
-            record: &record,
-            link: Some(&link),
-            projection: &projection,
-            clears: &plan.clears,
-            operation: plan.operation,
-        };
-        let mut answers: Vec<Answer> = Vec::new();
-        let mut last: Option<Lost> = None;
         let mut credential = None;
-        let mut renewed = false;
+        let mut action = machine.begin();
         loop {
-            match shared.crm.connector.next(&delivery, &answers) {
-                Step::Call(request) => {
-                    if answers.is_empty()
-                        && !renewed
-                        && let Some(refused) = self.leave(&request).await
-                    {
-                        return Ok(refused);
+            action = match action {
+                Action::Send(request) => {
+                    if let Some(end) = self.leave(&request).await {
+                        return Ok(machine.kept_back(end));
                     }
                     let sent_at = Instant::now();
-                    let (answer, used) = self.exchange(request.clone()).await;
-                    answers.push(answer);
+                    let (answer, used) = self.exchange(request).await;
                     credential = Some(used);
-                    last = Some(Lost { request: Arc::new(request), sent_at });
+                    machine.answered(answer, sent_at)
                 }
-                Step::Done(accepted) => {
-                    let operation = accepted.operation;
-                    let accepted = plan.accepted(&projection, accepted);
-                    return Ok(End::Delivered { version, operation, accepted });
+                Action::Renew => {
+                    let another = self.renew(credential).await;
+                    machine.renewed(another)
                 }
-                Step::Failed(failure)
-                    if failure.class == FailureClass::Auth && !renewed && self.renew(credential).await =>
-                {
-                    // A new credential: the same delivery again, once.
-                    renewed = true;
-                    answers.clear();
-                }
-                Step::Failed(failure) => {
-                    let lost = last.filter(|_| failure.effect == Effect::Unknown);
-                    return Ok(End::Failed { version, failure, carried: plan.carried(), lost });
-                }
-            }
+                Action::End(end) => return Ok(end),
+            };
         }
-    }
-
-    /// Whether somebody may have written to the contact without being able to commit it.
-    fn is_uncertain(&self) -> bool {
-        self.forced || self.link.open.is_some()
-    }
-
-    /// The link, as it may be. What a predecessor sent before it died may have changed any field that was ever sent, or
-    /// announced; and where nothing was, it may have been the first write, with whatever fields the record had then.
-    fn suspected(&self) -> Cow<'_, Link> {
-        if !self.is_uncertain() || (self.link.sent.is_empty() && !self.forced) {
-            return Cow::Borrowed(&self.link);
-        }
-        let mut link = self.link.clone();
-        if link.sent.is_empty() {
-            link.sent =
-                self.shared.crm.connector.fields().into_iter().map(|field| (field.into(), Sent::Void)).collect();
-        }
-        link.sent.values_mut().for_each(|sent| *sent = Sent::Void);
-        Cow::Owned(link)
     }
 
     /// Waits for its turn, then checks once more that the request may leave. `None`: it may.
     async fn leave(&self, request: &Request) -> Option<End> {
         let shared = &*self.shared;
         if let Some(lost) = &self.lost
-            && !(request.idempotent && *request == *lost.request)
+            && !(request.kind == RequestKind::Set && *request == *lost.request)
+            && shared.terms.protections.hold(Protection::LostWait)
         {
             // What was lost may land until then, and must not land after this.
-            return Some(End::MustWait { until: lost.sent_at + shared.settings.request_deadline });
+            return Some(End::MustWait { until: lost.sent_at + shared.settings.landing_time() });
         }
         shared.rate.wait().await;
         let now = Instant::now();
@@ -193,19 +133,19 @@ impl Attempt {
 
     async fn exchange(&self, mut request: Request) -> (Answer, CredentialNumber) {
         let shared = &*self.shared;
-        let credential = shared.crm.session.authorize(&mut request);
+        let credential = shared.session.authorize(&mut request);
         let started = Instant::now();
         let answer = shared.transport.exchange(request).await;
-        shared.metrics.exchange_ended(&shared.name, class_of(&answer), started.elapsed());
+        shared.metrics.exchange_ended(&shared.terms.crm, class_of(&answer), started.elapsed());
         (answer, credential)
     }
 
     async fn renew(&self, refused: Option<CredentialNumber>) -> bool {
         let Some(refused) = refused else { return false };
-        match self.shared.crm.session.renew(refused).await {
+        match self.shared.session.renew(refused).await {
             Ok(changed) => changed,
             Err(error) => {
-                tracing::error!(crm = %self.shared.name, %error, "the credential could not be renewed");
+                tracing::error!(crm = %self.shared.terms.crm, %error, "the credential could not be renewed");
                 false
             }
         }

@@ -107,7 +107,7 @@ impl Gate {
     /// A request failed. `hold` is how long the whole CRM asked us to wait (429).
     pub fn failed(&mut self, class: FailureClass, hold: Duration, now: Instant) {
         match class {
-            FailureClass::Rejected | FailureClass::Conflict => self.answered(),
+            FailureClass::Rejected | FailureClass::Conflict | FailureClass::Gone => self.answered(),
             FailureClass::Throttled => self.hold(now + hold),
             FailureClass::Auth => self.pause(PauseReason::Credentials, now),
             FailureClass::Connection => self.pause(PauseReason::Connection, now),

@@ -22,14 +22,17 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::delivery::Task;
 use crate::{
+    config::OnGone,
     contact::Version,
     crm::{
         Effect, Failure, FailureClass, Presence, Request,
-        link::{Link, Open, Sent, Settled},
+        link::{Intent, Link, Open, Sent, Settled},
     },
     event::{Entry, Operation, OutcomeKind, Reason, ReasonCode},
     log::Offset,
+    protection::{Protection, Protections},
 };
 
 /// An entry read from the work list, not answered yet.
@@ -85,7 +88,10 @@ pub enum End {
     /// Nothing was sent, since these fields are not in the link yet: were the worker to die with them sent, nobody would
     /// know that they must be cleared once the record no longer has them.
     Announced { fields: Vec<Arc<str>> },
-    /// A terminal result for the version carried, reached without a call. `suspected` are the fields that somebody may
+    /// Nothing that creates was sent, since this is not in the link yet: were the worker to die with the create sent,
+    /// nobody would know what to search for.
+    Intended { intent: Intent },
+    /// A terminal result for the version carried, other than having been stored. `suspected` are the fields that somebody may
     /// have changed without being able to commit it.
     Judged { version: Version, outcome: OutcomeKind, reason: Option<Reason>, suspected: Vec<Arc<str>> },
     /// The CRM accepted it.
@@ -109,13 +115,19 @@ pub struct Circumstances {
     pub wall: Timestamp,
     /// While the CRM is paused nothing is parked: the fault is not the contact's.
     pub paused: bool,
+    /// What becomes of a contact that the CRM no longer has.
+    pub on_gone: OnGone,
+    /// An event this old at a failed try is given up.
+    pub max_age: Option<Duration>,
     /// Delay before the next quick try, jitter applied.
     pub retry_delay: Duration,
     /// Delay before the next try of a parked contact, jitter applied.
     pub parked_delay: Duration,
     pub tries_before_parking: u32,
-    /// See [`Lost`].
-    pub request_deadline: Duration,
+    /// How long a [`Lost`] request may still take effect; see [`DeliverySettings::landing_time`].
+    ///
+    /// [`DeliverySettings::landing_time`]: crate::config::DeliverySettings::landing_time
+    pub landing_time: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -130,14 +142,17 @@ pub struct Lane {
     not_before: Option<Instant>,
     /// A predecessor may have a write under way that nobody knows of: send even what looks unchanged.
     forced: bool,
+    /// The link's intent was made for the next attempt, and nothing was sent under it yet.
+    intended: bool,
     /// What must be committed before anything more is sent is not yet: the result of a create, since a second request
     /// could make a second contact, or the fields that the next request carries for the first time.
     awaits_commit: bool,
+    protections: Protections,
 }
 
 impl Lane {
     /// A lane for a contact whose link is `link`.
-    pub fn new(link: Link) -> Self {
+    pub fn new(link: Link, protections: Protections) -> Self {
         Self {
             link,
             queue: VecDeque::new(),
@@ -146,18 +161,23 @@ impl Lane {
             tries: 0,
             not_before: None,
             forced: false,
+            intended: false,
             awaits_commit: false,
+            protections,
         }
     }
 
     /// Takes an entry that the view covers. `forced`: a predecessor may have been writing when this entry was open.
     pub fn read(&mut self, entry: Entry, offset: Offset, forced: bool) -> Decided {
         let version = entry.version;
-        if version <= self.link.answered {
+        let is_open = self.link.open.as_ref().is_some_and(|open| open.entry.version == version);
+        let replay = if is_open { Protection::Open } else { Protection::Answered };
+        if version <= self.link.answered && self.protections.hold(replay) {
             return Decided { offsets: vec![offset], ..Decided::default() };
         }
         if let Some(settled) = &self.link.settled
             && version <= settled.version
+            && self.protections.hold(Protection::Settled)
         {
             assert!(self.queue.is_empty(), "settling a version answers every queued entry below it");
             let answer = if version < settled.version {
@@ -202,14 +222,14 @@ impl Lane {
         self.not_before = None;
     }
 
-    /// Whether content that looks unchanged must be sent all the same.
-    pub fn is_forced(&self) -> bool {
-        self.forced
+    /// What the next attempt is to do.
+    pub fn task(&self) -> Task {
+        Task { link: self.link.clone(), forced: self.forced, intended: self.intended }
     }
 
     /// The request that may still take effect, if it may at `now`.
-    pub fn lost(&self, now: Instant, request_deadline: Duration) -> Option<&Lost> {
-        self.lost.as_ref().filter(|lost| lost.sent_at + request_deadline > now)
+    pub fn lost(&self, now: Instant, landing_time: Duration) -> Option<&Lost> {
+        self.lost.as_ref().filter(|lost| lost.sent_at + landing_time > now)
     }
 
     /// Tries so far of what the next attempt is for.
@@ -218,8 +238,8 @@ impl Lane {
     }
 
     /// Whether nothing is under way or waiting here, parked events apart.
-    pub fn is_idle(&self, now: Instant, request_deadline: Duration) -> bool {
-        self.is_quiet() && self.queue.is_empty() && self.lost(now, request_deadline).is_none()
+    pub fn is_idle(&self, now: Instant, landing_time: Duration) -> bool {
+        self.is_quiet() && self.queue.is_empty() && self.lost(now, landing_time).is_none()
     }
 
     /// Whether an attempt is under way.
@@ -257,17 +277,33 @@ impl Lane {
                 self.awaits_commit = true;
                 Decided { link_changed: true, ..Decided::default() }
             }
+            End::Intended { intent } => {
+                self.link.intent = Some(intent);
+                self.intended = true;
+                self.awaits_commit = true;
+                Decided { link_changed: true, ..Decided::default() }
+            }
             End::Judged { version, outcome, reason, suspected } => {
+                self.intended = false;
                 self.void(suspected);
+                if reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::UnknownContact) {
+                    self.link.forget_remote();
+                }
                 let settled = Settled { version, outcome, operation: None, reason, attempts: self.tries() };
                 self.settle(settled)
             }
             End::Delivered { version, operation, accepted } => {
                 // `lost` stays: a request that this one repeated may still land.
-                self.link.sent = accepted.sent;
+                if accepted.presence == Presence::Absent {
+                    self.link.forget_remote();
+                } else {
+                    self.link.sent = accepted.sent;
+                    self.link.remote_ids.extend(accepted.remote_ids);
+                    self.link.intent = None;
+                }
                 self.link.presence = Some(accepted.presence);
-                self.link.remote_ids.extend(accepted.remote_ids);
                 self.forced = false;
+                self.intended = false;
                 self.awaits_commit = matches!(operation, Operation::Create | Operation::Adopt);
                 let settled = Settled {
                     version,
@@ -280,6 +316,7 @@ impl Lane {
             }
             End::Failed { version, failure, carried, lost } => {
                 // A refusal says nothing about what a predecessor had sent.
+                self.intended = false;
                 let unknown = failure.effect == Effect::Unknown || self.forced || flight.woken;
                 if unknown {
                     self.void(carried);
@@ -295,7 +332,9 @@ impl Lane {
     /// What may or may not have reached the CRM equals nothing any more. From here on the link says so, and not only this
     /// lane.
     fn void(&mut self, fields: Vec<Arc<str>>) {
-        self.link.sent.extend(fields.into_iter().map(|field| (field, Sent::Void)));
+        if self.protections.hold(Protection::VoidSent) {
+            self.link.sent.extend(fields.into_iter().map(|field| (field, Sent::Void)));
+        }
         self.forced = false;
     }
 
@@ -308,19 +347,52 @@ impl Lane {
             }
             // The whole CRM waits, and no try is used up: the loop decides when.
             FailureClass::Throttled | FailureClass::Connection | FailureClass::Auth => Decided::default(),
+            FailureClass::Gone if at.on_gone == OnGone::Drop => {
+                self.reject(version, Reason { code: ReasonCode::Gone, ..failure.reason })
+            }
+            _ if self.is_expired(version, at) => self.settle(Settled {
+                version,
+                outcome: OutcomeKind::Expired,
+                operation: None,
+                reason: Some(ReasonCode::MaxAge.into()),
+                attempts: self.tries() + 1,
+            }),
+            FailureClass::Gone => {
+                // Whatever it was is no more, and the next try makes another. A CRM that says so of each contact that it
+                // just made is not driven to make them without end: it counts as a try.
+                self.link.forget_remote();
+                self.awaits_commit = true;
+                let mut decided = self.retry(Duration::ZERO, flight, at);
+                decided.link_changed = true;
+                decided
+            }
             FailureClass::Transient | FailureClass::Conflict => {
                 let asked = failure.retry_after.map_or(Duration::ZERO, |asked| asked.delay(at.wall));
-                if flight.woken {
-                    return self.park_again(asked, at);
-                }
-                self.tries += 1;
-                if self.tries < at.tries_before_parking || at.paused {
-                    self.not_before = Some(at.now + at.retry_delay.max(asked));
-                    return Decided::default();
-                }
-                self.park(asked, at)
+                self.retry(asked, flight, at)
             }
         }
+    }
+
+    /// Tries again: soon, or, after a few tries, later, with the contact parked.
+    fn retry(&mut self, asked: Duration, flight: Flight, at: Circumstances) -> Decided {
+        if flight.woken {
+            return self.park_again(asked, at);
+        }
+        self.tries += 1;
+        if self.tries < at.tries_before_parking || at.paused {
+            self.not_before = Some(at.now + at.retry_delay.max(asked));
+            return Decided::default();
+        }
+        self.park(asked, at)
+    }
+
+    /// Whether the newest event that an attempt with `version` was for is too old to be tried again.
+    fn is_expired(&self, version: Version, at: Circumstances) -> bool {
+        let Some(max_age) = at.max_age else { return false };
+        let open = self.link.open.iter().map(|open| &open.entry);
+        let queued = self.queue.iter().map(|waiting| &waiting.entry);
+        let carried = open.chain(queued).rfind(|entry| entry.version <= version);
+        carried.is_some_and(|entry| entry.received_at.saturating_add(max_age).is_ok_and(|end| end <= at.wall))
     }
 
     fn reject(&mut self, version: Version, reason: Reason) -> Decided {
@@ -390,7 +462,7 @@ impl Lane {
     /// A parked contact's next try never falls into the time in which a lost request may still take effect, so that
     /// the wait need not be remembered beside the link.
     fn due(&self, delay: Duration, at: Circumstances) -> Timestamp {
-        let lost = self.lost(at.now, at.request_deadline).map(|lost| lost.sent_at + at.request_deadline - at.now);
+        let lost = self.lost(at.now, at.landing_time).map(|lost| lost.sent_at + at.landing_time - at.now);
         at.wall.saturating_add(delay.max(lost.unwrap_or_default())).unwrap_or(Timestamp::MAX)
     }
 }
@@ -419,6 +491,7 @@ mod tests {
 
     use super::*;
     use crate::contact::{ContactId, record::FORMAT};
+    use crate::crm::RequestKind;
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -436,18 +509,20 @@ mod tests {
     }
 
     fn lane() -> Lane {
-        Lane::new(Link::new(ContactId(uuid::Uuid::nil())))
+        Lane::new(Link::new(ContactId(uuid::Uuid::nil())), Protections::default())
     }
 
     fn at(now: Instant) -> Circumstances {
         Circumstances {
             now,
             wall: Timestamp::UNIX_EPOCH,
+            on_gone: OnGone::Recreate,
+            max_age: None,
             paused: false,
             retry_delay: Duration::from_secs(1),
             parked_delay: Duration::from_secs(60),
             tries_before_parking: 2,
-            request_deadline: DEADLINE,
+            landing_time: DEADLINE,
         }
     }
 
@@ -457,7 +532,7 @@ mod tests {
             path: "/contacts".into(),
             headers: Vec::new(),
             body: bytes::Bytes::new(),
-            idempotent: true,
+            kind: RequestKind::Set,
         }
     }
 
@@ -698,7 +773,7 @@ mod tests {
                     }
                     // A successor: what was not committed is gone, reading starts at the lowest unanswered entry.
                     Step::Replay => {
-                        lane = Lane::new(lane.link.clone());
+                        lane = Lane::new(lane.link.clone(), Protections::default());
                         carried = None;
                         next = 1;
                     }

@@ -4,7 +4,7 @@
 //! [`attempt`]s as far as [`gate`] and [`limits`] allow, and commits what was decided in batches ([`batch`]): links,
 //! outcomes and offsets together. [`takeover`] comes before the first request, the release after the last.
 //!
-//! The decisions are pure and live in [`lane`], [`ledger`], [`partition`], [`plan`] and [`gate`]; [`membership`] is the loop
+//! The decisions are pure and live in [`lane`], [`ledger`], [`partition`], [`delivery`], [`plan`] and [`gate`]; [`membership`] is the loop
 //! that owns the timers, the tasks and the one writer. Whatever is decided is committed in the order in which it was
 //! decided. A commit that is refused for good, or whose result stays unknown, ends the membership: all that was in
 //! memory is dropped, and the partitions are taken over anew, as if another worker had died.
@@ -12,6 +12,7 @@
 mod attempt;
 mod batch;
 mod claim;
+pub mod delivery;
 pub mod gate;
 pub mod lane;
 pub mod ledger;
@@ -30,6 +31,7 @@ use tracing::{debug, warn};
 
 use self::{
     attempt::Shared,
+    delivery::Terms,
     gate::{Gate, PauseReason},
     limits::Rate,
     membership::{Ended, Membership},
@@ -37,12 +39,13 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    config::{DeliverySettings, TopicNames},
+    config::{DeliverySettings, OnGone, TopicNames},
     crm::{Crm, transport::Transport},
     event::outcome::Subjects,
     log::{GroupSpec, Log, LogError, Member, TopicPartition, Writer},
     metrics::Metrics,
     privacy::Hasher,
+    protection::Protections,
     view::{Following, View, ViewError},
 };
 
@@ -54,6 +57,10 @@ pub struct Parts {
     pub crm: Crm,
     pub transport: Arc<dyn Transport>,
     pub settings: DeliverySettings,
+    /// A contact that is not linked is searched for before it is created.
+    pub find_before_create: bool,
+    /// What becomes of a contact that the CRM no longer has.
+    pub on_gone: OnGone,
     pub log: Arc<dyn Log>,
     pub view: View,
     pub following: Following,
@@ -75,6 +82,7 @@ pub struct Parts {
     pub shutdown_deadline: Duration,
     /// Seed of the jitter.
     pub seed: u64,
+    pub protections: Protections,
 }
 
 /// What the rest of the worker sees of a replicator.
@@ -128,11 +136,16 @@ pub async fn run(
     let settings = parts.settings.clone();
     let probes = Schedule { first: settings.probe_delay, max: settings.probe_delay_max };
     let shared = Arc::new(Shared {
-        name: name.clone(),
-        crm: parts.crm.clone(),
+        terms: Terms {
+            crm: name.clone(),
+            connector: parts.crm.connector.clone(),
+            hasher: parts.hasher.clone(),
+            find_before_create: parts.find_before_create,
+            protections: parts.protections,
+        },
+        session: parts.crm.session.clone(),
         transport: parts.transport.clone(),
         view: parts.view.clone(),
-        hasher: parts.hasher.clone(),
         metrics: parts.metrics.clone(),
         gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),
         rate: Rate::new(settings.requests_per_second),

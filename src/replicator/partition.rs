@@ -24,6 +24,7 @@ use crate::{
     crm::link::Link,
     event::Entry,
     log::{AssignmentNumber, Offset},
+    protection::Protections,
 };
 
 /// What the partition is waiting for, if anything.
@@ -63,6 +64,7 @@ pub(super) struct Owned {
     pub(super) claimed: bool,
     /// The final commit of a partition that leaves is under way or done.
     pub(super) release: Release,
+    protections: Protections,
 }
 
 /// How far the release of a leaving partition has come.
@@ -91,7 +93,7 @@ impl Pending {
 
 impl Owned {
     /// A partition just assigned.
-    pub(super) fn new(assignment: AssignmentNumber, takeover: AbortHandle) -> Self {
+    pub(super) fn new(assignment: AssignmentNumber, takeover: AbortHandle, protections: Protections) -> Self {
         Self {
             assignment,
             takeover,
@@ -104,6 +106,7 @@ impl Owned {
             pending: Pending::default(),
             claimed: false,
             release: Release::NotYet,
+            protections,
         }
     }
 
@@ -141,7 +144,7 @@ impl Owned {
     pub(super) fn handle(&mut self, entry: Entry, offset: Offset, link: impl FnOnce() -> Link) {
         let contact = entry.contact_id;
         let forced = self.forces(offset);
-        let lane = self.lanes.entry(contact).or_insert_with(|| Lane::new(link()));
+        let lane = self.lanes.entry(contact).or_insert_with(|| Lane::new(link(), self.protections));
         let decided = lane.read(entry, offset, forced);
         self.note(contact, decided);
     }
@@ -175,18 +178,18 @@ impl Owned {
 
     /// Whether a leaving partition has nothing more to wait for: no attempt is under way, and no lost request, the
     /// end of which would come before the deadline, keeps it from being released.
-    pub(super) fn has_drained(&self, now: Instant, request_deadline: Duration) -> bool {
+    pub(super) fn has_drained(&self, now: Instant, landing_time: Duration) -> bool {
         let Phase::Draining { deadline } = self.phase else { return false };
         self.lanes.values().all(|lane| {
-            let lost = lane.lost(now, request_deadline);
-            !lane.is_in_flight() && lost.is_none_or(|lost| lost.sent_at + request_deadline > deadline)
+            let lost = lane.lost(now, landing_time);
+            !lane.is_in_flight() && lost.is_none_or(|lost| lost.sent_at + landing_time > deadline)
         })
     }
 
     /// Whether the successor need not wait: nothing of ours, nor of a predecessor, may still reach the CRM.
-    pub(super) fn may_release(&self, now: Instant, request_deadline: Duration) -> bool {
+    pub(super) fn may_release(&self, now: Instant, landing_time: Duration) -> bool {
         !self.is_tainted()
-            && self.lanes.values().all(|lane| !lane.is_in_flight() && lane.lost(now, request_deadline).is_none())
+            && self.lanes.values().all(|lane| !lane.is_in_flight() && lane.lost(now, landing_time).is_none())
     }
 
     /// Lanes that could begin an attempt now.

@@ -24,6 +24,8 @@ use crate::{
 pub struct Plan {
     /// Hashes of the projection, as the link will hold them once it is accepted.
     hashes: BTreeMap<Arc<str>, Sent>,
+    /// Fields that differ from what was last accepted.
+    pub changes: Vec<Arc<str>>,
     /// Fields that were sent and are no longer said: to be cleared.
     pub clears: Vec<String>,
     /// What the delivery is called in its outcome.
@@ -42,6 +44,9 @@ impl Plan {
         };
         let mut hashes: BTreeMap<Arc<str>, Sent> =
             projection.fields.iter().map(|(field, value)| (Arc::from(field.as_str()), hash(field, value))).collect();
+        let changes =
+            hashes.iter().filter(|(field, hash)| link.sent.get(*field) != Some(hash)).map(|(field, _)| field.clone());
+        let changes = changes.collect();
         let mut clears = Vec::new();
         for (field, sent) in &link.sent {
             if hashes.contains_key(field) {
@@ -60,6 +65,8 @@ impl Plan {
         let unchanged =
             ended_well && link.open.is_none() && link.presence == Some(projection.presence) && hashes == link.sent;
         let operation = match (link.presence, projection.presence) {
+            (_, Presence::Absent) => Operation::Delete,
+            (Some(Presence::Absent), Presence::Active) => Operation::Create,
             (Some(Presence::Inactive), Presence::Active) => Operation::Reactivate,
             (Some(Presence::Active), Presence::Inactive) => Operation::Deactivate,
             // A create whose answer was lost may stand there: it is a contact to deactivate, not one to create.
@@ -67,7 +74,7 @@ impl Plan {
             (None, Presence::Active) => Operation::Create,
             (Some(_), _) => Operation::Update,
         };
-        Self { hashes, clears, operation, unchanged }
+        Self { hashes, changes, clears, operation, unchanged }
     }
 
     /// The fields that this plan carries and that `link` does not know to have been sent, where that must be committed

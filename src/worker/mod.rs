@@ -27,6 +27,7 @@ use crate::{
     log::{Log, LogError},
     metrics::Metrics,
     privacy::Hasher,
+    protection::Protections,
     replicator,
     resolver::{self, Resolver},
     view::{View, ViewError, follower::Follower},
@@ -43,6 +44,7 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Seed of the jitter of retries.
     pub seed: u64,
+    pub protections: Protections,
 }
 
 impl fmt::Debug for Parts {
@@ -76,7 +78,7 @@ const LOG_PATIENCE: u32 = 10;
 /// [`WorkerError`] when it cannot start or a part of it cannot go on; a log that is away is waited for.
 pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stopped, WorkerError> {
     let mut asked = std::pin::pin!(asked);
-    let Parts { settings, log, transports, clock, metrics, readiness, seed } = parts;
+    let Parts { settings, log, transports, clock, metrics, readiness, seed, protections } = parts;
     let names = TopicNames::new(&settings.topics.prefix);
 
     let log_ready = readiness.part("log");
@@ -146,6 +148,8 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             crm,
             transport: transports.get(&name).expect("every configured CRM has a transport").clone(),
             settings: settings_of_crm.delivery.clone(),
+            find_before_create: settings_of_crm.find_before_create,
+            on_gone: settings_of_crm.on_gone,
             log: log.clone(),
             view: view.clone(),
             following: following.clone(),
@@ -162,6 +166,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             // The follower and the last commit come after it.
             shutdown_deadline: settings.worker.shutdown_deadline.mul_f64(0.8),
             seed,
+            protections,
         };
         let (stop, guard) = (supervisor.stop(), working.clone());
         supervisor.add(format!("replicator of {name}"), async move {

@@ -27,7 +27,7 @@ use contact_replicator::{
     config::{LogFormat, SubjectForm, TelemetrySettings},
     contact::{Document, schema},
     crm::{
-        Request,
+        Request, RequestKind,
         transport::{Http, Transport},
     },
     event::OutcomeKind,
@@ -502,7 +502,7 @@ async fn over_tcp((registry, readiness): (Registry, Readiness)) {
             (http::HeaderName::from_static("apitoken"), http::HeaderValue::from_static("sandbox-token")),
         ],
         body: contact(5_000).to_string().into(),
-        idempotent: true,
+        kind: RequestKind::Set,
     };
     let faults = [
         Fault::default(),

@@ -27,6 +27,7 @@ use contact_replicator::{
     },
     metrics::{self, Metrics, Registry},
     privacy::Secret,
+    protection::Protections,
     sandbox::{FaultPlan, Sandbox, SandboxSettings, in_process::InProcess},
     worker,
 };
@@ -250,6 +251,7 @@ impl World {
             metrics,
             readiness: readiness.clone(),
             seed: self.seed ^ self.starts,
+            protections: Protections::default(),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {

@@ -37,6 +37,7 @@ use crate::{
         local::{self, LocalLog},
     },
     metrics::Metrics,
+    protection::Protections,
     sandbox::{
         BadPlan, Chance, Fault, FaultPlan, Instead, Reset, Sandbox, SandboxSettings, Scripted, Window, server::Server,
     },
@@ -244,6 +245,7 @@ impl Stage {
             metrics: Metrics::default(),
             readiness: Readiness::default(),
             seed: self.seed,
+            protections: Protections::default(),
         };
         let (stop, asked) = oneshot::channel::<()>();
         let mut running = JoinSet::new();

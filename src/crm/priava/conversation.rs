@@ -68,7 +68,15 @@ impl Setup {
     async fn deliver(&self, record: &ContactRecord, link: Option<&Link>, clears: &[String]) -> (Answer, Step) {
         let connector = &self.crm.connector;
         let projection = connector.project(record, link).unwrap();
-        let delivery = Delivery { record, link, projection: &projection, clears, operation: Operation::Update };
+        let delivery = Delivery {
+            record,
+            link,
+            projection: &projection,
+            changes: &[],
+            clears,
+            operation: Operation::Update,
+            look_up: None,
+        };
         let Step::Call(mut request) = connector.next(&delivery, &[]) else { panic!("a call comes first") };
         self.crm.session.authorize(&mut request);
         let answer = self.transport.exchange(request).await;
@@ -341,8 +349,15 @@ async fn a_connection_that_is_kept_serves_many_requests_at_once_and_a_stopped_se
     let crm = crm::build(&settings, "contact-hub").unwrap();
     let record = record(ilka());
     let projection = crm.connector.project(&record, None).unwrap();
-    let delivery =
-        Delivery { record: &record, link: None, projection: &projection, clears: &[], operation: Operation::Create };
+    let delivery = Delivery {
+        record: &record,
+        link: None,
+        projection: &projection,
+        changes: &[],
+        clears: &[],
+        operation: Operation::Create,
+        look_up: None,
+    };
     let request = || {
         let Step::Call(mut request) = crm.connector.next(&delivery, &[]) else { panic!("a call") };
         crm.session.authorize(&mut request);

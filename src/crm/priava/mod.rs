@@ -24,8 +24,8 @@ use self::{
     wire::{Holds, Names},
 };
 use super::{
-    Accepted, Answer, Connector, Delivery, Failure, FailureClass, Projection, REMOTE_CONTACT, Request, SetupError,
-    Step, Verdict, classify,
+    Accepted, Answer, Connector, Delivery, Failure, FailureClass, Projection, REMOTE_CONTACT, Request, RequestKind,
+    SetupError, Step, Verdict, classify,
     classify::StatusClasses,
     session::{SessionError, StaticToken, TokenSource},
 };
@@ -113,7 +113,7 @@ impl Priava {
             path: self.path.clone(),
             headers: self.headers.clone(),
             body,
-            idempotent: true,
+            kind: RequestKind::Set,
         }
     }
 

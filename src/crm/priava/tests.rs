@@ -469,7 +469,15 @@ fn deliver<T>(
 ) -> T {
     let projection = connector.project(record, link).unwrap();
     let clears: Vec<String> = clears.iter().map(|path| (*path).to_owned()).collect();
-    then(&Delivery { record, link, projection: &projection, clears: &clears, operation: Operation::Update })
+    then(&Delivery {
+        record,
+        link,
+        projection: &projection,
+        changes: &[],
+        clears: &clears,
+        operation: Operation::Update,
+        look_up: None,
+    })
 }
 
 fn body_sent(connector: &Priava, record: &ContactRecord, link: Option<&Link>, clears: &[&str]) -> Value {
@@ -509,7 +517,7 @@ fn the_documented_create_comes_out_as_documented() {
     deliver(&connector, &record, None, &[], |delivery| {
         let Step::Call(request) = connector.next(delivery, &[]) else { panic!("a call") };
         assert_eq!((request.method, request.path.as_str()), (http::Method::POST, "/v1/crm/contacts"));
-        assert!(request.idempotent);
+        assert_eq!(request.kind, RequestKind::Set);
         assert!(request.headers.contains(&(CONTENT_TYPE, HeaderValue::from_static("application/json"))));
     });
 }

@@ -52,7 +52,7 @@ impl Membership<'_> {
     pub(super) fn begin_attempts(&mut self) {
         let now = Instant::now();
         let wall = self.parts.clock.now();
-        let deadline = self.parts.settings.request_deadline;
+        let deadline = self.parts.settings.landing_time();
         while self.attempts.len() < self.parts.settings.in_flight_max {
             let admission = self.shared.gate.lock().admission(now);
             let probe = match admission {
@@ -85,9 +85,8 @@ impl Membership<'_> {
                 partition,
                 assignment: owned.assignment,
                 contact,
-                link: lane.link.clone(),
+                task: lane.task(),
                 lost: lane.lost(now, deadline).cloned(),
-                forced: lane.is_forced(),
                 probe,
             };
             self.attempts.spawn(attempt.run());
@@ -113,10 +112,12 @@ impl Membership<'_> {
             now,
             wall,
             paused,
+            on_gone: self.parts.on_gone,
+            max_age: settings.max_age,
             retry_delay: quick.delay(tries, &mut self.random),
             parked_delay: parked.delay(tries.saturating_sub(settings.tries_before_parking) + 1, &mut self.random),
             tries_before_parking: settings.tries_before_parking,
-            request_deadline: settings.request_deadline,
+            landing_time: settings.landing_time(),
         };
         let decided = lane.end(end, circumstances);
         if lane.is_ready(now, wall) {
@@ -139,7 +140,11 @@ impl Membership<'_> {
                     failure.retry_after.map(|asked| asked.delay(wall)).unwrap_or(self.parts.settings.retry_delay);
                 gate.failed(failure.class, asked.min(self.parts.settings.retry_after_max), now);
             }
-            End::Withdrawn | End::MustWait { .. } | End::Announced { .. } | End::Judged { .. } => {
+            End::Withdrawn
+            | End::MustWait { .. }
+            | End::Announced { .. }
+            | End::Intended { .. }
+            | End::Judged { .. } => {
                 if probe {
                     gate.probe_withdrawn();
                 }

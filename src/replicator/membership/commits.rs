@@ -37,11 +37,11 @@ impl Membership<'_> {
             let releasing = matches!(owned.phase, Phase::Draining { .. })
                 && owned.release == Release::NotYet
                 && owned.claimed
-                && owned.has_drained(now, self.parts.settings.request_deadline);
+                && owned.has_drained(now, self.parts.settings.landing_time());
             if owned.pending.is_empty() && !releasing {
                 continue;
             }
-            let released = releasing && owned.may_release(now, self.parts.settings.request_deadline);
+            let released = releasing && owned.may_release(now, self.parts.settings.landing_time());
             if releasing {
                 owned.release = Release::Committing;
             }

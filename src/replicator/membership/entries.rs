@@ -62,7 +62,7 @@ impl Membership<'_> {
     pub(super) fn view_changed(&mut self) -> Result<(), Error> {
         self.handle_incoming()?;
         let now = Instant::now();
-        let deadline = self.parts.settings.request_deadline;
+        let deadline = self.parts.settings.landing_time();
         while let Some((partition, contact)) = self.resting.front().copied() {
             if let Some(owned) = self.owned.get_mut(&partition)
                 && let Some(lane) = owned.lanes.get(&contact)

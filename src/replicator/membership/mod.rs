@@ -220,7 +220,7 @@ impl<'a> Membership<'a> {
                 for (partition, assignment) in partitions {
                     let takeover: BoxFuture<'static, _> = Box::pin(self.takeover.clone().run(partition, assignment));
                     let (takeover, abort) = abortable(takeover);
-                    self.owned.insert(partition, Owned::new(assignment, abort));
+                    self.owned.insert(partition, Owned::new(assignment, abort, self.parts.protections));
                     self.takeovers.push(takeover);
                 }
                 self.share_rate();
@@ -299,7 +299,7 @@ impl<'a> Membership<'a> {
     fn claimed(&mut self, partition: Partition) {
         let owned = self.owned.get_mut(&partition).expect("the caller has seen it");
         if owned.is_tainted() {
-            let until = Instant::now() + self.parts.settings.request_deadline;
+            let until = Instant::now() + self.parts.settings.landing_time();
             owned.phase = Phase::Cooling { until };
         } else {
             owned.phase = Phase::Working;

@@ -94,7 +94,7 @@ impl Membership<'_> {
                             if let Some(open) = &mut link.open {
                                 open.next_attempt = open.next_attempt.min(latest);
                             }
-                            place.insert(Lane::new(link))
+                            place.insert(Lane::new(link, self.parts.protections))
                         }
                     };
                     if lane.is_ready(now, wall) {

@@ -1,0 +1,268 @@
+//! One delivery: what to send to bring a contact's newest record to its CRM, request after request, and how it ended.
+//!
+//! A machine without I/O: record and link go in, then answers; requests come out, and at last an [`End`]. Whoever drives
+//! it ([`super::attempt`]) owns the socket and the clock and asks for leave before each request, so the same machine runs
+//! where every interleaving is tried.
+//!
+//! It decides what all CRMs have in common: whether there is anything to do, what a dead predecessor may have left
+//! behind, whether the contact must be searched for before it is created, and what must be committed before a request may
+//! leave (fields that are sent for the first time, the keys of a create). What a request looks like is the connector's
+//! business.
+//!
+//! Invariant: a request that creates leaves only if its contact could be found again were the answer lost: by our
+//! reference, for which every create is preceded by a search, or by an intent that is committed.
+
+use std::{borrow::Cow, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{
+    lane::{End, Lost},
+    plan::Plan,
+};
+use crate::{
+    contact::ContactRecord,
+    crm::{
+        Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Projection, REMOTE_CONTACT, Request,
+        RequestKind, Step, Verdict,
+        link::{Intent, Link, Sent},
+    },
+    event::{OutcomeKind, ReasonCode},
+    privacy::Hasher,
+    protection::{Protection, Protections},
+};
+
+/// What all deliveries of one CRM share.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Name of the CRM.
+    pub crm: Arc<str>,
+    pub connector: Arc<dyn Connector>,
+    pub hasher: Hasher,
+    /// A contact that is not linked is searched for before it is created.
+    pub find_before_create: bool,
+    pub protections: Protections,
+}
+
+/// What the lane knows when a delivery begins.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub link: Link,
+    /// A predecessor may have been writing when it died.
+    pub forced: bool,
+    /// The link's intent was committed for this delivery: nothing was sent under it yet.
+    pub intended: bool,
+}
+
+/// What is to be done for a delivery.
+#[derive(Debug)]
+pub enum Action {
+    /// Send it, then say [`Machine::answered`]; or, if it may not leave, [`Machine::kept_back`].
+    Send(Request),
+    /// The credential was refused: renew it, then say [`Machine::renewed`].
+    Renew,
+    End(End),
+}
+
+/// A delivery under way.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    terms: &'a Terms,
+    record: &'a ContactRecord,
+    /// The link, as it may be.
+    link: Cow<'a, Link>,
+    uncertain: bool,
+    projection: Projection,
+    plan: Plan,
+    look_up: Option<LookUpKeys>,
+    /// To be committed before a create leaves.
+    intent: Option<Intent>,
+    answers: Vec<Answer>,
+    last: Option<(Request, Option<Instant>)>,
+    /// A request before the last one changed something.
+    changed: bool,
+    renewed: bool,
+}
+
+impl<'a> Machine<'a> {
+    /// Begins with what the CRM should hold of `record`.
+    ///
+    /// # Errors
+    /// Its end, if nothing is to be sent now.
+    pub fn new(terms: &'a Terms, task: &'a Task, record: &'a ContactRecord) -> Result<Self, End> {
+        let uncertain = (task.forced && terms.protections.hold(Protection::TakeoverResend)) || task.link.open.is_some();
+        let link = suspected(terms, task, uncertain);
+        let judged = |verdict: Verdict| End::Judged {
+            version: record.version,
+            outcome: verdict.outcome,
+            reason: Some(verdict.reason),
+            suspected: if uncertain { link.sent.keys().cloned().collect() } else { Vec::new() },
+        };
+        let projection = terms.connector.project(record, Some(&link)).map_err(judged)?;
+        let plan = Plan::new(&terms.crm, &projection, &link, &terms.hasher);
+        if plan.unchanged {
+            return Err(judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection)));
+        }
+        let unannounced = plan.unannounced(&task.link);
+        if !unannounced.is_empty() {
+            return Err(End::Announced { fields: unannounced });
+        }
+        let (look_up, intent) = search(terms, task, record, &projection);
+        Ok(Self {
+            terms,
+            record,
+            link,
+            uncertain,
+            projection,
+            plan,
+            look_up,
+            intent,
+            answers: Vec::new(),
+            last: None,
+            changed: false,
+            renewed: false,
+        })
+    }
+
+    /// What the CRM cannot carry of the record.
+    pub fn projection(&self) -> &Projection {
+        &self.projection
+    }
+
+    /// The first thing to do.
+    pub fn begin(&mut self) -> Action {
+        self.next()
+    }
+
+    /// Takes the answer to the request that was sent at `sent_at`.
+    pub fn answered(&mut self, answer: Answer, sent_at: Instant) -> Action {
+        let (_, at) = self.last.as_mut().expect("an answer follows a request");
+        *at = Some(sent_at);
+        self.answers.push(answer);
+        self.next()
+    }
+
+    /// The request did not leave, and `end` says why. What was stored before it stays stored.
+    pub fn kept_back(self, end: End) -> End {
+        if !self.changed {
+            return end;
+        }
+        let failure = Failure {
+            class: FailureClass::Transient,
+            effect: Effect::Unknown,
+            reason: ReasonCode::Refused.into(),
+            retry_after: None,
+        };
+        End::Failed { version: self.record.version, failure, carried: self.plan.carried(), lost: None }
+    }
+
+    /// Takes the result of a renewal: with another credential, the same delivery begins again, once.
+    pub fn renewed(&mut self, another: bool) -> Action {
+        self.renewed = true;
+        if another {
+            self.answers.clear();
+            self.last = None;
+        }
+        self.next()
+    }
+
+    fn next(&mut self) -> Action {
+        let delivery = Delivery {
+            record: self.record,
+            link: Some(&self.link),
+            projection: &self.projection,
+            changes: &self.plan.changes,
+            clears: &self.plan.clears,
+            operation: self.plan.operation,
+            look_up: self.look_up.as_ref(),
+        };
+        match self.terms.connector.next(&delivery, &self.answers) {
+            Step::Call(request) => self.call(request),
+            Step::Done(accepted) => {
+                let (version, operation) = (self.record.version, accepted.operation);
+                let accepted = self.plan.clone().accepted(&self.projection, accepted);
+                Action::End(End::Delivered { version, operation, accepted })
+            }
+            Step::Judged(verdict) => {
+                let suspected =
+                    if self.uncertain || self.may_have_changed() { self.plan.carried() } else { Vec::new() };
+                Action::End(End::Judged {
+                    version: self.record.version,
+                    outcome: verdict.outcome,
+                    reason: Some(verdict.reason),
+                    suspected,
+                })
+            }
+            Step::Failed(failure) if failure.class == FailureClass::Auth && !self.renewed => Action::Renew,
+            Step::Failed(failure) => Action::End(self.failed(failure)),
+        }
+    }
+
+    fn call(&mut self, request: Request) -> Action {
+        if request.kind == RequestKind::Create
+            && let Some(intent) = self.intent.take()
+        {
+            return Action::End(End::Intended { intent });
+        }
+        self.changed = self.may_have_changed();
+        self.last = Some((request.clone(), None));
+        Action::Send(request)
+    }
+
+    fn may_have_changed(&self) -> bool {
+        self.changed || self.last.as_ref().is_some_and(|(request, _)| request.kind != RequestKind::Read)
+    }
+
+    fn failed(&mut self, mut failure: Failure) -> End {
+        let wrote = self.last.take().filter(|(request, _)| request.kind != RequestKind::Read);
+        let lost = match (wrote, failure.effect) {
+            (Some((request, Some(sent_at))), Effect::Unknown) => Some(Lost { request: Arc::new(request), sent_at }),
+            _ => None,
+        };
+        // A search that got no answer changed nothing; what was written before it did.
+        failure.effect = if lost.is_some() || self.changed { Effect::Unknown } else { Effect::None };
+        End::Failed { version: self.record.version, failure, carried: self.plan.carried(), lost }
+    }
+}
+
+/// The link, as it may be. What a predecessor sent before it died may have changed any field that was ever sent, or
+/// announced; and where nothing was, it may have been the first write, with whatever fields the record had then.
+fn suspected<'a>(terms: &Terms, task: &'a Task, uncertain: bool) -> Cow<'a, Link> {
+    if !uncertain || (task.link.sent.is_empty() && !task.forced) {
+        return Cow::Borrowed(&task.link);
+    }
+    let mut link = task.link.clone();
+    if link.sent.is_empty() {
+        link.sent = terms.connector.fields().into_iter().map(|field| (field.into(), Sent::Void)).collect();
+    }
+    link.sent.values_mut().for_each(|sent| *sent = Sent::Void);
+    Cow::Owned(link)
+}
+
+/// What to search for before a create, and what to commit before it leaves.
+///
+/// With every create preceded by a search for our own reference, the next search finds one whose answer was lost, whoever
+/// makes it. Where the search is saved, or only the contact's own data can be searched for, the intent says that there
+/// may be something to find, and by what; a search by it comes first unless it was committed for this very delivery.
+fn search(
+    terms: &Terms,
+    task: &Task,
+    record: &ContactRecord,
+    projection: &Projection,
+) -> (Option<LookUpKeys>, Option<Intent>) {
+    if task.link.remote_ids.contains_key(REMOTE_CONTACT) {
+        return (None, None);
+    }
+    let Some(keys) = terms.connector.look_up_keys(record, projection) else { return (None, None) };
+    let known = task.link.intent.as_ref().map(|intent| &intent.keys);
+    let is_known = known == Some(&keys.values);
+    let intent = (!(terms.find_before_create && keys.planted) && !is_known)
+        .then(|| Intent { keys: keys.values.clone() })
+        .filter(|_| terms.protections.hold(Protection::Intent));
+    let look_up = match known {
+        Some(_) if task.intended && is_known => None,
+        Some(values) => Some(LookUpKeys { values: values.clone(), planted: keys.planted }),
+        None => terms.find_before_create.then_some(keys),
+    };
+    (look_up.filter(|_| terms.protections.hold(Protection::LookUp)), intent)
+}

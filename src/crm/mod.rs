@@ -181,6 +181,9 @@ impl fmt::Debug for LookUpKeys {
 pub enum Step {
     Call(Request),
     Done(Accepted),
+    /// A search found the contact, under these ids by role. They are committed before anything more is sent, and the next
+    /// delivery knows them: where only the contact's own data can be searched for, what is sent next may change that.
+    Found(BTreeMap<String, String>),
     /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.
     Judged(Verdict),
     Failed(Failure),

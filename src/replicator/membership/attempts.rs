@@ -19,6 +19,13 @@ use crate::{
     },
 };
 
+/// What an attempt shows of the CRM, whatever became of the contact.
+#[derive(Debug, Clone, Copy)]
+struct Showed {
+    probe: bool,
+    answered: bool,
+}
+
 /// Contacts to look at, each once, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
@@ -94,11 +101,11 @@ impl Membership<'_> {
     }
 
     pub(super) fn attempted(&mut self, attempted: Attempted) -> Result<(), Error> {
-        let Attempted { partition, assignment, contact, probe, end } = attempted;
+        let Attempted { partition, assignment, contact, probe, answered, end } = attempted;
         let end = end.map_err(|source| self.view_error(source))?;
         let now = Instant::now();
         let wall = self.parts.clock.now();
-        let paused = self.report_to_gate(&end, probe, now, wall);
+        let paused = self.report_to_gate(&end, Showed { probe, answered }, now, wall);
         let settings = &self.parts.settings;
         // Results of a lost assignment are dropped: whoever owns the partition now answers for it.
         let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.assignment == assignment) else {
@@ -130,7 +137,7 @@ impl Membership<'_> {
     }
 
     /// Tells the gate how the CRM behaved. Returns whether it is paused now.
-    fn report_to_gate(&self, end: &End, probe: bool, now: Instant, wall: Timestamp) -> bool {
+    fn report_to_gate(&self, end: &End, showed: Showed, now: Instant, wall: Timestamp) -> bool {
         let mut gate = self.shared.gate.lock();
         let before = gate.paused();
         match end {
@@ -140,15 +147,10 @@ impl Membership<'_> {
                     failure.retry_after.map(|asked| asked.delay(wall)).unwrap_or(self.parts.settings.retry_delay);
                 gate.failed(failure.class, asked.min(self.parts.settings.retry_after_max), now);
             }
-            End::Withdrawn
-            | End::MustWait { .. }
-            | End::Announced { .. }
-            | End::Intended { .. }
-            | End::Judged { .. } => {
-                if probe {
-                    gate.probe_withdrawn();
-                }
-            }
+            // Reached after answers, if only to a search: the CRM is at work.
+            _ if showed.answered => gate.answered(),
+            _ if showed.probe => gate.probe_withdrawn(),
+            _ => {}
         }
         let after = gate.paused();
         if before != after {

@@ -17,7 +17,7 @@ use prometheus::{
 
 pub use prometheus::Registry;
 
-use crate::event::{Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM};
+use crate::event::{Operation, Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM};
 
 /// Begins the name of every metric.
 pub const PREFIX: &str = "contact_replicator";
@@ -113,6 +113,8 @@ struct PerCrm {
     in_flight: IntGauge,
     paused: IntGauge,
     entries_lost: IntCounter,
+    gone: IntCounter,
+    adopted: IntCounter,
 }
 
 struct Outcomes {
@@ -162,6 +164,10 @@ impl Metrics {
         let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
         let lost =
             make.counters("entries_lost_total", "Entries that retention deleted before they were read.", &["crm"])?;
+        let gone =
+            make.counters("remote_contacts_gone_total", "Linked contacts that a CRM no longer had.", &["crm"])?;
+        let adopted =
+            make.counters("contacts_adopted_total", "Contacts found in a CRM and taken for ours.", &["crm"])?;
         let lag =
             make.gauges("lag_records", "Records between the committed position and the end of the log.", "consumer")?;
         let committed = make.histograms(
@@ -199,6 +205,8 @@ impl Metrics {
                 in_flight: in_flight.with_label_values(&one),
                 paused: paused.with_label_values(&one),
                 entries_lost: lost.with_label_values(&one),
+                gone: gone.with_label_values(&one),
+                adopted: adopted.with_label_values(&one),
             };
             (name.clone(), series)
         };
@@ -270,6 +278,11 @@ impl Metrics {
             None => return,
         };
         let code = outcome.reason.as_ref().map(|reason| reason.code);
+        if outcome.operation == Some(Operation::Adopt)
+            && let Some(crm) = self.shared.crms.get(&outcome.crm)
+        {
+            crm.adopted.inc();
+        }
         // A reason that this kind of outcome should not have does not hide the outcome itself.
         let counted =
             outcomes.counted.get(&(outcome.outcome, code)).or_else(|| outcomes.counted.get(&(outcome.outcome, None)));
@@ -326,6 +339,11 @@ impl Metrics {
     /// Entries that retention deleted before a CRM's replicator read them.
     pub fn entries_lost(&self, crm: &str, entries: u64) {
         self.of(crm, |crm| crm.entries_lost.inc_by(entries));
+    }
+
+    /// A CRM no longer had a contact that was linked, whatever was made of that.
+    pub fn remote_contact_gone(&self, crm: &str) {
+        self.of(crm, |crm| crm.gone.inc());
     }
 
     /// Input records that their topic deleted before the resolver read them.
@@ -487,6 +505,8 @@ mod tests {
             r#"outcome_latency_seconds_count{crm="*"}"#,
             r#"request_duration_seconds_count{crm="priava",result="unanswered"}"#,
             r#"crm_paused{crm="priava"}"#,
+            r#"remote_contacts_gone_total{crm="priava"}"#,
+            r#"contacts_adopted_total{crm="priava"}"#,
             r#"lag_records{consumer="resolver"}"#,
             r#"transactions_failed_total{writer="priava"}"#,
         ] {
@@ -550,6 +570,9 @@ mod tests {
         metrics.lag("priava", 6);
         metrics.lag(RESOLVER, u64::MAX);
         metrics.entries_lost("priava", 7);
+        metrics.remote_contact_gone("priava");
+        let adopted = outcome("priava", OutcomeKind::Delivered, None, 1);
+        metrics.outcome_settled(&Outcome { operation: Some(Operation::Adopt), ..adopted });
         metrics.input_lost("contact-changes", 10);
         metrics.resolver_active(true);
         metrics.resolver_epoch(8);
@@ -571,6 +594,8 @@ mod tests {
             (r#"lag_records{consumer="priava"}"#, 6.0),
             (r#"lag_records{consumer="resolver"}"#, i64::MAX as f64),
             (r#"entries_lost_total{crm="priava"}"#, 7.0),
+            (r#"remote_contacts_gone_total{crm="priava"}"#, 1.0),
+            (r#"contacts_adopted_total{crm="priava"}"#, 1.0),
             (r#"input_lost_total{topic="contact-changes"}"#, 10.0),
             ("resolver_active", 1.0),
             ("resolver_epoch", 8.0),

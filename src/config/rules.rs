@@ -451,6 +451,19 @@ fn priava(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
         "this is no path",
         "begin with /, and leave out query and blanks",
     );
+    for (name, value) in [
+        ("placeholder_first_name", &priava.placeholder_first_name),
+        ("placeholder_last_name", &priava.placeholder_last_name),
+    ] {
+        let holds = !value.trim().is_empty();
+        rules.require(holds, &[&key(name)], quoted(value), "Priava takes no contact without it", "write a word");
+    }
+    let email = &priava.placeholder_email;
+    let holds = email
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !email.contains(char::is_whitespace));
+    let remedy = "write one that nobody has, as in erased@example.invalid";
+    rules.require(holds, &[&key("placeholder_email")], quoted(email), "this is no e-mail address", remedy);
     for (code, name) in &priava.countries {
         let holds = code.len() == 2 && code.chars().all(|letter| letter.is_ascii_uppercase()) && !name.is_empty();
         let remedy = "write two capital letters (ISO 3166-1) and the name";
@@ -527,6 +540,17 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
         ("retry_after_max", delivery.retry_after_max),
     ] {
         rules.lasting(&key(name), delay, shortest..=30 * DAY);
+    }
+    rules.lasting(&key("search_lag"), delivery.search_lag, Duration::ZERO..=60 * MINUTE);
+    if let Some(max_age) = delivery.max_age {
+        rules.lasting(&key("max_age"), max_age, Duration::from_secs(1)..=36_500 * DAY);
+        rules.require(
+            max_age > delivery.request_deadline,
+            &[&key("max_age"), &key("request_deadline")],
+            format_duration(max_age),
+            "an event would be given up at its first failure",
+            format!("choose more than request_deadline ({})", format_duration(delivery.request_deadline)),
+        );
     }
     for (lower, upper) in [
         (("connect_timeout", delivery.connect_timeout), ("request_deadline", delivery.request_deadline)),

@@ -502,6 +502,13 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
             "crm[0].priava.status_classes.418",
             "choose from: `transient`",
         ),
+        (&[("crm[0].delivery.max_age", "\"30s\"")], "crm[0].delivery.max_age", "request_deadline (30s)"),
+        (&[("crm[0].on_erase", "\"forget\"")], "crm[0].on_erase", "`blank`"),
+        (&[("crm[0].on_gone", "\"delete\"")], "crm[0].on_gone", "`recreate`"),
+        (&[("crm[0].adopt", "\"always\"")], "crm[0].adopt", "`by_key`"),
+        (&[("crm[0].priava.placeholder_first_name", "\" \"")], "crm[0].priava.placeholder_first_name", "write a word"),
+        (&[("crm[0].priava.placeholder_last_name", "\"\"")], "crm[0].priava.placeholder_last_name", "write a word"),
+        (&[("crm[0].priava.placeholder_email", "\"erased\"")], "crm[0].priava.placeholder_email", "example.invalid"),
         (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
@@ -553,6 +560,8 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
         (delivery("request_deadline"), ["99ms", "100ms", "5m", "301s"]),
         (delivery("connect_timeout"), ["0s", "1ms", "5m", ""]),
+        (delivery("search_lag"), ["", "0s", "1h", "3601s"]),
+        (delivery("max_age"), ["", "301s", "36500d", "36501d"]),
     ];
     limits.extend(delays.iter().map(|name| (delivery(name), ["0s", "1ms", "30d", "31d"])));
     for (key, edges) in &limits {
@@ -621,6 +630,30 @@ fn pairs_may_be_equal_at_their_bound() {
     fine(&[("topics.message_bytes_max", "2162688")]);
     fine(&[("crm[0].delivery.requests_per_second", "0")]);
     fine(&[("admin.listen", "\"\"")]);
+}
+
+#[test]
+fn an_event_is_not_given_up_before_its_first_request_could_end() {
+    let brief: &[(&str, &str)] =
+        &[("crm[0].delivery.request_deadline", "\"100ms\""), ("crm[0].delivery.connect_timeout", "\"1ms\"")];
+    let edges = ["\"999ms\"", "\"1s\"", "\"36500d\"", "\"36501d\""];
+    limit(brief, "crm[0].delivery.max_age", edges.map(ToOwned::to_owned));
+    fine(&[("crm[0].delivery.max_age", "\"30001ms\"")]);
+    assert_eq!(Settings::reference().crm[0].delivery.max_age, None);
+}
+
+#[test]
+fn each_policy_has_its_words() {
+    for (key, words) in [
+        ("on_delete", &["delete", "deactivate", "keep"][..]),
+        ("on_erase", &["delete", "blank", "keep"]),
+        ("on_gone", &["recreate", "drop"]),
+        ("adopt", &["by_key", "never"]),
+    ] {
+        for word in words {
+            fine(&[(&format!("crm[0].{key}"), &format!("\"{word}\""))]);
+        }
+    }
 }
 
 #[test]

@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    super::lane::{Circumstances, Lane},
+    *,
+};
 use crate::{
+    config::OnGone,
     contact::{ContactId, Document, Version, record::Status},
     crm::{Accepted, Response, TransportError, classify, classify::StatusClasses},
     event::Operation,
@@ -67,7 +72,9 @@ impl Book {
             return Ok(Step::Found(BTreeMap::from([(REMOTE_CONTACT.to_owned(), id)])));
         }
         let absent = delivery.projection.presence == Presence::Absent;
-        let (mut operation, fields) = (delivery.operation, &delivery.projection.fields);
+        let mut operation = delivery.operation;
+        let cleared = delivery.clears.iter().map(|field| (field.clone(), Value::Null)).filter(|_| !absent);
+        let fields = &delivery.projection.fields.clone().into_iter().chain(cleared).collect();
         let id = match known.or(found.clone()) {
             Some(id) => {
                 if found.is_some() && !absent {
@@ -481,4 +488,274 @@ fn a_deletion_announces_nothing_and_is_certain_before_it_says_unknown() {
     assert_eq!(sent, [SEARCH_OLD, "DELETE /contacts/1 {}"]);
     let End::Delivered { operation, accepted, .. } = end else { panic!("{end:?}") };
     assert_eq!((operation, accepted.presence), (Operation::Delete, Presence::Absent));
+}
+
+/// The CRM that [`Book`] speaks to.
+#[derive(Debug, Default)]
+struct Store {
+    contacts: BTreeMap<u32, BTreeMap<String, Value>>,
+    made: u32,
+}
+
+/// What becomes of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    LostBefore,
+    LostAfter,
+    /// The effect, and then an error.
+    Failed,
+    Throttled,
+    /// It did not leave.
+    KeptBack,
+}
+
+impl Store {
+    fn serve(&mut self, request: &Request, fate: Fate) -> Answer {
+        match fate {
+            Fate::Answered => self.take(request),
+            Fate::LostBefore => unanswered(),
+            Fate::LostAfter => self.take(request).and_then(|_| unanswered()),
+            Fate::Failed => self.take(request).and_then(|_| answer(500, "")),
+            Fate::Throttled | Fate::KeptBack => answer(429, ""),
+        }
+    }
+
+    fn take(&mut self, request: &Request) -> Answer {
+        let body: BTreeMap<String, Value> = serde_json::from_slice(&request.body).unwrap();
+        let id: Option<u32> = request.path.rsplit('/').next().and_then(|id| id.parse().ok());
+        match (request.method.as_str(), id) {
+            ("GET", None) => {
+                let fits =
+                    |contact: &BTreeMap<String, Value>| body.iter().any(|(key, value)| contact.get(key) == Some(value));
+                let ids: Vec<_> =
+                    self.contacts.iter().filter(|(_, contact)| fits(contact)).map(|(id, _)| id.to_string()).collect();
+                answer(200, &ids.join("\n"))
+            }
+            ("POST", _) => {
+                self.made += 1;
+                self.contacts.insert(self.made, BTreeMap::new());
+                self.set(self.made, body);
+                answer(200, &self.made.to_string())
+            }
+            (_, Some(id)) if !self.contacts.contains_key(&id) => answer(404, ""),
+            ("PUT", Some(id)) => {
+                self.set(id, body);
+                answer(200, "")
+            }
+            ("DELETE", Some(id)) => {
+                self.contacts.remove(&id);
+                answer(200, "")
+            }
+            _ => answer(200, ""),
+        }
+    }
+
+    fn set(&mut self, id: u32, body: BTreeMap<String, Value>) {
+        let contact = self.contacts.entry(id).or_default();
+        contact.extend(body);
+        contact.retain(|_, value| !value.is_null());
+    }
+}
+
+/// One turn of the world around a contact.
+#[derive(Debug, Clone)]
+enum Turn {
+    /// Its record has another address, and a name or none; or is deleted.
+    Change {
+        email: usize,
+        name: bool,
+        live: bool,
+    },
+    /// Somebody removes it from the CRM.
+    Vanish,
+    Attempt {
+        fates: Vec<Fate>,
+        crash: bool,
+    },
+}
+
+/// A lane, what is committed of its link, and the CRM.
+#[derive(Debug)]
+struct World {
+    terms: Terms,
+    store: Store,
+    record: ContactRecord,
+    committed: Link,
+    lane: Lane,
+    now: Instant,
+}
+
+impl World {
+    /// More than it takes for anything lost to land.
+    const APART: std::time::Duration = std::time::Duration::from_secs(60);
+
+    fn new(terms: Terms) -> Self {
+        let (record, now) = (record(0, "a@x.org"), Instant::now());
+        let lane = Lane::new(nobody(), Protections::default());
+        Self { terms, store: Store::default(), record, committed: nobody(), lane, now }
+    }
+
+    fn commit(&mut self) {
+        self.committed = self.lane.link.clone();
+        self.lane.committed();
+    }
+
+    fn change(&mut self, email: usize, name: bool, live: bool) {
+        let mut contact = json!({ "email": (["a@x.org", "b@x.org", "c@x.org"][email]) });
+        if name {
+            contact["name"] = json!("Ilka");
+        }
+        self.record.version += 1;
+        self.record.status = if live { Status::Live } else { Status::Deleted };
+        self.record.contact = Some(serde_json::from_value(contact).unwrap());
+        self.read(self.record.version, false);
+        self.commit();
+    }
+
+    fn read(&mut self, version: Version, forced: bool) {
+        let entry = crate::event::Entry {
+            contact_id: CONTACT,
+            version,
+            event: None,
+            received_at: jiff::Timestamp::UNIX_EPOCH,
+            traceparent: None,
+            cause: None,
+            epoch: 1,
+            format: 1,
+        };
+        self.lane.read(entry, version, forced);
+    }
+
+    /// A successor knows what is committed, and reads what that does not answer.
+    fn crash(&mut self) {
+        self.lane = Lane::new(self.committed.clone(), Protections::default());
+        (1..=self.record.version).for_each(|version| self.read(version, true));
+        self.commit();
+    }
+
+    fn attempt(&mut self, fates: &[Fate], crash: bool) {
+        self.now += Self::APART;
+        if !self.lane.is_ready(self.now, jiff::Timestamp::MAX) {
+            return;
+        }
+        self.lane.begin();
+        let task = self.lane.task();
+        let end = self.drive(&task, fates);
+        if crash {
+            return self.crash();
+        }
+        let circumstances = Circumstances {
+            now: self.now,
+            wall: jiff::Timestamp::UNIX_EPOCH,
+            paused: false,
+            on_gone: OnGone::Recreate,
+            max_age: None,
+            retry_delay: std::time::Duration::from_secs(1),
+            parked_delay: std::time::Duration::from_secs(1),
+            tries_before_parking: 3,
+            landing_time: Self::APART,
+        };
+        self.lane.end(end, circumstances);
+        self.commit();
+    }
+
+    fn drive(&mut self, task: &Task, fates: &[Fate]) -> End {
+        let mut machine = match Machine::new(&self.terms, task, &self.record) {
+            Ok(machine) => machine,
+            Err(end) => return end,
+        };
+        let mut fates = fates.iter().copied();
+        let mut action = machine.begin();
+        loop {
+            action = match action {
+                Action::Send(request) => match fates.next().unwrap_or(Fate::Answered) {
+                    Fate::KeptBack => return machine.kept_back(End::Withdrawn),
+                    fate => machine.answered(self.store.serve(&request, fate), self.now),
+                },
+                Action::Renew => machine.renewed(true),
+                Action::End(end) => return end,
+            };
+        }
+    }
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let fate = prop_oneof![
+        4 => Just(Fate::Answered), 1 => Just(Fate::LostBefore), 2 => Just(Fate::LostAfter), 1 => Just(Fate::Failed),
+        1 => Just(Fate::Throttled), 1 => Just(Fate::KeptBack),
+    ];
+    let change = (0_usize..3, any::<bool>(), prop::bool::weighted(0.8));
+    let attempt = (prop::collection::vec(fate, 0..5), prop::bool::weighted(0.2));
+    prop::collection::vec(
+        prop_oneof![
+            3 => change.prop_map(|(email, name, live)| Turn::Change { email, name, live }),
+            1 => Just(Turn::Vanish),
+            8 => attempt.prop_map(|(fates, crash)| Turn::Attempt { fates, crash }),
+        ],
+        1..40,
+    )
+}
+
+/// The least that must hold of any way to write contacts, for every way of searching: nobody is made twice, and once
+/// nothing fails any more the CRM holds exactly what the record says.
+fn check(book: Book, find_before_create: bool, turns: &[Turn], protections: Protections) -> Result<(), TestCaseError> {
+    let mut world = World::new(Terms { protections, ..terms(book, find_before_create) });
+    for turn in turns {
+        match turn {
+            Turn::Change { email, name, live } => world.change(*email, *name, *live),
+            Turn::Vanish => world.store.contacts.clear(),
+            Turn::Attempt { fates, crash } => world.attempt(fates, *crash),
+        }
+        prop_assert!(world.store.contacts.len() <= 1, "made twice");
+    }
+    // Somebody may have removed it since it was sent, which only another change tells.
+    for (email, name) in [(0, true), (1, false)] {
+        world.change(email, name, world.record.status == Status::Live);
+        for _ in 0..10 {
+            world.attempt(&[], false);
+        }
+    }
+    prop_assert!(world.lane.is_idle(world.now, World::APART) && world.lane.link.open.is_none(), "not settled");
+    let mut stored: Vec<_> = world.store.contacts.values().cloned().collect();
+    stored.iter_mut().for_each(|contact| drop(contact.remove("number")));
+    let live = world.record.status == Status::Live;
+    let expected = BTreeMap::from([("email".to_owned(), json!("b@x.org"))]);
+    prop_assert_eq!(stored, if live { vec![expected] } else { Vec::new() });
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_made_twice_and_the_crm_ends_equal_to_the_record(
+        turns in turns(), planted in any::<bool>(), saves_found in any::<bool>(), reads_back in any::<bool>(),
+        find_before_create in any::<bool>(),
+    ) {
+        // Where an answer about the write of an adoption is lost, only its own data can find it again.
+        let saves_found = saves_found || !planted;
+        check(Book { planted, saves_found, reads_back }, find_before_create, &turns, Protections::default())?;
+    }
+}
+
+#[test]
+fn without_search_or_intent_somebody_is_made_twice() {
+    let change = Turn::Change { email: 0, name: true, live: true };
+    let lost = Turn::Attempt { fates: vec![Fate::Answered, Fate::LostAfter], crash: false };
+    let again = Turn::Attempt { fates: Vec::new(), crash: false };
+    let planted = Book { planted: true, ..Book::default() };
+    let turns = [change.clone(), lost, again.clone(), again.clone()];
+    check(planted, true, &turns, Protections::default()).unwrap();
+    let unsearched = Protections::default().without(Protection::LookUp);
+    let lost_at_once = Turn::Attempt { fates: vec![Fate::LostAfter], crash: false };
+    let turns = [change.clone(), lost_at_once, again.clone(), again.clone()];
+    check(planted, true, &turns, unsearched).unwrap_err();
+
+    let lost_with_its_worker = Turn::Attempt { fates: vec![Fate::LostAfter], crash: true };
+    let moved = Turn::Change { email: 2, name: true, live: true };
+    let intend = Turn::Attempt { fates: Vec::new(), crash: false };
+    let turns = [change, intend, lost_with_its_worker, moved, again.clone(), again];
+    check(Book { saves_found: true, ..Book::default() }, false, &turns, Protections::default()).unwrap();
+    let unintended = Protections::default().without(Protection::Intent);
+    let turns = [turns[0].clone(), turns[2].clone(), turns[3].clone(), turns[4].clone()];
+    check(Book { saves_found: true, ..Book::default() }, false, &turns, unintended).unwrap_err();
 }

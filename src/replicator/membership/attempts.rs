@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 use super::Membership;
 use crate::{
     contact::ContactId,
+    crm::FailureClass,
     log::Partition,
     replicator::{
         Error,
@@ -106,6 +107,11 @@ impl Membership<'_> {
         let now = Instant::now();
         let wall = self.parts.clock.now();
         let paused = self.report_to_gate(&end, Showed { probe, answered }, now, wall);
+        if let End::Failed { failure, .. } = &end
+            && failure.class == FailureClass::Gone
+        {
+            self.parts.metrics.remote_contact_gone(&self.parts.name);
+        }
         let settings = &self.parts.settings;
         // Results of a lost assignment are dropped: whoever owns the partition now answers for it.
         let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.assignment == assignment) else {

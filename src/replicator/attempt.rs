@@ -128,7 +128,7 @@ impl Attempt {
         let now = Instant::now();
         let ours = self.member.owns(self.partition) == Some(self.assignment)
             && self.member.confirmed_age() < self.member.session_timeout();
-        if !ours {
+        if !ours && shared.terms.protections.hold(Protection::OwnMap) {
             // The revocation is on its way, or a commit is about to show that the membership still stands.
             return Some(End::MustWait { until: now + OWNERSHIP_PAUSE });
         }

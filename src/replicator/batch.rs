@@ -17,6 +17,7 @@ use crate::{
         AssignmentNumber, GroupOffsets, MemberHandle, NewRecord, Offset, OffsetCommit, Partition, TopicPartition,
         Transaction, partition_of,
     },
+    protection::{Protection, Protections},
 };
 
 /// The part of one partition.
@@ -49,6 +50,7 @@ pub(super) struct Encoding {
     pub(super) writer: Arc<str>,
     pub(super) instance: Arc<str>,
     pub(super) subjects: Subjects,
+    pub(super) protections: Protections,
 }
 
 impl Encoding {
@@ -129,10 +131,11 @@ impl Encoding {
             offset: part.offset,
             metadata: Claim { writer: self.writer.to_string(), released: part.released }.encode(),
         });
+        let relies_on = batch.parts.iter().filter(|_| self.protections.hold(Protection::OwnMap));
         let offsets = GroupOffsets {
             member: member.clone(),
             commits: commits.collect(),
-            relies_on: batch.parts.iter().map(|(partition, part)| (*partition, part.assignment)).collect(),
+            relies_on: relies_on.map(|(partition, part)| (*partition, part.assignment)).collect(),
         };
         Transaction { records, offsets: Some(offsets) }
     }

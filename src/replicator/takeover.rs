@@ -11,6 +11,7 @@ use super::claim::Claim;
 use crate::{
     config::TopicNames,
     log::{AssignmentNumber, CommittedOffset, Isolation, Log, LogError, Offset, Partition, TopicPartition},
+    protection::{Protection, Protections},
     view::{Following, View, ViewError},
 };
 
@@ -48,6 +49,7 @@ pub(super) struct Takeover {
     pub(super) group: Arc<str>,
     /// Our own transactional id: opening our writer has fenced it already.
     pub(super) writer: Arc<str>,
+    pub(super) protections: Protections,
 }
 
 /// Pause before a step that failed for want of a broker is tried again.
@@ -79,7 +81,11 @@ impl Takeover {
         let committed = self.stable_offset(&versions).await?;
         debug!(crm = %self.crm, partition, "the predecessor can commit no more");
         // Only now is the predecessor unable to commit: what it did commit is below these watermarks.
-        for topic in [self.topics.records.clone(), self.topics.links(&self.crm)] {
+        let caught_up = [
+            (Protection::RecordsCatchUp, self.topics.records.clone()),
+            (Protection::LinksCatchUp, self.topics.links(&self.crm)),
+        ];
+        for (_, topic) in caught_up.into_iter().filter(|(protection, _)| self.protections.hold(*protection)) {
             let at = TopicPartition::new(topic, partition);
             let high = self.log.watermarks(&at).await?.high;
             self.view.reached(&at, high).await?;
@@ -103,6 +109,9 @@ impl Takeover {
 
     /// The committed offset, once no transaction can change it any more but ours.
     async fn stable_offset(&self, at: &TopicPartition) -> Result<Option<CommittedOffset>, LogError> {
+        if !self.protections.hold(Protection::StableOffsets) {
+            return self.log.committed(&self.group, at, Isolation::ReadUncommitted).await;
+        }
         match self.log.committed(&self.group, at, Isolation::ReadCommitted).await {
             Err(LogError::Unstable { .. }) => {}
             stable => return stable,
@@ -110,7 +119,9 @@ impl Takeover {
         // The writer that holds it open may be gone: fence it, instead of waiting for the transaction's time-out.
         let held = self.log.committed(&self.group, at, Isolation::ReadUncommitted).await?;
         let holder = held.and_then(|committed| Claim::decode(&committed.metadata)).map(|claim| claim.writer);
-        if let Some(holder) = holder.filter(|holder| **holder != *self.writer) {
+        if let Some(holder) = holder.filter(|holder| **holder != *self.writer)
+            && self.protections.hold(Protection::Fence)
+        {
             warn!(crm = %self.crm, at = %at, %holder, "the predecessor's open transaction is fenced");
             drop(self.log.writer(&holder).await?);
         }

@@ -15,6 +15,7 @@ use crate::{
         keys::{KeyEntry, KeyHash},
     },
     log::{Offset, TopicPartition},
+    protection::{Protection, Protections},
     view::{
         View, ViewError,
         overlay::{Generation, Horizon, Overlay},
@@ -49,10 +50,12 @@ pub(super) struct Ahead {
     bytes: BTreeMap<Generation, usize>,
     horizon: Option<Horizon>,
     bounds: Bounds,
+    /// Look-ups ask here at all.
+    is_read: bool,
 }
 
 impl Ahead {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds, protections: Protections) -> Self {
         Self {
             keys: Overlay::new(),
             records: Overlay::new(),
@@ -60,6 +63,7 @@ impl Ahead {
             bytes: BTreeMap::new(),
             horizon: None,
             bounds,
+            is_read: protections.hold(Protection::Overlay),
         }
     }
 
@@ -137,14 +141,14 @@ impl Known for Newest<'_> {
     type Error = ViewError;
 
     fn key(&self, key: KeyHash) -> Result<Option<Arc<KeyEntry>>, ViewError> {
-        match self.ahead.keys.get(&key) {
+        match self.ahead.keys.get(&key).filter(|_| self.ahead.is_read) {
             Some(entry) => Ok(Some(Arc::clone(entry))),
             None => Ok(self.view.key(key)?.map(Arc::new)),
         }
     }
 
     fn record(&self, contact: ContactId) -> Result<Option<Arc<ContactRecord>>, ViewError> {
-        match self.ahead.records.get(&contact) {
+        match self.ahead.records.get(&contact).filter(|_| self.ahead.is_read) {
             Some(record) => Ok(Some(Arc::clone(record))),
             None => Ok(self.view.record(contact)?.map(Arc::new)),
         }

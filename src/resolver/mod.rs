@@ -46,6 +46,7 @@ use crate::{
     log::{GroupEvent, GroupSpec, Log, LogError, Member, Offset, Revocation, TopicPartition},
     metrics::Metrics,
     privacy::Hasher,
+    protection::{Protection, Protections},
     view::{View, ViewError},
 };
 
@@ -79,6 +80,7 @@ pub struct Parts {
     pub settings: ResolverSettings,
     /// How outcomes name subjects.
     pub subjects: Subjects,
+    pub protections: Protections,
 }
 
 /// What others may know of the resolver.
@@ -352,7 +354,10 @@ impl Parts {
 
     /// The same for every worker: opening a writer with it is what fences the resolver before.
     fn transactional_id(&self) -> String {
-        format!("{}-resolver", self.instance)
+        match self.protections.hold(Protection::Fence) {
+            true => format!("{}-resolver", self.instance),
+            false => format!("{}-resolver-{}", self.instance, uuid::Uuid::new_v4()),
+        }
     }
 
     /// The ends of everything that decisions rest on, open transactions included.

@@ -30,6 +30,7 @@ use crate::{
         AssignmentNumber, GroupOffsets, LogError, MemberHandle, NewRecord, Offset, OffsetCommit, TopicPartition,
         Transaction, WriteError, Writer,
     },
+    protection::Protection,
     view::ViewError,
 };
 
@@ -134,8 +135,10 @@ impl Term {
         }
         let mut writer = parts.log.writer(&parts.transactional_id()).await?;
         // Taken after the fence: nothing of a predecessor can be committed beyond these ends.
-        for (at, end) in parts.ends().await? {
-            parts.view.reached(&at, end).await?;
+        if parts.protections.hold(Protection::RecordsCatchUp) {
+            for (at, end) in parts.ends().await? {
+                parts.view.reached(&at, end).await?;
+            }
         }
         parts.check_secret()?;
         let epoch = 1 + parts.state::<state::Epoch>(EPOCH)?.map_or(0, |last| last.epoch);
@@ -150,7 +153,7 @@ impl Term {
         }
         // Also of partitions that nothing was read of: what their topic deletes from here on is missed, not unknown.
         records.extend(positions(parts, epoch, &decided));
-        let first = Transaction { records, offsets: Some(mirror(&lease, &decided)) };
+        let first = Transaction { records, offsets: Some(mirror(parts, &lease, &decided)) };
         match writer.write(first).await {
             Ok(()) => lease.member.confirmed(),
             Err(failure) => {
@@ -160,7 +163,7 @@ impl Term {
 
         let decider = Decider {
             view: parts.view.clone(),
-            ahead: Ahead::new(work.bounds),
+            ahead: Ahead::new(work.bounds, parts.protections),
             resolve: Arc::clone(&work.resolve),
             epoch,
             hasher: parts.hasher.clone(),
@@ -241,7 +244,7 @@ impl Term {
     /// Records together with the input positions that they were decided from.
     fn transaction(&self, mut records: Vec<NewRecord>, reached: &BTreeMap<TopicPartition, Offset>) -> Transaction {
         records.extend(positions(&self.work.parts, self.epoch, reached));
-        Transaction { records, offsets: Some(mirror(&self.lease, reached)) }
+        Transaction { records, offsets: Some(mirror(&self.work.parts, &self.lease, reached)) }
     }
 
     /// A batch was committed: counts it, and keeps its decisions until the view has them.
@@ -435,10 +438,11 @@ fn positions(parts: &Parts, epoch: u64, reached: &BTreeMap<TopicPartition, Offse
 
 /// The input positions as group offsets: only for tools that show lag, the truth is in the state records. They also tie
 /// the transaction to the membership, so that an expelled member cannot commit.
-fn mirror(lease: &Lease, positions: &BTreeMap<TopicPartition, Offset>) -> GroupOffsets {
+fn mirror(parts: &Parts, lease: &Lease, positions: &BTreeMap<TopicPartition, Offset>) -> GroupOffsets {
     let commits = positions
         .iter()
         .map(|(at, offset)| OffsetCommit { at: at.clone(), offset: *offset, metadata: String::new() })
         .collect();
-    GroupOffsets { member: Arc::clone(&lease.member), commits, relies_on: vec![(LEASE, lease.assignment)] }
+    let relies_on = [(LEASE, lease.assignment)].into_iter().filter(|_| parts.protections.hold(Protection::OwnMap));
+    GroupOffsets { member: Arc::clone(&lease.member), commits, relies_on: relies_on.collect() }
 }

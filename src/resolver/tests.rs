@@ -41,6 +41,7 @@ use crate::{
     },
     metrics::Metrics,
     privacy::{Hasher, Secret},
+    protection::Protections,
     view::{View, follower::Follower},
 };
 
@@ -169,6 +170,7 @@ impl Bench {
             source_priority: Arc::from([]),
             limits: Limits { source_records_max: 20, record_bytes_max: 200 << 10 },
             subjects: Subjects::new(SubjectForm::Plain, &Hasher::new(&Secret::new(options.secret))),
+            protections: Protections::default(),
             settings: ResolverSettings { batch_events_max: 50, panics_in_a_row_max: 3, standby_lag_max: 100 },
         };
         let resolver = Resolver::with(parts, options.resolve, Bounds { let_go: 4 << 10, max: 32 << 10 });

@@ -124,6 +124,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         },
         settings: settings.resolver.clone(),
         subjects: subjects.clone(),
+        protections,
     });
     let resolver_status = resolver.status();
     let (stop, guard) = (supervisor.stop(), working.clone());

@@ -2,40 +2,67 @@
 //!
 //! What others can see is judged by the checks that the demo judges by; here is what only this program's own topics show.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use contact_replicator::{
     cli::demo::{
-        checks,
+        checks::{self, Checked},
         evidence::{CrmEvidence, Evidence, Projected},
     },
-    config::TopicNames,
+    config::{CrmSettings, TopicNames},
     contact::{ContactId, format},
     crm,
     crm::link::Link,
-    log::{Log, TopicPartition},
+    log::{Isolation, Log, TopicPartition},
 };
+use jiff::Timestamp;
 
-use crate::world::{CRM, PARTITIONS, World};
+use crate::world::{CRM, PARTITIONS, Simulated, World, group_of};
 
-/// Adds what the CRM says to what the log says.
-pub(crate) async fn with_crm(world: &World, mut evidence: Evidence) -> Evidence {
-    let crm = crm::build(&world.settings.crm[0], &world.settings.instance).expect("the settings of the world are fit");
-    let page = async |path: &str| {
-        let request = http::Request::get(path).body(Bytes::new()).expect("a request");
-        world.sandbox.handle(request).await.expect("control addresses have no faults").into_body()
-    };
-    let contacts = page("/_sandbox/contacts").await;
-    let requests = page("/_sandbox/requests").await;
-    let expectation = Arc::new(Projected(crm.connector));
-    evidence.crms = vec![CrmEvidence::read(CRM, &contacts, &requests, expectation).expect("the sandbox's own pages")];
+/// The newest link of each contact, in one CRM.
+pub(crate) type Links = BTreeMap<ContactId, Link>;
+
+/// Adds what the CRMs say to what the log says.
+pub(crate) async fn with_crms(world: &World, mut evidence: Evidence) -> Evidence {
+    evidence.crms.clear();
+    for (crm, settings) in world.crms.iter().zip(&world.settings.crm) {
+        evidence.crms.push(books(crm, settings, &world.settings.instance).await);
+    }
     evidence
 }
 
-/// The newest link of each contact.
-pub(crate) async fn links(world: &World) -> BTreeMap<ContactId, Link> {
-    let topic = TopicNames::new(&world.settings.topics.prefix).links(CRM);
+async fn books(crm: &Simulated, settings: &CrmSettings, instance: &str) -> CrmEvidence {
+    let page = async |path: &str| {
+        let request = http::Request::get(path).body(Bytes::new()).expect("a request");
+        crm.sandbox.handle(request).await.expect("control addresses have no faults").into_body()
+    };
+    let contacts = page("/_sandbox/contacts").await;
+    let requests = page("/_sandbox/requests").await;
+    let connector = crm::build(settings, instance).expect("the settings of the world are fit").connector;
+    CrmEvidence::read(crm.name, &contacts, &requests, Arc::new(Projected(connector))).expect("the sandbox's own pages")
+}
+
+/// Those of the first CRM.
+pub(crate) async fn links(world: &World) -> Links {
+    links_in(world, CRM).await
+}
+
+/// Those of every CRM, by its name.
+pub(crate) async fn all_links(world: &World) -> BTreeMap<&'static str, Links> {
+    let mut all = BTreeMap::new();
+    for crm in &world.crms {
+        all.insert(crm.name, links_in(world, crm.name).await);
+    }
+    all
+}
+
+async fn links_in(world: &World, crm: &str) -> Links {
+    let topic = TopicNames::new(&world.settings.topics.prefix).links(crm);
     let mut links = BTreeMap::new();
     let mut follower = world.log.follower().await.expect("the log in memory is there");
     for partition in 0..PARTITIONS {
@@ -60,26 +87,114 @@ pub(crate) async fn links(world: &World) -> BTreeMap<ContactId, Link> {
 
 /// Every version up to `answered` has its outcome, or is the parked one; and nothing above `answered` has one, unless
 /// it is the version that settled.
-pub(crate) fn all_up_to_answered_is_answered_or_open(evidence: &Evidence, links: &BTreeMap<ContactId, Link>) {
-    let outcomes: BTreeMap<(ContactId, u64), ()> = evidence
-        .outcomes
-        .iter()
-        .filter(|outcome| &*outcome.crm == CRM)
-        .filter_map(|outcome| Some(((outcome.contact_id?, outcome.version?), ())))
-        .collect();
-    for entry in &evidence.entries {
-        let link = links.get(&entry.contact_id);
-        let answered = link.is_some_and(|link| entry.version <= link.answered);
-        let open = link.and_then(|link| link.open.as_ref()).is_some_and(|open| open.entry.version == entry.version);
-        let has_outcome = outcomes.contains_key(&(entry.contact_id, entry.version));
-        assert_eq!(
-            has_outcome,
-            answered && !open,
-            "version {} of {}: answered {answered}, parked {open}",
-            entry.version,
-            entry.contact_id
+fn all_up_to_answered_is_answered_or_open(evidence: &Evidence, links: &BTreeMap<&'static str, Links>) -> Checked {
+    let mut faults = Vec::new();
+    for (crm, links) in links {
+        let of_crm = evidence.outcomes.iter().filter(|outcome| &*outcome.crm == *crm);
+        let outcomes: BTreeSet<(ContactId, u64)> =
+            of_crm.filter_map(|outcome| Some((outcome.contact_id?, outcome.version?))).collect();
+        for entry in &evidence.entries {
+            let link = links.get(&entry.contact_id);
+            let answered = link.is_some_and(|link| entry.version <= link.answered);
+            let open = link.and_then(|link| link.open.as_ref()).is_some_and(|open| open.entry.version == entry.version);
+            let has_outcome = outcomes.contains(&(entry.contact_id, entry.version));
+            if has_outcome != (answered && !open) {
+                let (contact, version) = (entry.contact_id, entry.version);
+                faults.push(format!(
+                    "version {version} of {contact} in {crm}: answered {answered}, parked {open}, outcome {has_outcome}"
+                ));
+            }
+        }
+    }
+    checked("all_up_to_answered_is_answered_or_open", &faults)
+}
+
+/// A worker ends when it is asked to or killed, and at no other time.
+fn no_worker_ends_unasked(world: &World) -> Checked {
+    let ended: Vec<String> = world.ended_unasked().iter().map(|worker| format!("worker {worker}")).collect();
+    checked("no_worker_ends_unasked", &ended)
+}
+
+/// While a CRM fails, nobody hammers it: within any second, no more calls fail than were under way when it began to,
+/// and as many as it takes to see that it fails; by each worker, and by the one that is started in its place.
+fn failing_crms_are_not_hammered(world: &World, evidence: &Evidence) -> Checked {
+    let mut faults = Vec::new();
+    for (crm, settings) in evidence.crms.iter().zip(&world.settings.crm) {
+        let delivery = &settings.delivery;
+        let max = 2 * world.workers() * (delivery.in_flight_max + delivery.failures_before_pause as usize);
+        let failed: Vec<Duration> =
+            crm.calls.iter().filter(|call| !call.was_accepted()).map(|call| call.arrived).collect();
+        let too_many = failed.windows(max + 1).find(|window| window[max] - window[0] < Duration::from_secs(1));
+        faults.extend(
+            too_many.map(|window| format!("more than {max} calls failed in {} from {:?}", crm.name, window[0])),
         );
     }
+    checked("failing_crms_are_not_hammered", &faults)
+}
+
+pub(crate) const OFFSETS: &str = "committed_offsets_never_go_back";
+
+/// What the groups of the CRMs have committed, looked at again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Offsets {
+    reached: BTreeMap<(String, TopicPartition), u64>,
+    faults: Vec<String>,
+}
+
+impl Offsets {
+    pub(crate) async fn look(&mut self, world: &World) {
+        let versions = TopicNames::new(&world.settings.topics.prefix).versions;
+        for crm in &world.crms {
+            let group = group_of(crm.name);
+            for partition in 0..PARTITIONS {
+                let at = TopicPartition::new(versions.clone(), partition);
+                let committed = world.log.committed(&group, &at, Isolation::ReadUncommitted).await;
+                let Some(committed) = committed.expect("the log in memory is there") else { continue };
+                let reached = self.reached.entry((group.clone(), at.clone())).or_default();
+                if committed.offset < *reached {
+                    self.faults.push(format!("{group} went from {reached} to {} in {at}", committed.offset));
+                }
+                *reached = committed.offset;
+            }
+        }
+    }
+
+    /// No commit takes back another.
+    pub(crate) fn checked(&self) -> Checked {
+        checked(OFFSETS, &self.faults)
+    }
+}
+
+/// Calls from `since` on, when a CRM takes everything again: for each contact one for what piled up meanwhile, one for
+/// each version that came later, and `extra` for what was open when it came back and for owners that changed.
+pub(crate) fn calls_after_an_outage_bounded(
+    world: &World,
+    evidence: &Evidence,
+    since: Timestamp,
+    extra: usize,
+) -> Checked {
+    let mut faults = Vec::new();
+    let mut later: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in evidence.entries.iter().filter(|entry| entry.received_at >= since) {
+        *later.entry(entry.contact_id.key()).or_default() += 1;
+    }
+    for crm in &evidence.crms {
+        let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
+        for call in crm.calls.iter().filter(|call| world.born + call.arrived >= since) {
+            *calls.entry(call.external_id.as_deref().unwrap_or_default()).or_default() += 1;
+        }
+        for (contact, calls) in calls {
+            let max = 1 + extra + later.get(contact).copied().unwrap_or(0);
+            if calls > max {
+                faults.push(format!("{contact} was sent to {} {calls} times, and {max} would do", crm.name));
+            }
+        }
+    }
+    checked("calls_after_an_outage_bounded", &faults)
+}
+
+fn checked(name: &'static str, faults: &[String]) -> Checked {
+    Checked { name, ok: faults.is_empty(), detail: faults.iter().take(5).cloned().collect::<Vec<_>>().join("; ") }
 }
 
 /// The checks whose failure means that work is still under way.
@@ -87,36 +202,57 @@ pub(crate) fn is_settled(evidence: &Evidence) -> bool {
     checks::every_input_is_accounted_for(evidence).ok && checks::every_entry_has_one_outcome_per_crm(evidence).ok
 }
 
-/// All that others can see. Patience that a CRM asked for is kept by the worker that was asked: with several workers
-/// the CRM cannot tell who knew of it.
-pub(crate) fn all_promises_are_kept(evidence: &Evidence, workers: usize) -> Result<(), String> {
-    let broken: Vec<String> = checks::all(evidence)
-        .into_iter()
-        .filter(|checked| !checked.ok && (workers == 1 || checked.name != "nothing_before_retry_after"))
-        .map(|checked| format!("{}: {}", checked.name, checked.detail))
-        .collect();
-    if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
+/// Those invariants that do not hold. Patience that a CRM asked for is kept by the worker that was asked: with several
+/// workers the CRM cannot tell who knew of it.
+pub(crate) async fn broken(world: &World, evidence: &Evidence) -> Vec<Checked> {
+    let links = all_links(world).await;
+    let ours = [
+        all_up_to_answered_is_answered_or_open(evidence, &links),
+        no_worker_ends_unasked(world),
+        failing_crms_are_not_hammered(world, evidence),
+    ];
+    let all = checks::all(evidence).into_iter().chain(ours);
+    all.filter(|checked| !checked.ok && (world.workers() == 1 || checked.name != "nothing_before_retry_after"))
+        .collect()
+}
+
+/// All that must hold at the end of a run.
+///
+/// # Errors
+/// What does not, with the stories of the contacts concerned.
+pub(crate) async fn all_hold(world: &World, evidence: &Evidence) -> Result<(), String> {
+    let broken = broken(world, evidence).await;
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> = broken.iter().map(|checked| format!("{}: {}", checked.name, checked.detail)).collect();
+    let told = told.join("\n");
+    let stories = stories(&told, evidence, &all_links(world).await);
+    Err(format!("{told}\n{}\n{stories}", world.state()))
 }
 
 /// What happened to the contacts that `broken` names, for whoever has to understand a failed run.
-pub(crate) fn stories(broken: &str, evidence: &Evidence, links: &BTreeMap<ContactId, Link>) -> String {
+fn stories(broken: &str, evidence: &Evidence, links: &BTreeMap<&'static str, Links>) -> String {
     let mut named: Vec<ContactId> = broken
         .split(|c: char| !c.is_ascii_hexdigit() && c != '-')
         .filter_map(|word| ContactId::from_key(word.as_bytes()))
         .collect();
     named.sort_unstable();
     named.dedup();
-    named.iter().take(2).map(|contact| story(*contact, evidence, links)).collect()
+    let of_contact = |contact: &ContactId| -> String {
+        links.iter().map(|(crm, links)| story(*contact, crm, evidence, links.get(contact))).collect()
+    };
+    named.iter().take(2).map(of_contact).collect()
 }
 
-fn story(contact: ContactId, evidence: &Evidence, links: &BTreeMap<ContactId, Link>) -> String {
-    let mut lines = vec![format!("the story of {contact}; its link: {:#?}", links.get(&contact))];
+fn story(contact: ContactId, crm: &str, evidence: &Evidence, link: Option<&Link>) -> String {
+    let mut lines = vec![format!("the story of {contact} in {crm}; its link: {link:#?}")];
     for record in evidence.records.iter().filter(|record| record.contact_id == contact) {
         lines.push(format!("record {} {:?} at {}", record.version, record.status, record.received_at));
     }
-    for outcome in
-        evidence.outcomes.iter().filter(|outcome| outcome.contact_id == Some(contact) && &*outcome.crm == CRM)
-    {
+    let outcomes =
+        evidence.outcomes.iter().filter(|outcome| outcome.contact_id == Some(contact) && &*outcome.crm == crm);
+    for outcome in outcomes {
         lines.push(format!(
             "outcome of {:?}: {} by {:?}, {} attempts, received {}, settled {}",
             outcome.version,
@@ -128,8 +264,8 @@ fn story(contact: ContactId, evidence: &Evidence, links: &BTreeMap<ContactId, Li
         ));
     }
     let key = contact.key();
-    for call in evidence.crms.iter().flat_map(|crm| &crm.calls).filter(|call| call.external_id.as_deref() == Some(&key))
-    {
+    let calls = evidence.crms.iter().filter(|books| &*books.name == crm).flat_map(|books| &books.calls);
+    for call in calls.filter(|call| call.external_id.as_deref() == Some(&key)) {
         lines.push(format!(
             "{call:?} at {:?}: effect {:?} status {:?} answered {} ended {:?}, fields {:?}",
             call.arrived, call.effect, call.status, call.answered, call.ended, call.fields

@@ -9,5 +9,6 @@ mod rebuild;
 mod scene;
 mod shutdown;
 mod simulation;
+mod switches;
 mod two_workers;
 mod world;

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use contact_replicator::{
-    cli::demo::evidence::{Evidence, Reader},
+    cli::demo::evidence::{Evidence, ReadError, Reader},
     config::TopicNames,
     log::NewRecord,
     sandbox::LoggedRequest,
@@ -39,9 +39,15 @@ impl Scene {
     }
 
     /// Starts all workers of `world`, and waits until there are topics to read.
-    pub(crate) async fn begin(mut world: World) -> Self {
-        for worker in 0..world.workers() {
-            world.start(worker);
+    pub(crate) async fn begin(world: World) -> Self {
+        let all: Vec<usize> = (0..world.workers()).collect();
+        Self::begin_with(world, &all).await
+    }
+
+    /// Starts these workers, and waits until there are topics to read.
+    pub(crate) async fn begin_with(mut world: World, workers: &[usize]) -> Self {
+        for worker in workers {
+            world.start(*worker);
         }
         let topics = TopicNames::new("");
         let inputs = inputs(&world);
@@ -82,10 +88,36 @@ impl Scene {
         }
     }
 
+    /// As [`Scene::until`], looking often enough to act between two steps of a worker.
+    #[track_caller]
+    pub(crate) fn until_soon(
+        &self,
+        what: &'static str,
+        mut holds: impl FnMut(&World) -> bool,
+    ) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let deadline = Instant::now() + SETTLED_WITHIN;
+            while !holds(&self.world) {
+                assert!(Instant::now() < deadline, "{caller}: {what} did not come about\n{}", self.world.state());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    /// What can be read now: a transaction that stays open holds back what is behind it.
+    pub(crate) async fn evidence_so_far(&mut self) -> Evidence {
+        match self.reader.catch_up(&self.world.log, Duration::from_secs(1)).await {
+            Ok(()) | Err(ReadError::Deadline { .. }) => {}
+            Err(error) => panic!("the log cannot be read: {error}"),
+        }
+        invariants::with_crms(&self.world, self.reader.evidence().clone()).await
+    }
+
     /// All that was seen so far, whether or not it has settled.
     pub(crate) async fn evidence(&mut self) -> Evidence {
         self.reader.catch_up(&self.world.log, PATIENCE).await.expect("the log can be read");
-        invariants::with_crm(&self.world, self.reader.evidence().clone()).await
+        invariants::with_crms(&self.world, self.reader.evidence().clone()).await
     }
 
     /// Waits until every input has its end and every entry its answer.
@@ -101,8 +133,7 @@ impl Scene {
                 return evidence;
             }
             if Instant::now() > deadline {
-                let broken = invariants::all_promises_are_kept(&evidence, self.world.workers());
-                panic!("it did not settle: {broken:?}\n{}", self.world.state());
+                panic!("it did not settle: {:?}", invariants::all_hold(&self.world, &evidence).await);
             }
         }
     }
@@ -115,10 +146,8 @@ impl Scene {
     pub(crate) async fn settled_as_promised(&mut self, repeats_allowed: usize) -> Evidence {
         let mut evidence = self.settled().await;
         evidence.repeats_allowed = repeats_allowed;
-        let links = invariants::links(&self.world).await;
-        invariants::all_up_to_answered_is_answered_or_open(&evidence, &links);
-        if let Err(broken) = invariants::all_promises_are_kept(&evidence, self.world.workers()) {
-            panic!("{broken}\n{}", invariants::stories(&broken, &evidence, &links));
+        if let Err(broken) = invariants::all_hold(&self.world, &evidence).await {
+            panic!("{broken}");
         }
         evidence
     }
@@ -149,7 +178,7 @@ pub(crate) fn person(subject: &str, given_name: &str) -> Value {
     })
 }
 
-/// The requests that stored something.
+/// The requests that stored something in the first CRM.
 pub(crate) fn effects(world: &World) -> Vec<LoggedRequest> {
     world.sandbox.requests().into_iter().filter(|request| request.effect.is_some()).collect()
 }

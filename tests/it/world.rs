@@ -1,11 +1,11 @@
-//! A world in one process: a log, a CRM, and several workers that may die at any step.
+//! A world in one process: a log, CRMs, and several workers that may die at any step.
 //!
 //! Workers are the real ones, wired as `run` wires them; only the log is in memory, requests do not cross a socket, and
 //! the clock is paused, so that minutes pass in moments. A worker that is killed loses all that its process had: its
 //! tasks are dropped where they stand. What it sent goes on its way.
 
 use std::{
-    collections::BTreeMap,
+    fmt,
     path::Path,
     sync::{
         Arc,
@@ -15,11 +15,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use contact_replicator::{
     admin::Readiness,
     clock::Clock,
-    config::{InputTopicSettings, Settings},
-    crm::{Answer, Request, transport::Transport},
+    config::{CrmKind, CrmSettings, InputTopicSettings, Settings},
+    crm::{Answer, Request, Response, TransportError, transport::Transport},
     log::{
         Cleanup, Log, NewRecord, TopicPartition, TopicSpec,
         local::{self, LocalLog, MemberId, Point, Verdict},
@@ -31,6 +32,7 @@ use contact_replicator::{
     sandbox::{FaultPlan, Sandbox, SandboxSettings, in_process::InProcess},
     worker,
 };
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
@@ -39,10 +41,47 @@ use tokio::{sync::mpsc, task::JoinHandle};
 /// Partitions of the input topic and of the topics keyed by contact.
 pub(crate) const PARTITIONS: u32 = 4;
 pub(crate) const INPUT: &str = "contact-changes";
+/// The first CRM of a world, and the only one unless the test asks for more.
 pub(crate) const CRM: &str = "priava";
 pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// Room between a dead worker's fault and its end; nothing else of it happens meanwhile.
 const DYING: Duration = Duration::from_millis(50);
+
+/// A CRM of a world.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tenant {
+    pub(crate) name: &'static str,
+    pub(crate) kind: CrmKind,
+}
+
+pub(crate) const ONE: &[Tenant] = &[Tenant { name: CRM, kind: CrmKind::Priava }];
+/// One of each kind, and two of the kind that all know: their books must never mix.
+pub(crate) const ALL: &[Tenant] =
+    &[Tenant { name: CRM, kind: CrmKind::Priava }, Tenant { name: "venues", kind: CrmKind::Priava }];
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) seed: u64,
+    pub(crate) workers: usize,
+    pub(crate) crms: &'static [Tenant],
+    /// Deadlines of the log.
+    pub(crate) log: local::Settings,
+    /// What every worker holds to.
+    pub(crate) protections: Protections,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { seed: 1, workers: 1, crms: ONE, log: local::Settings::default(), protections: Protections::default() }
+    }
+}
+
+/// A CRM that the workers of a world talk to.
+pub(crate) struct Simulated {
+    pub(crate) name: &'static str,
+    pub(crate) sandbox: Sandbox,
+}
 
 /// How often what goes wrong, of a thousand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,11 +94,38 @@ pub(crate) struct Rates {
     pub(crate) commit: u32,
 }
 
-/// Decides by seed what goes wrong; shared by all that can.
-#[derive(Debug)]
+/// A moment in which something can be broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment<'a> {
+    /// A transaction of this writer is at this point.
+    Transaction { writer: &'a str, point: Point },
+    /// A request to this CRM is about to leave.
+    Leaving { crm: &'a str },
+    /// It had its effect, and its answer is about to arrive.
+    Answered { crm: &'a str },
+}
+
+/// What is done to a [`Moment`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Break {
+    /// The worker dies.
+    Die,
+    /// Of transactions.
+    Verdict(Verdict),
+    /// Of requests: nobody hears the answer, and the caller knows at once. What is leaving goes on its way.
+    Lose,
+    /// Of requests: this status instead, of one that is leaving without having had its effect.
+    Status(u16),
+}
+
+/// Decides what is broken, instead of chance.
+pub(crate) type Script = Arc<dyn Fn(Moment<'_>) -> Option<Break> + Send + Sync>;
+
+/// Decides by seed or by script what goes wrong; shared by all that can.
 pub(crate) struct Fate {
     random: Mutex<StdRng>,
     rates: Mutex<Rates>,
+    script: Mutex<Option<Script>>,
     deaths: mpsc::Sender<Death>,
     /// The next request panics, with its body for a message.
     pub(crate) panics: AtomicBool,
@@ -82,7 +148,31 @@ impl Fate {
         of_thousand > 0 && self.random.lock().random_range(0..1_000) < of_thousand
     }
 
-    fn judge(&self, _point: Point, writer: &str) -> Verdict {
+    /// From now on `script` is asked first.
+    pub(crate) fn follow(&self, script: impl Fn(Moment<'_>) -> Option<Break> + Send + Sync + 'static) {
+        *self.script.lock() = Some(Arc::new(script));
+    }
+
+    /// Nothing more is broken on purpose.
+    pub(crate) fn follow_nothing(&self) {
+        *self.script.lock() = None;
+    }
+
+    fn scripted(&self, moment: Moment<'_>) -> Option<Break> {
+        let script = self.script.lock().clone();
+        script.and_then(|script| script(moment))
+    }
+
+    fn judge(&self, point: Point, writer: &str) -> Verdict {
+        match self.scripted(Moment::Transaction { writer, point }) {
+            Some(Break::Die) => {
+                self.deaths.try_send(Death::Writer(writer.to_owned())).expect("there is room for one more death");
+                return Verdict::Hang(DYING);
+            }
+            Some(Break::Verdict(verdict)) => return verdict,
+            Some(broken) => panic!("a transaction cannot be broken by {broken:?}"),
+            None => {}
+        }
         let rates = *self.rates.lock();
         if self.strikes(rates.die_committing) && self.deaths.try_send(Death::Writer(writer.to_owned())).is_ok() {
             return Verdict::Hang(DYING);
@@ -101,17 +191,61 @@ impl Fate {
     }
 }
 
-/// The way from one worker to the CRM, on which the worker may die.
-#[derive(Debug)]
+/// The way from one worker to a CRM, on which the worker may die.
 struct MortalTransport {
     inner: InProcess,
+    crm: &'static str,
     fate: Arc<Fate>,
     worker: usize,
     /// The process is gone: whatever still runs of it does nothing more.
     dead: Arc<AtomicBool>,
 }
 
+impl fmt::Debug for MortalTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the way of worker {} to {}", self.worker, self.crm)
+    }
+}
+
+/// The answer that nobody heard.
+fn unheard() -> Answer {
+    Err(TransportError::Unanswered { reason: "a test lost it".to_owned() })
+}
+
 impl MortalTransport {
+    async fn die(&self) -> ! {
+        self.dead.store(true, Ordering::Relaxed);
+        self.fate.deaths.try_send(Death::Worker(self.worker)).expect("there is room for one more death");
+        std::future::pending().await
+    }
+
+    async fn broken_exchange(&self, request: Request) -> Answer {
+        let answer_of = |status: u16| {
+            let status = http::StatusCode::from_u16(status).expect("a script has possible statuses");
+            Ok(Response { status, headers: http::HeaderMap::new(), body: Bytes::new() })
+        };
+        match self.fate.scripted(Moment::Leaving { crm: self.crm }) {
+            None => {}
+            Some(Break::Die) => self.die().await,
+            Some(Break::Status(status)) => return answer_of(status),
+            Some(Break::Lose) => {
+                // What is on its way needs nobody who waits.
+                let exchange = self.inner.clone();
+                drop(tokio::spawn(async move { exchange.exchange(request).await }));
+                return unheard();
+            }
+            Some(broken @ Break::Verdict(_)) => panic!("a request cannot be broken by {broken:?}"),
+        }
+        let answer = self.inner.exchange(request).await;
+        match self.fate.scripted(Moment::Answered { crm: self.crm }) {
+            None => answer,
+            Some(Break::Die) => self.die().await,
+            Some(Break::Status(status)) => answer_of(status),
+            Some(Break::Lose) => unheard(),
+            Some(broken @ Break::Verdict(_)) => panic!("a request cannot be broken by {broken:?}"),
+        }
+    }
+
     async fn may_die(&self) {
         let rate = self.fate.rates.lock().die_sending;
         if self.fate.strikes(rate) && self.fate.deaths.try_send(Death::Worker(self.worker)).is_ok() {
@@ -130,7 +264,7 @@ impl Transport for MortalTransport {
             panic!("{}", String::from_utf8_lossy(&request.body));
         }
         self.may_die().await;
-        let answer = self.inner.exchange(request).await;
+        let answer = self.broken_exchange(request).await;
         self.may_die().await;
         answer
     }
@@ -152,12 +286,17 @@ struct Running {
 
 pub(crate) struct World {
     pub(crate) log: LocalLog,
+    pub(crate) crms: Vec<Simulated>,
+    /// That of the first CRM.
     pub(crate) sandbox: Sandbox,
     pub(crate) settings: Settings,
     pub(crate) fate: Arc<Fate>,
     pub(crate) clock: Clock,
+    /// When the sandboxes began to count.
+    pub(crate) born: Timestamp,
     /// Members that are cut off from their group.
-    pub(crate) silenced: Vec<(&'static str, MemberId)>,
+    pub(crate) silenced: Vec<(String, MemberId)>,
+    protections: Protections,
     deaths: mpsc::Receiver<Death>,
     slots: Vec<Slot>,
     /// Holds the credential as long as the world stands.
@@ -168,21 +307,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(seed: u64, workers: usize) -> Self {
+        Self::of(Setup { seed, workers, ..Setup::default() }).await
+    }
+
+    pub(crate) async fn of(setup: Setup) -> Self {
+        let Setup { seed, workers, crms, log, protections } = setup;
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
-        let log = LocalLog::new(local::Settings::default(), clock);
-        let sandbox = SandboxSettings {
-            seed,
-            log_bodies: true,
-            log_max: 10_000_000,
-            latency: Duration::from_millis(5),
-            ..SandboxSettings::default()
-        };
-        let sandbox = Sandbox::with_clock(sandbox, clock).expect("a plan without faults");
+        let log = LocalLog::new(log, clock);
         let tokens = tempfile::tempdir().expect("a temporary folder");
         let (sender, deaths) = mpsc::channel(64);
         let fate = Arc::new(Fate {
             random: Mutex::new(StdRng::seed_from_u64(seed ^ 0xfa7e)),
             rates: Mutex::default(),
+            script: Mutex::default(),
             deaths: sender,
             panics: AtomicBool::new(false),
         });
@@ -202,10 +339,16 @@ impl World {
                 registry: Registry::new(),
             })
             .collect();
-        let settings = settings(tokens.path());
+        let settings = settings(tokens.path(), crms);
+        let sandbox_of = |(number, tenant): (u64, &Tenant)| sandbox(*tenant, seed ^ number << 32, clock);
+        let simulated = (0..).zip(crms).map(|of| Simulated { name: of.1.name, sandbox: sandbox_of(of) });
+        let crms: Vec<Simulated> = simulated.collect();
         Self {
             log,
-            sandbox,
+            sandbox: crms[0].sandbox.clone(),
+            crms,
+            protections,
+            born: clock.now(),
             settings,
             fate,
             clock,
@@ -234,24 +377,28 @@ impl World {
         settings.worker.id = format!("w{worker}").into();
         settings.worker.data = slot.folder.path().to_owned();
         let dead = Arc::new(AtomicBool::new(false));
-        let transport = MortalTransport {
-            inner: InProcess::new(self.sandbox.clone(), REQUEST_DEADLINE, 1 << 20),
-            fate: self.fate.clone(),
-            worker,
-            dead: dead.clone(),
+        let transport_to = |crm: &Simulated| -> Arc<dyn Transport> {
+            Arc::new(MortalTransport {
+                inner: InProcess::new(crm.sandbox.clone(), REQUEST_DEADLINE, 1 << 20),
+                crm: crm.name,
+                fate: self.fate.clone(),
+                worker,
+                dead: dead.clone(),
+            })
         };
         let readiness = Readiness::default();
         slot.registry = Registry::new();
-        let metrics = Metrics::new(&slot.registry, &[CRM.into()]).expect("a new registry takes each metric once");
+        let names: Vec<Arc<str>> = self.crms.iter().map(|crm| crm.name.into()).collect();
+        let metrics = Metrics::new(&slot.registry, &names).expect("a new registry takes each metric once");
         let parts = worker::Parts {
             settings: Arc::new(settings),
             log: Arc::new(self.log.clone()),
-            transports: BTreeMap::from([(Arc::from(CRM), Arc::new(transport) as Arc<dyn Transport>)]),
+            transports: self.crms.iter().map(|crm| (crm.name.into(), transport_to(crm))).collect(),
             clock: self.clock,
             metrics,
             readiness: readiness.clone(),
             seed: self.seed ^ self.starts,
-            protections: Protections::default(),
+            protections: self.protections,
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
@@ -359,10 +506,22 @@ impl World {
                 slot.running.as_ref().map(|running| (running.task.is_finished(), running.readiness.missing()));
             lines.push(format!("worker {worker}: {missing:?}"));
         }
-        for group in ["sim-priava", "sim-resolver"] {
-            lines.push(format!("group {group}: {:?}", self.log.members(group)));
+        for group in self.groups() {
+            lines.push(format!("group {group}: {:?}", self.log.members(&group)));
         }
         lines.join("\n")
+    }
+
+    /// The groups of the workers: one for each CRM, and the resolver's.
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let of_crms = self.crms.iter().map(|crm| group_of(crm.name));
+        of_crms.chain([RESOLVER_GROUP.to_owned()]).collect()
+    }
+
+    /// Workers that ended although nobody asked them to, and nothing killed them.
+    pub(crate) fn ended_unasked(&self) -> Vec<usize> {
+        let ended = |slot: &Slot| slot.running.as_ref().is_some_and(|running| running.task.is_finished());
+        (0..self.workers()).filter(|worker| ended(&self.slots[*worker])).collect()
     }
 
     /// Carries out the deaths that fate has decided, and returns how many.
@@ -391,8 +550,11 @@ impl World {
         self.log.append(changes).await.expect("the log in memory is there");
     }
 
+    /// What every CRM does to its callers from now on.
     pub(crate) fn set_faults(&self, plan: FaultPlan) {
-        self.sandbox.set_faults(plan).expect("a possible plan");
+        for crm in &self.crms {
+            crm.sandbox.set_faults(plan.clone()).expect("a possible plan");
+        }
     }
 }
 
@@ -401,7 +563,28 @@ pub(crate) fn input_of(key: &[u8]) -> TopicPartition {
     TopicPartition::new(INPUT, partition_of(key, PARTITIONS))
 }
 
-fn settings(tokens: &Path) -> Settings {
+pub(crate) const RESOLVER_GROUP: &str = "sim-resolver";
+
+/// The group of a CRM's replicators.
+pub(crate) fn group_of(crm: &str) -> String {
+    format!("sim-{crm}")
+}
+
+/// The other side of a CRM.
+fn sandbox(tenant: Tenant, seed: u64, clock: Clock) -> Sandbox {
+    let settings = SandboxSettings {
+        seed,
+        log_bodies: true,
+        log_max: 10_000_000,
+        latency: Duration::from_millis(5),
+        ..SandboxSettings::default()
+    };
+    match tenant.kind {
+        CrmKind::Priava => Sandbox::with_clock(settings, clock).expect("a plan without faults"),
+    }
+}
+
+fn settings(tokens: &Path, crms: &[Tenant]) -> Settings {
     let token = tokens.join("token");
     std::fs::write(&token, "sandbox-token").expect("a file is written");
     let mut settings = Settings::reference();
@@ -413,9 +596,17 @@ fn settings(tokens: &Path) -> Settings {
     settings.source.clear();
     settings.identity.secret = Some(Secret::new("the secret of the simulated installation"));
     settings.view.cache_bytes = 8 << 20;
-    settings.crm.truncate(1);
-    let crm = &mut settings.crm[0];
-    crm.name = CRM.into();
+    let shown = std::mem::take(&mut settings.crm);
+    let of_kind = |tenant: &Tenant| {
+        let shown = shown.iter().find(|crm| crm.kind == tenant.kind).expect("the reference shows each kind").clone();
+        crm_settings(CrmSettings { name: tenant.name.into(), ..shown }, &token)
+    };
+    settings.crm = crms.iter().map(of_kind).collect();
+    settings
+}
+
+/// Short waits and low bounds, so that a run of two minutes meets them.
+fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
     let delivery = &mut crm.delivery;
     delivery.in_flight_max = 8;
     delivery.requests_per_second = 0.0;
@@ -430,8 +621,9 @@ fn settings(tokens: &Path) -> Settings {
     delivery.failures_before_pause = 6;
     delivery.probe_delay = Duration::from_millis(500);
     delivery.probe_delay_max = Duration::from_secs(4);
-    let priava = crm.priava.as_mut().expect("the reference shows a Priava");
-    priava.token_env = None;
-    priava.token_file = Some(token);
-    settings
+    if let Some(priava) = &mut crm.priava {
+        priava.token_env = None;
+        priava.token_file = Some(token.to_owned());
+    }
+    crm
 }

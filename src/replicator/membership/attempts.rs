@@ -11,6 +11,7 @@ use crate::{
     contact::ContactId,
     crm::FailureClass,
     log::Partition,
+    protection::Protection,
     replicator::{
         Error,
         attempt::{Attempt, Attempted},
@@ -114,7 +115,9 @@ impl Membership<'_> {
         }
         let settings = &self.parts.settings;
         // Results of a lost assignment are dropped: whoever owns the partition now answers for it.
-        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.assignment == assignment) else {
+        let takes_any = !self.parts.protections.hold(Protection::AssignmentNumber);
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.assignment == assignment || takes_any)
+        else {
             return Ok(());
         };
         let lane = owned.lanes.get_mut(&contact).expect("a lane outlives its attempt");

@@ -41,6 +41,7 @@ use crate::{
         AssignmentNumber, GroupEvent, LogError, Member, MemberHandle, Partition, Revocation, Watermarks, WriteError,
         Writer,
     },
+    protection::Protection,
     view::ViewError,
 };
 
@@ -118,6 +119,7 @@ impl<'a> Membership<'a> {
                 writer: writer_id.clone(),
                 instance: parts.instance.clone(),
                 subjects: parts.subjects.clone(),
+                protections: parts.protections,
             },
             takeover: Takeover {
                 log: parts.log.clone(),
@@ -127,6 +129,7 @@ impl<'a> Membership<'a> {
                 crm: parts.name.clone(),
                 group: group.clone(),
                 writer: writer_id.clone(),
+                protections: parts.protections,
             },
             status,
             random: StdRng::seed_from_u64(parts.seed),
@@ -298,7 +301,7 @@ impl<'a> Membership<'a> {
     /// The claim of a partition is committed: nobody else can commit for it any more.
     fn claimed(&mut self, partition: Partition) {
         let owned = self.owned.get_mut(&partition).expect("the caller has seen it");
-        if owned.is_tainted() {
+        if owned.is_tainted() && self.parts.protections.hold(Protection::TakeoverWait) {
             let until = Instant::now() + self.parts.settings.landing_time();
             owned.phase = Phase::Cooling { until };
         } else {

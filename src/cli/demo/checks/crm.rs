@@ -145,6 +145,39 @@ fn ensure_equal(
     }
 }
 
+/// A version is called unchanged only if an earlier one with the same content was stored: else it was stored itself, and
+/// whoever counts changes would miss it.
+pub fn no_delivered_version_published_as_unchanged(evidence: &Evidence) -> Checked {
+    let mut findings = Findings::of("no_delivered_version_published_as_unchanged");
+    findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
+    let mut judged = 0_usize;
+    for crm in &evidence.crms {
+        // One that is only to be there if it was before is rightly unchanged where it never was.
+        let contents: BTreeMap<(ContactId, Version), Fields> = evidence
+            .records
+            .iter()
+            .filter_map(|record| Some(((record.contact_id, record.version), crm.expectation.of(record, false)?)))
+            .collect();
+        let outcomes = by_version(evidence, &crm.name);
+        for ((contact, version), outcome) in &outcomes {
+            let Some(content) = contents.get(&(*contact, *version)) else { continue };
+            if outcome.outcome != OutcomeKind::Unchanged {
+                continue;
+            }
+            judged += 1;
+            let stored = outcomes
+                .range((*contact, 0)..(*contact, *version))
+                .filter(|(_, outcome)| matches!(outcome.outcome, OutcomeKind::Delivered | OutcomeKind::Unchanged));
+            // One that compaction took may have been like it.
+            let mut stored = stored.map(|(version, _)| contents.get(version));
+            findings.ensure(stored.any(|earlier| earlier.is_none_or(|earlier| earlier == content)), || {
+                format!("{contact} version {version} is unchanged in {}, though nothing like it was stored", crm.name)
+            });
+        }
+    }
+    findings.verdict(format!("{judged} versions called unchanged, each like one that was stored"))
+}
+
 /// What takes effect in the CRM never goes back to an older version, but for a request that was given up and landed late.
 pub fn order_per_contact(evidence: &Evidence) -> Checked {
     let mut findings = Findings::of("order_per_contact");

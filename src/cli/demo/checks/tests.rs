@@ -215,7 +215,7 @@ fn a_run_that_went_well_passes_every_check() {
 fn nothing_at_all_does_not_pass_for_a_run_that_went_well() {
     let checked = all(&Evidence::default());
     let failed: Vec<_> = checked.iter().filter(|checked| !checked.ok).map(|checked| checked.name).collect();
-    assert_eq!(failed.len(), 7, "{failed:?}");
+    assert_eq!(failed.len(), 8, "{failed:?}");
 }
 
 #[test]
@@ -366,6 +366,18 @@ fn a_contact_stored_twice_or_by_nobody_is_found() {
     });
     fails(check, "which is no contact", |evidence| evidence.crms[0].stored[0].external_id = Some(contact(9).key()));
     fails(check, "without our id", |evidence| evidence.crms[0].stored[0].external_id = None);
+}
+
+#[test]
+fn a_version_that_was_stored_and_is_called_unchanged_is_found() {
+    let check = no_delivered_version_published_as_unchanged;
+    let call_it_unchanged = |evidence: &mut Evidence| evidence.outcomes[6].outcome = OutcomeKind::Unchanged;
+    fails(check, "version 4 is unchanged in venues", call_it_unchanged);
+    let mut evidence = good();
+    call_it_unchanged(&mut evidence);
+    evidence.records[1] = record(1, 2, Some("Kern"));
+    let checked = check(&evidence);
+    assert!(checked.ok && checked.detail.contains("1 versions"), "{}", checked.detail);
 }
 
 #[test]

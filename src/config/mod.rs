@@ -14,6 +14,7 @@ mod identity;
 mod input;
 mod load;
 mod log;
+mod previsto;
 mod priava;
 mod rules;
 mod secrets;
@@ -33,6 +34,7 @@ pub use self::{
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LogKind, LogSettings},
+    previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
     secrets::Surroundings,
     topics::{TopicNames, TopicSettings},

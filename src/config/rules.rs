@@ -8,9 +8,10 @@ use std::{collections::BTreeSet, fmt::Display, net::SocketAddr, ops::RangeInclus
 use humantime_serde::re::humantime::format_duration;
 
 use super::{
-    CrmKind, CrmSettings, DeliverySettings, KafkaSettings, PriavaSettings, Settings, TopicNames, fault::Faults,
+    CrmKind, CrmSettings, DeliverySettings, KafkaSettings, PrevistoSettings, PriavaSettings, Settings, TopicNames,
+    fault::Faults,
 };
-use crate::{log::kafka::OURS, telemetry};
+use crate::{crm, log::kafka::OURS, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -411,19 +412,22 @@ fn crms(settings: &Settings, rules: &mut Rules<'_>) {
 }
 
 fn kind(at: &str, crm: &CrmSettings, rules: &mut Rules<'_>) {
-    match crm.kind {
-        CrmKind::Priava => {
-            let key = format!("{at}.priava");
-            rules.require_unseen(
-                crm.priava.is_some(),
-                &key,
-                "settings of this kind are missing",
-                "write a table [crm.priava]",
-            );
-            if let Some(settings) = &crm.priava {
-                priava(&key, settings, rules);
-            }
+    let tables =
+        [(CrmKind::Priava, "priava", crm.priava.is_some()), (CrmKind::Previsto, "previsto", crm.previsto.is_some())];
+    for (kind, name, is_there) in tables {
+        let key = format!("{at}.{name}");
+        if kind == crm.kind {
+            let remedy = format!("write a table [crm.{name}]");
+            rules.require_unseen(is_there, &key, "settings of this kind are missing", remedy);
+        } else {
+            rules.require_unseen(!is_there, &key, "this CRM is of another kind", "remove the table");
         }
+    }
+    if let Some(settings) = &crm.priava {
+        priava(&format!("{at}.priava"), settings, rules);
+    }
+    if let Some(settings) = &crm.previsto {
+        previsto(&format!("{at}.previsto"), settings, rules);
     }
 }
 
@@ -481,11 +485,52 @@ fn priava(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
         );
         rules.require(names.insert(theirs), &[&key], quoted(theirs), "two fields have this name", "rename one of them");
     }
-    for status in priava.status_classes.keys() {
+    status_classes(at, priava.status_classes.keys(), rules);
+}
+
+fn status_classes<'a>(at: &str, statuses: impl Iterator<Item = &'a String>, rules: &mut Rules<'_>) {
+    for status in statuses {
         let holds = status.len() == 3 && status.parse::<u16>().is_ok_and(|status| (300..=599).contains(&status));
-        let key = key(&format!("status_classes.{status}"));
+        let key = format!("{at}.status_classes.{status}");
         rules.require_unseen(holds, &key, "this is not the status of a failure", "write a status from 300 to 599");
     }
+}
+
+fn previsto(at: &str, previsto: &PrevistoSettings, rules: &mut Rules<'_>) {
+    let key = |name: &str| format!("{at}.{name}");
+    let mut seen = BTreeSet::new();
+    let searched = &previsto.search_by;
+    rules.require(
+        !searched.is_empty() && searched.iter().all(|by| seen.insert(*by)),
+        &[&key("search_by")],
+        format!("{searched:?}").to_lowercase(),
+        "each key of a search is named once, and one at least",
+        "write [\"number\", \"email\", \"phone\"], or some of them",
+    );
+    // Older pages of Previsto say 100, newer ones 1000.
+    rules.within(&key("page_size"), previsto.page_size, 1..=1000);
+    rules.within(&key("search_pages_max"), previsto.search_pages_max, 2..=1000);
+    let prefix = &previsto.attribute_prefix;
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+    // Our own keys are made of letters alone: with such an end, no attribute can take the place of one.
+    let holds = prefix.len() <= 32 && prefix.chars().all(fits) && prefix.ends_with(['_', '-', '.']);
+    rules.require(
+        holds,
+        &[&key("attribute_prefix")],
+        quoted(prefix),
+        "this does not set attributes apart",
+        "use up to 32 letters and digits, and end with _, - or .",
+    );
+    let name = &previsto.blank_name;
+    let holds = !name.trim().is_empty() && name.chars().count() <= 200 && !name.chars().any(char::is_control);
+    let remedy = "use 1 to 200 visible letters";
+    rules.require(holds, &[&key("blank_name")], quoted(name), "a contact in Previsto has a name", remedy);
+    for field in &previsto.never_cleared {
+        let known = crm::previsto::is_clearable(field, prefix);
+        let remedy = "use Previsto's names, with `meta.` before those of meta";
+        rules.require(known, &[&key("never_cleared")], quoted(field), "no field of this name is ever cleared", remedy);
+    }
+    status_classes(at, previsto.status_classes.keys(), rules);
 }
 
 fn base_url(key: &str, text: &str, rules: &mut Rules<'_>) {

@@ -187,9 +187,19 @@ fn known_keys() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
     let known = known_keys();
-    for table in
-        ["", "worker", "log.kafka", "topics", "input", "input.topics.0", "source.0", "crm.0.delivery", "crm.0.priava"]
-    {
+    for table in [
+        "",
+        "worker",
+        "log.kafka",
+        "topics",
+        "input",
+        "input.topics.0",
+        "source.0",
+        "crm.0.delivery",
+        "crm.0.priava",
+        "crm.1.delivery",
+        "crm.1.previsto",
+    ] {
         assert!(known.contains_key(table), "the walk missed [{table}]: {:?}", known.keys());
     }
     for (table, keys) in known {
@@ -239,9 +249,11 @@ fn no_key_has_a_default_outside_the_reference() {
         } else if let Value::Array(list) = at
             && list.first().is_some_and(Value::is_table)
         {
-            path.push("0".into());
-            leaves(&list[0], path, paths);
-            path.pop();
+            for (index, entry) in list.iter().enumerate() {
+                path.push(index.to_string());
+                leaves(entry, path, paths);
+                path.pop();
+            }
         } else {
             paths.push(path.clone());
         }
@@ -289,6 +301,61 @@ fn each_entry_of_a_list_is_laid_over_the_references_own() {
     assert_eq!(limits, [("priava", 2, 1000), ("second", 7, 1000)]);
     assert_eq!(settings.source[0].order, None);
     assert_eq!(settings.source[1].order, Some(super::Order::Log));
+}
+
+#[test]
+fn the_defaults_of_a_crm_are_those_of_its_kind() {
+    let settings = fine(&[("crm[0].kind", "\"previsto\""), ("crm[0].previsto.page_size", "7")]);
+    assert_eq!(settings.crm[0].on_erase, super::OnErase::Delete);
+    assert!(settings.crm[0].priava.is_none());
+    let previsto = settings.crm[0].previsto.as_ref().unwrap();
+    assert_eq!((previsto.page_size, previsto.plant_number), (7, true));
+    assert_eq!(fine(&[]).crm[0].on_erase, super::OnErase::Blank);
+}
+
+#[test]
+fn a_previsto_that_cannot_be_meant_is_told() {
+    for (changes, key, says) in [
+        (&[("search_by", "[]")][..], "search_by", "one at least"),
+        (&[("search_by", "[\"email\", \"email\"]")], "search_by", "once"),
+        (&[("search_by", "[\"name\"]")], "search_by[0]", "`number`"),
+        (&[("page_size", "0")], "page_size", "1 to 1000"),
+        (&[("page_size", "1001")], "page_size", "1 to 1000"),
+        (&[("page_size", "\"x\"")], "page_size", "page_size = \"x\": expected u32"),
+        (&[("search_pages_max", "1")], "search_pages_max", "2 to 1000"),
+        (&[("search_pages_max", "1001")], "search_pages_max", "2 to 1000"),
+        (&[("attribute_prefix", "\"\"")], "attribute_prefix", "end with _"),
+        (&[("attribute_prefix", "\"attr\"")], "attribute_prefix", "end with _"),
+        (&[("attribute_prefix", "\"a[_\"")], "attribute_prefix", "end with _"),
+        (&[("attribute_prefix", "\"a23456789012345678901234567890123_\"")], "attribute_prefix", "up to 32"),
+        (&[("blank_name", "\" \"")], "blank_name", "has a name"),
+        (&[("blank_name", "\"a\\nb\"")], "blank_name", "visible"),
+        (&[("never_cleared", "[\"name\"]")], "never_cleared", "\"name\""),
+        (&[("never_cleared", "[\"meta.shoe\"]")], "never_cleared", "\"meta.shoe\""),
+        (&[("clear_with", "\"nothing\"")], "clear_with", "`omit`"),
+        (&[("api_key_env", "\"MISSING_KEY\"")], "api_key_env", "MISSING_KEY is not set"),
+        (&[("api_key_file", "\"/none\"")], "api_key_file", "/none"),
+        (&[("status_classes.200", "\"transient\"")], "status_classes.200", "300 to 599"),
+    ] {
+        let paths: Vec<_> = changes.iter().map(|(path, value)| (format!("crm[0].previsto.{path}"), *value)).collect();
+        let mut changes = vec![("crm[0].kind", "\"previsto\"")];
+        changes.extend(paths.iter().map(|(path, value)| (path.as_str(), *value)));
+        faulty(&changes, &format!("crm[0].previsto.{key}"), says);
+    }
+    for (key, value) in [
+        ("search_by", "[\"phone\"]"),
+        ("page_size", "1"),
+        ("page_size", "1000"),
+        ("search_pages_max", "2"),
+        ("search_pages_max", "1000"),
+        ("attribute_prefix", "\"_\""),
+        ("attribute_prefix", "\"a234567890123456789012345678901_\""),
+        ("never_cleared", "[\"note\", \"meta.gender\", \"meta.attr_shoe\"]"),
+        ("status_classes.404", "\"gone\""),
+    ] {
+        fine(&[("crm[0].kind", "\"previsto\""), (&format!("crm[0].previsto.{key}"), value)]);
+    }
+    faulty(&[("crm[0].previsto.page_size", "7")], "crm[0].previsto", "cannot be read");
 }
 
 #[test]

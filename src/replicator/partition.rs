@@ -45,7 +45,7 @@ pub(super) enum Phase {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Owned {
     pub(super) assignment: AssignmentNumber,
     /// Ends the takeover, if it is still under way.
@@ -76,7 +76,7 @@ pub(super) enum Release {
 }
 
 /// Decided, to be committed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Pending {
     /// Contacts whose link changed.
     pub(super) links: BTreeSet<ContactId>,
@@ -92,6 +92,19 @@ impl Pending {
 }
 
 impl Owned {
+    /// Whether both stand alike, the takeover under way apart.
+    #[cfg(test)]
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        let small = |owned: &Self| {
+            (owned.assignment, owned.phase, owned.forced_until, owned.paused, owned.claimed, owned.release)
+        };
+        small(self) == small(other)
+            && self.ledger == other.ledger
+            && self.lanes == other.lanes
+            && self.incoming == other.incoming
+            && self.pending == other.pending
+    }
+
     /// A partition just assigned.
     pub(super) fn new(assignment: AssignmentNumber, takeover: AbortHandle, protections: Protections) -> Self {
         Self {

@@ -474,11 +474,10 @@ impl Model {
         }
     }
 
-    /// Whether the committed offset is stable, or can be made so.
+    /// Whether the committed offset is stable, or can be made so. A transaction of our own is waited for.
     fn may_find_offset(&self, world: &World, worker: usize) -> bool {
-        !self.holds(Protection::StableOffsets)
-            || self.holds(Protection::Fence)
-            || world.open.iter().enumerate().all(|(writer, open)| writer == worker || open.is_none())
+        let fences = self.holds(Protection::Fence) || world.open[1 - worker].is_none();
+        !self.holds(Protection::StableOffsets) || (fences && world.open[worker].is_none())
     }
 
     fn act(&self, world: &mut World, step: Step) -> Result<(), Invariant> {
@@ -850,7 +849,11 @@ impl Model {
             owned.claimed = true;
             if owned.phase == Phase::Claiming {
                 let cools = owned.is_tainted() && self.holds(Protection::TakeoverWait);
-                owned.phase = if cools { Phase::Cooling { until: self.now + LANDING } } else { Phase::Working };
+                if cools {
+                    owned.phase = Phase::Cooling { until: self.now + LANDING };
+                } else {
+                    owned.cooled();
+                }
             }
         });
     }
@@ -882,7 +885,7 @@ impl Model {
             }
             self.change(world, worker, |owned| {
                 match owned.phase {
-                    Phase::Cooling { .. } => owned.phase = Phase::Working,
+                    Phase::Cooling { .. } => owned.cooled(),
                     Phase::Draining { .. } => owned.phase = Phase::Draining { deadline: self.now },
                     _ => {}
                 }

@@ -268,6 +268,13 @@ impl Lane {
         self.awaits_commit = false;
     }
 
+    /// Whatever the lane waits for has passed, a commit apart.
+    #[cfg(test)]
+    pub(super) fn forget_waits(&mut self) {
+        self.lost = None;
+        self.not_before = None;
+    }
+
     /// Takes the end of the attempt that [`Lane::begin`] began.
     pub fn end(&mut self, end: End, at: Circumstances) -> Decided {
         let flight = self.flight.take().expect("an attempt ends once");

@@ -20,7 +20,7 @@ use contact_replicator::{
         partition_of,
     },
     protection::{Protection, Protections},
-    sandbox::{Fault, FaultPlan, Instead},
+    sandbox::{self, Fault, FaultPlan, Instead},
 };
 use futures::future::LocalBoxFuture;
 use tokio::time::Instant;
@@ -194,7 +194,12 @@ impl Stage {
         self.world().set_faults(FaultPlan::at(1, Fault::retry_after(503, 60)));
         self.say("stuck", 1, "Ann").await;
         self.called(1).await;
-        let others = contact_replicator::sandbox::Window { from: Duration::ZERO, lasts: FOREVER, fault: others.into() };
+        let others = sandbox::Window {
+            from: Duration::ZERO,
+            lasts: FOREVER,
+            only: sandbox::Only::default(),
+            fault: others.into(),
+        };
         self.world().set_faults(FaultPlan { windows: vec![others], ..FaultPlan::default() });
         for number in 0..12 {
             self.say(&format!("s{number}"), 1, "Bob").await;
@@ -299,9 +304,10 @@ impl Stage {
     /// The contact is parked with its first version when its worker sends the second, and dies before it could say so.
     async fn a_successor_that_sees_records_late(&mut self) {
         self.world().set_faults(FaultPlan {
-            windows: vec![contact_replicator::sandbox::Window {
+            windows: vec![sandbox::Window {
                 from: Duration::ZERO,
                 lasts: FOREVER,
+                only: sandbox::Only::default(),
                 fault: Fault::status(503),
             }],
             ..FaultPlan::default()

@@ -30,7 +30,9 @@ const UNTOUCHED: u8 = 9;
 pub(super) enum Kind {
     Upsert,
     /// Creates are found by our own reference, or only by the contact's first field.
-    Create { planted: bool },
+    Create {
+        planted: bool,
+    },
 }
 
 /// Speaks to the small CRM. What a record says follows from its version alone.
@@ -220,9 +222,7 @@ impl Connector for SmallConnector {
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         match (self.kind, answers.last()) {
             (Kind::Create { .. }, _) => self.create_or_update(delivery, answers),
-            (Kind::Upsert, None) => {
-                Step::Call(request("/upsert", None, self.write(delivery, false), RequestKind::Set))
-            }
+            (Kind::Upsert, None) => Step::Call(request("/upsert", None, self.write(delivery, false), RequestKind::Set)),
             (Kind::Upsert, Some(answer)) => conclude(answer, |_| accepted(delivery.operation, "0".to_owned())),
         }
     }

@@ -33,7 +33,12 @@ fn try_out(configuration: Configuration) {
     match search::explore(&model, None) {
         Ok(explored) => println!("{name}: {explored:?} {:?} {:?}", begun.elapsed(), model.sizes()),
         Err(violation) => {
-            panic!("{name}: {:?} after {} states:\n{}", violation.invariant, violation.states, violation.trace.join("\n"))
+            panic!(
+                "{name}: {:?} after {} states:\n{}",
+                violation.invariant,
+                violation.states,
+                violation.trace.join("\n")
+            )
         }
     }
 }
@@ -90,9 +95,16 @@ fn scratch() {
                 "want" => {
                     use Invariant::*;
                     wanted = [
-                        exactly_one_outcome, converged, no_duplicate_contact, unchanged_is_true,
-                        no_call_repeated_for_settled, order, one_in_flight, commit_never_passes_unanswered,
-                        every_state_can_finish, assertions_of_the_code,
+                        exactly_one_outcome,
+                        converged,
+                        no_duplicate_contact,
+                        unchanged_is_true,
+                        no_call_repeated_for_settled,
+                        order,
+                        one_in_flight,
+                        commit_never_passes_unanswered,
+                        every_state_can_finish,
+                        assertions_of_the_code,
                     ]
                     .into_iter()
                     .find(|i| format!("{i:?}") == value);
@@ -105,7 +117,12 @@ fn scratch() {
         match search::explore(&model, wanted) {
             Ok(explored) => println!("OK {text}: {explored:?} {:?} {:?}", begun.elapsed(), model.sizes()),
             Err(violation) => {
-                println!("VIOLATION {text}: {:?} after {} states:\n{}", violation.invariant, violation.states, violation.trace.join("\n"))
+                println!(
+                    "VIOLATION {text}: {:?} after {} states:\n{}",
+                    violation.invariant,
+                    violation.states,
+                    violation.trace.join("\n")
+                )
             }
         }
     }

@@ -52,7 +52,8 @@ const STATES_MAX: usize = 6_000_000;
 
 /// Explores every state. With `wanted`, ways on which another invariant breaks are left, and the search goes on.
 pub(super) fn explore<M: Model>(model: &M, wanted: Option<Invariant>) -> Result<Explored, Violation> {
-    let mut search = Search { model, seen: HashMap::default(), origins: Vec::new(), sure: Vec::new(), ends: Vec::new() };
+    let mut search =
+        Search { model, seen: HashMap::default(), origins: Vec::new(), sure: Vec::new(), ends: Vec::new() };
     let mut frontier = VecDeque::new();
     let initial = model.initial();
     search.seen.insert(fingerprint(&initial), 0);

@@ -10,8 +10,7 @@ use super::{
     crm::{self, Code, Fields, Kind, Remote, Remotes, SmallConnector},
     interned::Interned,
     invariants::{self, Invariant},
-    print,
-    search,
+    print, search,
 };
 use crate::{
     config::OnGone,
@@ -1047,7 +1046,9 @@ impl search::Model for Model {
             Step::Send(worker, slot) => format!("{} wants to send: {}", name(worker), request(worker, slot)),
             Step::Land(worker, slot) => format!("lands, of {}: {}", name(worker), request(worker, slot)),
             Step::Answer(worker, slot) => format!("{} hears the answer to: {}", name(worker), request(worker, slot)),
-            Step::LoseAnswer(worker, slot) => format!("{} loses the answer to: {}", name(worker), request(worker, slot)),
+            Step::LoseAnswer(worker, slot) => {
+                format!("{} loses the answer to: {}", name(worker), request(worker, slot))
+            }
             Step::Refuse(worker, slot) => format!("{} is refused (400): {}", name(worker), request(worker, slot)),
             Step::Fail(worker, slot, effect) => {
                 format!("{} is answered 500 (effect: {effect:?}): {}", name(worker), request(worker, slot))

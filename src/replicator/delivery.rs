@@ -94,6 +94,7 @@ impl<'a> Machine<'a> {
     ///
     /// # Errors
     /// Its end, if nothing is to be sent now.
+    #[expect(clippy::result_large_err, reason = "an end is what a delivery is made for; it is moved once")]
     pub fn new(terms: &'a Terms, task: &'a Task, record: &'a ContactRecord) -> Result<Self, End> {
         let uncertain = (task.forced && terms.protections.hold(Protection::TakeoverResend)) || task.link.open.is_some();
         let link = suspected(terms, task, uncertain);
@@ -237,7 +238,7 @@ impl<'a> Machine<'a> {
     /// Whether the last request may follow itself, with another credential: once, and not if it may have made a contact.
     fn may_send_again(&self, effect: Effect) -> bool {
         let creates = self.last.as_ref().is_some_and(|(request, _)| request.kind == RequestKind::Create);
-        !self.renewed && !(creates && effect == Effect::Unknown)
+        !(self.renewed || creates && effect == Effect::Unknown)
     }
 
     fn may_have_changed(&self) -> bool {
@@ -297,7 +298,7 @@ fn search(terms: &Terms, task: &Task, record: &ContactRecord, projection: &Proje
     let Some(keys) = terms.connector.look_up_keys(record, projection) else { return Search::default() };
     let known = task.link.intent.as_ref().map(|intent| &intent.keys);
     let is_known = known == Some(&keys.values);
-    let intent = (!(terms.find_before_create && keys.planted) && !is_known)
+    let intent = (!(is_known || terms.find_before_create && keys.planted))
         .then(|| Intent { keys: keys.values.clone() })
         .filter(|_| terms.protections.hold(Protection::Intent));
     let wanted = terms.find_before_create && !is_known;

@@ -202,6 +202,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_is_adopted_and_what_was_deleted_is_created_anew() {
+        let said = projection(&[("a", json!("x"))]);
+        let mut link = Link::new(ContactId(uuid::Uuid::nil()));
+        link.remote_ids.insert(REMOTE_CONTACT.to_owned(), "1".to_owned());
+        assert_eq!(plan(&said, &link).operation, Operation::Adopt);
+        let mut link = delivered(&said);
+        link.forget_remote();
+        link.presence = Some(Presence::Absent);
+        for presence in [Presence::Active, Presence::Inactive] {
+            let again = plan(&Projection { presence, ..said.clone() }, &link);
+            assert_eq!((again.operation, again.unchanged), (Operation::Create, false));
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_not_unchanged() {
+        let said = projection(&[("a", json!("x"))]);
+        let mut link = delivered(&said);
+        assert!(plan(&said, &link).unchanged);
+        link.forget_remote();
+        assert!(!plan(&said, &link).unchanged);
+    }
+
+    #[test]
     fn hashes_of_two_crms_do_not_match() {
         let said = projection(&[("a", json!("x"))]);
         assert!(!Plan::new("other", &said, &delivered(&said), &hasher()).unchanged);

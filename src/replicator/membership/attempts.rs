@@ -15,18 +15,11 @@ use crate::{
     replicator::{
         Error,
         attempt::{Attempt, Attempted},
-        gate::{Admission, PauseReason},
+        gate::{Admission, PauseReason, Showed},
         lane::{Circumstances, End},
         retry::Schedule,
     },
 };
-
-/// What an attempt shows of the CRM, whatever became of the contact.
-#[derive(Debug, Clone, Copy)]
-struct Showed {
-    probe: bool,
-    answered: bool,
-}
 
 /// Contacts to look at, each once, in the order in which they came.
 #[derive(Debug, Default)]
@@ -156,10 +149,13 @@ impl Membership<'_> {
                     failure.retry_after.map(|asked| asked.delay(wall)).unwrap_or(self.parts.settings.retry_delay);
                 gate.failed(failure.class, asked.min(self.parts.settings.retry_after_max), now);
             }
-            // Reached after answers, if only to a search: the CRM is at work.
-            _ if showed.answered => gate.answered(),
-            _ if showed.probe => gate.probe_withdrawn(),
-            _ => {}
+            End::Withdrawn
+            | End::MustWait { .. }
+            | End::Announced { .. }
+            | End::Intended { .. }
+            | End::Found { .. }
+            | End::Interrupted { .. }
+            | End::Judged { .. } => gate.ended(showed),
         }
         let after = gate.paused();
         if before != after {

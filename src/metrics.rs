@@ -68,6 +68,53 @@ impl StatusClass {
     }
 }
 
+/// How a request to the HTTP ingest ended, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IngestResult {
+    Accepted,
+    /// What was sent is no request for us: its path, method, form or an event in it is wrong.
+    Refused,
+    Unauthorized,
+    TooLarge,
+    /// The sender was too slow, or went away.
+    TimedOut,
+    /// No turn came in time.
+    Busy,
+    /// Too many events wait for a decision, or the log is full.
+    Backlog,
+    /// The log could not be reached, or could not be used.
+    LogFailed,
+    InternalError,
+}
+
+impl IngestResult {
+    const ALL: [Self; 9] = [
+        Self::Accepted,
+        Self::Refused,
+        Self::Unauthorized,
+        Self::TooLarge,
+        Self::TimedOut,
+        Self::Busy,
+        Self::Backlog,
+        Self::LogFailed,
+        Self::InternalError,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Unauthorized => "unauthorized",
+            Self::TooLarge => "too_large",
+            Self::TimedOut => "timed_out",
+            Self::Busy => "busy",
+            Self::Backlog => "backlog",
+            Self::LogFailed => "log_failed",
+            Self::InternalError => "internal_error",
+        }
+    }
+}
+
 /// Why metrics could not be set up: two of one name on one registry.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics cannot be registered: {reason}")]
@@ -98,6 +145,9 @@ struct Shared {
     resolver_epoch: IntGauge,
     view_applied: IntCounter,
     view_rebuilt: IntCounter,
+    ingest_requests: HashMap<IngestResult, IntCounter>,
+    ingest_events: IntCounter,
+    ingest_backlog: IntGauge,
     /// Outcomes reached before the fan-out, under [`ANY_CRM`].
     before_fan_out: Outcomes,
     crms: HashMap<Arc<str>, PerCrm>,
@@ -182,6 +232,8 @@ impl Metrics {
             &["writer"],
         )?;
         let dead_letters = make.counters("dead_letters_total", "Events put on the dead-letter topic.", &["code"])?;
+        let ingest_requests = make.counters("ingest_requests_total", "Requests to the HTTP ingest.", &["result"])?;
+        let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
         let build = make.gauges("build_info", "1; the version is in the label.", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 
@@ -243,6 +295,9 @@ impl Metrics {
             resolver_epoch: make.gauge("resolver_epoch", "Term of the resolver, as this worker knows it.")?,
             view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
             view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
+            ingest_requests: IngestResult::ALL.into_iter().map(ingest_request).collect(),
+            ingest_events: make.counter("ingest_events_total", "Events taken over HTTP.")?,
+            ingest_backlog: make.gauge("ingest_backlog_events", "Events that wait for a decision.")?,
             before_fan_out: outcomes_of(ANY_CRM),
             crms: crms.iter().map(per_crm).collect(),
             loops: crms.iter().cloned().chain([RESOLVER.into()]).map(per_loop).collect(),
@@ -374,6 +429,23 @@ impl Metrics {
 
     pub fn view_rebuilt(&self) {
         self.shared.view_rebuilt.inc();
+    }
+
+    /// A request to the HTTP ingest was answered.
+    pub fn ingest_request(&self, result: IngestResult) {
+        if let Some(counted) = self.shared.ingest_requests.get(&result) {
+            counted.inc();
+        }
+    }
+
+    /// Events of an HTTP request are in the log.
+    pub fn ingest_accepted(&self, events: usize) {
+        self.shared.ingest_events.inc_by(events as u64);
+    }
+
+    /// Events that wait for a decision, as the HTTP ingest last measured.
+    pub fn ingest_backlog(&self, events: u64) {
+        self.shared.ingest_backlog.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
     fn of(&self, crm: &str, then: impl FnOnce(&PerCrm)) {

@@ -11,6 +11,7 @@ mod crm;
 mod delivery;
 mod fault;
 mod identity;
+mod ingest;
 mod input;
 mod load;
 mod log;
@@ -31,6 +32,7 @@ pub use self::{
     delivery::DeliverySettings,
     fault::{ConfigError, Fault},
     identity::{IdentitySettings, ResolverSettings},
+    ingest::IngestSettings,
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LogKind, LogSettings},
@@ -56,6 +58,7 @@ pub struct Settings {
     pub view: ViewSettings,
     pub outcomes: OutcomeSettings,
     pub crm: Vec<CrmSettings>,
+    pub ingest: IngestSettings,
     pub admin: AdminSettings,
     pub telemetry: TelemetrySettings,
 }

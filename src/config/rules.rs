@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fmt::Display, net::SocketAddr, ops::RangeInclus
 use humantime_serde::re::humantime::format_duration;
 
 use super::{
-    CrmKind, CrmSettings, DeliverySettings, KafkaSettings, PrevistoSettings, PriavaSettings, Settings, TopicNames,
-    fault::Faults,
+    CrmKind, CrmSettings, DeliverySettings, IngestSettings, KafkaSettings, PrevistoSettings, PriavaSettings, Settings,
+    TopicNames, fault::Faults,
 };
 use crate::{crm, log::kafka::OURS, telemetry};
 
@@ -27,6 +27,10 @@ const RECORD_OVERHEAD_BYTES: usize = 16_384;
 const SECRET_LENGTH_MIN: usize = 32;
 /// Kafka's limit for the name of a topic.
 const TOPIC_NAME_LENGTH_MAX: usize = 249;
+/// Shorter tokens can be guessed over the network.
+const TOKEN_LENGTH_MIN: usize = 16;
+/// What bodies of requests may take together, in bytes.
+const INGEST_BYTES_MAX: usize = 1 << 30;
 
 pub(super) fn check(settings: &Settings, faults: &mut Faults) {
     let mut rules = Rules { faults };
@@ -39,6 +43,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) {
     identity(settings, &mut rules);
     loops(settings, &mut rules);
     crms(settings, &mut rules);
+    ingest(settings, &mut rules);
     outside(settings, &mut rules);
 }
 
@@ -605,6 +610,66 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
     ] {
         rules.ordered((&key(lower.0), lower.1), (&key(upper.0), upper.1));
     }
+}
+
+fn ingest(settings: &Settings, rules: &mut Rules<'_>) {
+    let ingest = &settings.ingest;
+    rules.within("ingest.batch_events_max", ingest.batch_events_max, 1..=10_000);
+    rules.within("ingest.backlog_max", ingest.backlog_max, 1..=1_000_000_000);
+    rules.require(
+        ingest.backlog_max >= ingest.batch_events_max as u64,
+        &["ingest.backlog_max", "ingest.batch_events_max"],
+        ingest.backlog_max,
+        "the largest batch could never be taken",
+        "choose at least ingest.batch_events_max",
+    );
+    rules.within("ingest.requests_max", ingest.requests_max, 1..=1024);
+    rules.within("ingest.connections_max", ingest.connections_max, 1..=65_536);
+    rules.require(
+        ingest.connections_max >= ingest.requests_max,
+        &["ingest.connections_max", "ingest.requests_max"],
+        ingest.connections_max,
+        "there could never be so many requests as ingest.requests_max",
+        "choose at least ingest.requests_max",
+    );
+    rules.lasting("ingest.read_timeout", ingest.read_timeout, SECOND / 10..=5 * MINUTE);
+    if ingest.listen.is_empty() {
+        return;
+    }
+    let Some(address) = ingest.address() else {
+        let remedy = "write ip:port, or \"\" for off";
+        rules.require(false, &["ingest.listen"], quoted(&ingest.listen), "this is no address to listen on", remedy);
+        return;
+    };
+    rules.require(
+        address.ip().is_loopback() || ingest.token_env.is_some() || ingest.token_file.is_some(),
+        &["ingest.listen", "ingest.token_env", "ingest.token_file"],
+        quoted(&ingest.listen),
+        "whoever reaches this address could publish changes of any contact",
+        "ask for a token (ingest.token_env or ingest.token_file), or listen on 127.0.0.1",
+    );
+    token(ingest, rules);
+    let event = settings.input.event_bytes_max;
+    let bodies = ingest.requests_max.saturating_mul(ingest.batch_events_max).saturating_mul(event);
+    rules.require(
+        bodies <= INGEST_BYTES_MAX,
+        &["ingest.requests_max", "ingest.batch_events_max", "input.event_bytes_max"],
+        ingest.requests_max,
+        format!("so many batches at their largest take {bodies} bytes, over {INGEST_BYTES_MAX}"),
+        "lower this, ingest.batch_events_max or input.event_bytes_max",
+    );
+}
+
+fn token(ingest: &IngestSettings, rules: &mut Rules<'_>) {
+    let Some(token) = &ingest.token else {
+        return;
+    };
+    let key = if ingest.token_env.is_some() { "ingest.token_env" } else { "ingest.token_file" };
+    let long_enough = token.expose().len() >= TOKEN_LENGTH_MIN;
+    let remedy = format!("use at least {TOKEN_LENGTH_MIN} letters, for example of `openssl rand -hex 16`");
+    rules.require_unseen(long_enough, key, "the token found there is short enough to be guessed", remedy);
+    let sendable = token.expose().chars().all(|letter| letter.is_ascii_graphic());
+    rules.require_unseen(sendable, key, "a header cannot carry the token found there", "use visible ASCII letters");
 }
 
 fn outside(settings: &Settings, rules: &mut Rules<'_>) {

@@ -17,6 +17,9 @@ const PASSWORD: &str = "hunter2-hunter2";
 fn parse(text: &str) -> Result<Settings, Vec<Fault>> {
     let variable = |name: &str| match name {
         "SHORT" => Some("a".repeat(31)),
+        "TOKEN_15" => Some("a".repeat(15)),
+        "TOKEN_16" => Some("a".repeat(16)),
+        "TOKEN_BLANK" => Some("a token with blanks".into()),
         "EMPTY" => Some(" \n".into()),
         "KAFKA_PASSWORD" => Some(PASSWORD.into()),
         name if name.starts_with("MISSING") => None,
@@ -576,6 +579,32 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
         (&[("crm[0].priava.placeholder_first_name", "\" \"")], "crm[0].priava.placeholder_first_name", "write a word"),
         (&[("crm[0].priava.placeholder_last_name", "\"\"")], "crm[0].priava.placeholder_last_name", "write a word"),
         (&[("crm[0].priava.placeholder_email", "\"erased\"")], "crm[0].priava.placeholder_email", "example.invalid"),
+        (&[("ingest.listen", "\"localhost\"")], "ingest.listen", "ip:port"),
+        (&[("ingest.listen", "\"0.0.0.0:8700\"")], "ingest.listen", "ask for a token"),
+        (&[("ingest.listen", "\"[::]:8700\"")], "ingest.listen", "ask for a token"),
+        (
+            &[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.token_env", "\"MISSING_TOKEN\"")],
+            "ingest.token_env",
+            "MISSING_TOKEN is not set",
+        ),
+        (&[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_file", "\"/none\"")], "ingest.token_file", "/none"),
+        (
+            &[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_15\"")],
+            "ingest.token_env",
+            "at least 16 letters",
+        ),
+        (
+            &[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_BLANK\"")],
+            "ingest.token_env",
+            "a header cannot carry",
+        ),
+        (&[("ingest.backlog_max", "99")], "ingest.backlog_max", "the largest batch could never be taken"),
+        (&[("ingest.connections_max", "15")], "ingest.connections_max", "at least ingest.requests_max"),
+        (
+            &[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.requests_max", "41")],
+            "ingest.requests_max",
+            "over 1073741824",
+        ),
         (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
@@ -596,6 +625,10 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("log.kafka.replication_factor", "32"),
         ("topics.message_bytes_max", "4194304"),
         ("identity.record_bytes_max", "4128768"),
+        ("ingest.backlog_max", "10000"),
+        ("ingest.batch_events_max", "1"),
+        ("ingest.connections_max", "1024"),
+        ("ingest.requests_max", "1"),
         ("crm[0].delivery.request_deadline", "\"5m\""),
         ("crm[0].delivery.connect_timeout", "\"1ms\""),
         ("crm[0].delivery.retry_delay", "\"1ms\""),
@@ -625,6 +658,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("topics.dead_letters_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
+        ("ingest.read_timeout".into(), ["99ms", "100ms", "5m", "301s"]),
         (delivery("request_deadline"), ["99ms", "100ms", "5m", "301s"]),
         (delivery("connect_timeout"), ["0s", "1ms", "5m", ""]),
         (delivery("search_lag"), ["", "0s", "1h", "3601s"]),
@@ -647,6 +681,10 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("resolver.standby_lag_max".into(), ["", "0", "9223372036854775807", ""]),
         ("view.cache_bytes".into(), ["8388607", "8388608", "1099511627776", "1099511627777"]),
         ("view.batch_records_max".into(), ["0", "1", "100000", "100001"]),
+        ("ingest.backlog_max".into(), ["0", "1", "1000000000", "1000000001"]),
+        ("ingest.batch_events_max".into(), ["0", "1", "10000", "10001"]),
+        ("ingest.requests_max".into(), ["0", "1", "1024", "1025"]),
+        ("ingest.connections_max".into(), ["0", "1", "65536", "65537"]),
         (delivery("in_flight_max"), ["0", "1", "4096", "4097"]),
         (delivery("requests_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
         (delivery("response_bytes_max"), ["1023", "1024", "67108864", "67108865"]),
@@ -697,6 +735,25 @@ fn pairs_may_be_equal_at_their_bound() {
     fine(&[("topics.message_bytes_max", "2162688")]);
     fine(&[("crm[0].delivery.requests_per_second", "0")]);
     fine(&[("admin.listen", "\"\"")]);
+    fine(&[("ingest.backlog_max", "100")]);
+    fine(&[("ingest.connections_max", "16")]);
+    // 40 batches of 100 events of 262144 bytes.
+    fine(&[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.requests_max", "40")]);
+    fine(&[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_16\"")]);
+}
+
+#[test]
+fn the_ingest_needs_no_token_where_only_this_machine_reaches_it_or_nobody_does() {
+    for listen in ["", "127.0.0.1:8700", "[::1]:8700"] {
+        let settings = fine(&[("ingest.listen", &format!("{listen:?}"))]);
+        assert_eq!(settings.ingest.token, None);
+        assert_eq!(settings.ingest.address().is_some(), !listen.is_empty());
+    }
+    // Off, its token is not looked for.
+    fine(&[("ingest.token_env", "\"MISSING_TOKEN\"")]);
+    let settings = fine(&[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.token_file", "\"/run/secret\"")]);
+    assert_eq!(settings.ingest.token.as_ref().unwrap().expose(), SECRET);
+    assert!(!format!("{settings:?}").contains(SECRET));
 }
 
 #[test]

@@ -542,4 +542,6 @@ pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
 }
 
 #[cfg(test)]
+mod conversation;
+#[cfg(test)]
 mod tests;

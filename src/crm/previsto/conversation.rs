@@ -171,6 +171,12 @@ fn ilka() -> Value {
     contact(json!({ "emails": [{ "value": "ilka@example.com" }] }))
 }
 
+/// What adopts a contact.
+fn stamp(more: &str) -> String {
+    let whole = whole("/contacts/con_90a1", more);
+    whole.replace("&meta%5BexternalRef%5D", "&meta%5Badopted%5D=true&meta%5BexternalRef%5D")
+}
+
 const EMAIL: &str = "&email=ilka%40example.com";
 
 fn hit(id: &str, meta: Value) -> Value {
@@ -273,6 +279,27 @@ fn whatever_a_dead_predecessor_left_is_cleared() {
 }
 
 #[test]
+fn an_adopted_contact_keeps_what_nobody_knows_to_be_ours() {
+    let previsto = plain();
+    let mut case = Case::new(ilka()).keys(&previsto);
+    let mut link = Link::new(CONTACT);
+    link.sent = previsto.fields().into_iter().map(|field| (field.into(), Sent::Void)).collect();
+    case.link = Some(link);
+    case.clears = vec!["note", "phone"];
+    let adopted = hit("con_90a1", json!({ "externalRef": KEY, "adopted": "true", "attr_pet": "Rex" }));
+    let play = |case: &Case, body: &str| {
+        let update = posted("/contacts/con_90a1", body);
+        let script = [(SEARCH, ok(json!([adopted]))), (SEARCH_1, ok(json!([]))), (update.as_str(), ok(ours()))];
+        assert_eq!(case.accepted(&previsto, &script).0, Operation::Create);
+    };
+    let pet = "meta%5Battr_pet%5D=";
+    play(&case, &format!("name=Ilka%20Sundstrom{EMAIL}&archived=false&number={KEY}&{pet}&{MARKED}"));
+    case.link = Some(link_with(&["name", "note", "meta.externalRef"], None));
+    case.clears = vec!["note"];
+    play(&case, &format!("name=Ilka%20Sundstrom{EMAIL}&note=&number={KEY}&{pet}&{MARKED}"));
+}
+
+#[test]
 fn a_found_contact_that_is_archived_is_taken_back() {
     let previsto = plain();
     let case = Case::new(ilka()).keys(&previsto);
@@ -317,7 +344,7 @@ fn pages_are_walked_until_one_is_empty_and_what_comes_twice_counts_once() {
 fn a_contact_of_nobody_is_stamped_and_read_back() {
     let previsto = plain();
     let case = Case::new(ilka()).keys(&previsto);
-    let stamp = whole("/contacts/con_90a1", EMAIL);
+    let stamp = stamp(EMAIL);
     let nobodys = || hit("con_90a1", json!({ "hairColor": "Brown", "externalRef": "" }));
     let stamped = |read: Value| {
         let mut script = found_by_email(json!([nobodys()]));
@@ -337,7 +364,7 @@ fn a_contact_may_be_adopted_by_its_telephone_number() {
     let previsto = plain();
     let case = Case::new(contact(json!({ "phoneNumbers": [{ "value": "+45 20 55 50 12" }] }))).keys(&previsto);
     let found = json!({ "id": "con_90a1", "name": "I. Sundstrom", "phone": "0045 20555012", "number": "K-17" });
-    let stamp = whole("/contacts/con_90a1", "&phone=%2B4520555012");
+    let stamp = stamp("&phone=%2B4520555012");
     let script = [
         (SEARCH, ok(json!([]))),
         (BY_PHONE, ok(json!([found]))),
@@ -606,7 +633,7 @@ fn an_unreadable_success_is_unknown_for_a_create_and_tried_again_for_a_read() {
         let failure = case.failure(&previsto, &[(SEARCH, unreadable)]);
         assert_eq!((failure.class, failure.effect), (FailureClass::Transient, Effect::None));
     }
-    let stamp = whole("/contacts/con_90a1", EMAIL);
+    let stamp = stamp(EMAIL);
     let mut script = found_by_email(json!([hit("con_90a1", json!({}))]));
     script.extend([(stamp.as_str(), answer(200, "")), (READ, answer(200, ""))]);
     let failure = case.failure(&previsto, &script);

@@ -395,8 +395,13 @@ impl<'a> Conversation<'a> {
     /// Whether a create may have left for this contact. A predecessor that died without a trace cannot have sent one: it
     /// commits either our reference as planted, or an intent, before it does.
     fn may_be_there(&self) -> bool {
+        self.was_sent() || self.delivery.link.is_some_and(|link| link.intent.is_some())
+    }
+
+    /// Whether the link knows what was sent, instead of suspecting anything: our reference goes with each first write.
+    fn was_sent(&self) -> bool {
         let reference = wire::meta_path(wire::meta::EXTERNAL_REF);
-        self.delivery.link.is_some_and(|link| link.intent.is_some() || link.sent.contains_key(&*reference))
+        self.delivery.link.is_some_and(|link| link.sent.contains_key(&*reference))
     }
 
     /// Searches by one key after the other until one finds what is ours.
@@ -459,6 +464,7 @@ impl<'a> Conversation<'a> {
     /// Stamps a contact of nobody with our reference, and reads it back: somebody else may have stamped it just then.
     fn adopt(&mut self, hit: &Contact) -> Heard<Step> {
         let mut fields = self.delivery.projection.fields.clone();
+        fields.insert(wire::meta_path(wire::meta::ADOPTED), Value::from("true"));
         self.wake(hit, &mut fields);
         self.set(&hit.id, &fields, About::Found)?;
         let stamped = self.read(&hit.id, About::Found)?;
@@ -468,7 +474,10 @@ impl<'a> Conversation<'a> {
     /// Brings a contact of ours to the projection, whatever it holds: a predecessor may have written anything.
     fn set_found(&mut self, hit: &Contact) -> Heard<()> {
         let mut fields = self.delivery.projection.fields.clone();
-        fields.extend(self.cleared());
+        // Of a contact that was adopted and then lost sight of, nobody knows what is from us: the rest is its owner's.
+        if !hit.meta.contains_key(wire::meta::ADOPTED) || self.was_sent() {
+            fields.extend(self.cleared());
+        }
         if !self.stays_as_it_is() {
             let prefix = self.previsto.settings.attribute_prefix.as_str();
             let own = |key: &str| key.starts_with(prefix) || wire::meta::OF_RECORD.contains(&key);
@@ -543,5 +552,7 @@ pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
 
 #[cfg(test)]
 mod conversation;
+#[cfg(test)]
+mod driven;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use proptest::{collection, prelude::*};
 use serde_json::json;
 
 use super::*;
@@ -621,4 +622,34 @@ fn an_error_says_its_type_and_a_field_that_exists() {
     check(r#"{"type":"api_error"}"#, Some("api_error"), None);
     check("<html>", None, None);
     check("", None, None);
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_record_says_is_a_field_that_is_known(document in schema::samples::contact()) {
+        let connector = connector(|_| ());
+        let (document, _) = Document::parse(document).unwrap();
+        let record = ContactRecord { contact: Some(document), ..record(Value::Null) };
+        if let Ok(projection) = connector.project(&record, None) {
+            let listed = connector.fields();
+            let constant = ["name", "number", "meta.externalRef", "meta.source"];
+            for path in projection.fields.keys() {
+                let is_known = listed.contains(path)
+                    || constant.contains(&path.as_str())
+                    || path.strip_prefix("meta.attr_").is_some_and(|name| !name.is_empty());
+                prop_assert!(is_known, "{}", path);
+            }
+            prop_assert!(projection.losses.iter().all(|loss| schema::paths().any(|path| path == loss.field)));
+        }
+    }
+
+    #[test]
+    fn a_form_reads_back_as_it_was_written(values in collection::btree_map("[^\\[\\]]{1,8}", "\\PC{0,20}", 1..5)) {
+        let fields = values.iter().map(|(key, value)| (wire::meta_path(key), Value::from(value.as_str()))).collect();
+        let body = FORMS.body(&fields).unwrap();
+        prop_assert!(body.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'+'));
+        let read: BTreeMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
+        let expected: BTreeMap<_, _> = values.into_iter().map(|(key, value)| (format!("meta[{key}]"), value)).collect();
+        prop_assert_eq!(read, expected);
+    }
 }

@@ -578,6 +578,25 @@ fn a_deletion_without_an_id_deletes_all_that_carries_our_reference() {
 }
 
 #[test]
+fn a_deleted_contact_is_found_by_what_its_create_said_or_by_what_it_said_last() {
+    let previsto = connector_with(|crm| {
+        crm.on_delete = OnDelete::Delete;
+        crm.previsto.as_mut().unwrap().plant_number = false;
+    });
+    let mut case = Case::new(ilka()).status(Status::Deleted, Operation::Delete);
+    let keys = BTreeMap::from([("phone".to_owned(), "+4520555012".to_owned())]);
+    let mut link = Link::new(CONTACT);
+    link.intent = Some(Intent { keys: keys.clone() });
+    case.link = Some(link);
+    case.look_up = Some(LookUpKeys { values: keys, planted: false });
+    let delete = || ("DELETE /contacts/con_90a1", answer(204, ""));
+    let at_once = [(BY_PHONE, ok(json!([ours()]))), (BY_PHONE_1, ok(json!([]))), delete()];
+    assert_eq!(case.accepted(&previsto, &at_once).0, Operation::Delete);
+    let later = [(BY_PHONE, ok(json!([]))), (BY_EMAIL, ok(json!([ours()]))), (BY_EMAIL_1, ok(json!([]))), delete()];
+    assert_eq!(case.accepted(&previsto, &later).0, Operation::Delete);
+}
+
+#[test]
 fn an_erased_contact_without_an_id_is_found_by_what_was_committed() {
     let previsto = connector(|settings| settings.plant_number = false);
     let mut case = Case::new(Value::Null).status(Status::Erased, Operation::Delete);

@@ -377,19 +377,19 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// By the keys of the create, and, where an update may have followed it, by those of the record as it last was.
     fn find_ours(&mut self) -> Heard<Vec<Contact>> {
-        let own;
-        let keys = match self.delivery.look_up {
-            Some(keys) => keys,
-            None => {
-                own = self.previsto.keys(self.delivery.record, &self.previsto.mapping.reachable(self.delivery.record));
-                &own
-            }
-        };
-        if keys.values.is_empty() {
-            return if self.may_be_there() { ambiguous() } else { Ok(Vec::new()) };
+        let record = self.delivery.record;
+        let own = self.previsto.keys(record, &self.previsto.mapping.reachable(record));
+        let as_sent = self.delivery.look_up.unwrap_or(&own);
+        if as_sent.values.is_empty() && self.may_be_there() {
+            return ambiguous();
         }
-        Ok(self.search(keys)?.ours)
+        let mut ours = self.search(as_sent)?.ours;
+        if ours.is_empty() && own != *as_sent {
+            ours = self.search(&own)?.ours;
+        }
+        Ok(ours)
     }
 
     /// Whether a create may have left for this contact. A predecessor that died without a trace cannot have sent one: it

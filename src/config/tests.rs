@@ -362,6 +362,20 @@ fn a_previsto_that_cannot_be_meant_is_told() {
 }
 
 #[test]
+fn the_api_key_of_a_previsto_is_never_printed() {
+    for (key, value) in [
+        ("api_key_env", "\"hunter2-hunter2\""),
+        ("api_key", "\"hunter2-hunter2\""),
+        ("api_key_env", "[\"hunter2-hunter2\"]"),
+    ] {
+        let changes = [("crm[0].kind", "\"previsto\""), (&*format!("crm[0].previsto.{key}"), value)];
+        let faults = parse(&with(&changes)).expect_err("this is no place for a key");
+        assert!(!format!("{faults:?}").contains(PASSWORD), "{faults:?}");
+        assert!(faults.iter().all(|fault| !fault.to_string().contains(PASSWORD)));
+    }
+}
+
+#[test]
 fn a_secret_may_come_from_a_file_instead_of_a_variable() {
     let settings = fine(&[("identity.secret_file", "\"/run/secret\"")]);
     assert_eq!(settings.identity.secret.unwrap().expose(), SECRET);

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Answer, Context, Decision, Ending, Known, Limits, keys::*, resolve};
+use super::{Answer, Context, Decision, Ending, Known, Policy, keys::*, resolve};
 use crate::{
+    config::{Settings, SourceSettings},
     contact::{
         ContactId, ContactRecord, Document, Version,
         record::{EVENT_IDS_MAX, Status},
@@ -68,28 +69,31 @@ fn context() -> Context {
         now: at("2026-05-01T12:00:00Z"),
         hasher: Hasher::new(&Secret::new("a secret of the tests")),
         source_priority: Arc::from([]),
-        limits: LIMITS,
+        policy: Arc::new(policy()),
     }
 }
 
-pub(super) const LIMITS: Limits = Limits { source_records_max: 20, record_bytes_max: 20_000 };
-
-/// Some change of one source's subject.
-pub(super) fn change_of(source: &str, subject: &str) -> Change {
-    Change { source: source.into(), ..placed("a", subject, None, 0, snapshot("x")) }
+/// The rules of the reference, with a source `old` that holds the same person several times.
+pub(super) fn policy() -> Policy {
+    let Settings { mut identity, source, .. } = Settings::reference();
+    identity.record_bytes_max = 20_000;
+    let old =
+        SourceSettings { uri: "old".into(), name: "old".into(), source_ids_per_source: Some(0), ..source[0].clone() };
+    Policy::new(&identity, &[old])
 }
 
-/// A live contact with these source records: source, subject, and whether it is live.
-pub(super) fn record_of(members: &[(&str, &str, bool)]) -> ContactRecord {
+/// A live contact with these source records: source, subject, whether it is live, and what it says.
+pub(super) fn record_of(members: &[(&str, &str, bool, Value)]) -> ContactRecord {
     let mut world = World::default();
     world.tell(&placed("a", "1", None, 0, snapshot("x")));
     let mut record = world.only_record().clone();
     let member = record.members.remove(0);
     record.members = members
         .iter()
-        .map(|(source, subject, live)| {
+        .map(|(source, subject, live, view)| {
             let mut member = member.clone();
             (member.source, member.subject, member.state.live) = ((*source).into(), (*subject).into(), *live);
+            member.state.view = document(view.clone());
             member
         })
         .collect();

@@ -33,7 +33,7 @@ use crate::{
     },
     contact::{ContactId, ContactRecord, Document},
     event::{Entry, change::Rules, outcome::Subjects},
-    identity::{self, Limits},
+    identity::{self, Policy},
     log::{
         Cleanup, Header, Isolation, Log, NewRecord, Record, TopicPartition, TopicSpec,
         local::{LocalLog, Point, Settings, Verdict},
@@ -83,6 +83,12 @@ impl Default for Options {
     }
 }
 
+fn policy() -> Policy {
+    let mut settings = crate::config::Settings::reference().identity;
+    settings.record_bytes_max = 200 << 10;
+    Policy::new(&settings, &[])
+}
+
 impl Bench {
     async fn new() -> Self {
         let clock = Clock::simulated(ORIGIN.parse().unwrap());
@@ -108,6 +114,7 @@ impl Bench {
             spec(&topics.versions, PARTITIONS, delete),
             spec(&topics.outcomes, PARTITIONS, delete),
             spec(&topics.dead_letters, PARTITIONS, delete),
+            spec(&topics.identity_events, PARTITIONS, delete),
             TopicSpec { message_bytes_max: 1 << 20, ..spec(&INPUT.into(), INPUT_PARTITIONS, delete) },
         ];
         bench.log.ensure_topics(&ours).await.unwrap();
@@ -122,6 +129,7 @@ impl Bench {
             versions_retention: days(14),
             outcomes_retention: days(14),
             dead_letters_retention: days(14),
+            identity_events_retention: days(14),
             tombstones_retention: days(7),
             message_bytes_max: MESSAGE_BYTES_MAX,
         }
@@ -167,7 +175,8 @@ impl Bench {
             inputs: options.inputs,
             rules: Arc::new(Rules::new(&input_settings, &[])),
             source_priority: Arc::from([]),
-            limits: Limits { source_records_max: 20, record_bytes_max: 200 << 10 },
+            policy: Arc::new(policy()),
+            tell_identity_events: true,
             subjects: Subjects::new(SubjectForm::Plain, &Hasher::new(&Secret::new(options.secret))),
             settings: ResolverSettings { batch_events_max: 50, panics_in_a_row_max: 3, standby_lag_max: 100 },
         };

@@ -20,10 +20,10 @@ pub use self::{
 use crate::{
     admin::{Part, Readiness},
     clock::Clock,
-    config::{Settings, TopicNames},
+    config::{Merge, Settings, TopicNames},
     crm::{self, transport::Transport},
     event::{change::Rules, outcome::Subjects},
-    identity::Limits,
+    identity::Policy,
     log::{Log, LogError},
     metrics::Metrics,
     privacy::Hasher,
@@ -118,10 +118,8 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
         rules: Arc::new(Rules::new(&settings.input, &settings.source)),
         source_priority: source_priority(&settings),
-        limits: Limits {
-            source_records_max: settings.identity.source_records_max,
-            record_bytes_max: settings.identity.record_bytes_max,
-        },
+        policy: Arc::new(Policy::new(&settings.identity, &settings.source)),
+        tell_identity_events: settings.identity.merge == Merge::Report,
         settings: settings.resolver.clone(),
         subjects: subjects.clone(),
     });

@@ -213,15 +213,19 @@ fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
     }
 }
 
-/// The lines of one table of the reference.
+/// The lines of one table of the reference, or of all entries of a list.
 fn section_of(header: &str) -> Vec<&'static str> {
     let (table, list) = (format!("[{header}]"), format!("[[{header}]]"));
-    let start = if header.is_empty() {
-        0
-    } else {
-        REFERENCE.lines().position(|line| line == table || line == list).unwrap() + 1
-    };
-    REFERENCE.lines().skip(start).take_while(|line| !line.starts_with('[')).collect()
+    let mut inside = header.is_empty();
+    let mut lines = Vec::new();
+    for line in REFERENCE.lines() {
+        if line.starts_with('[') {
+            inside = line == table || line == list;
+        } else if inside {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 #[test]

@@ -20,6 +20,8 @@
 //! Nothing here knows of logs, HTTP or the time of day.
 
 pub mod candidates;
+#[cfg(test)]
+mod cases;
 mod claims;
 pub mod judgement;
 pub mod keys;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use jiff::Timestamp;
@@ -25,9 +25,9 @@ use crate::{
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
-struct World {
-    keys: HashMap<KeyHash, Arc<KeyEntry>>,
-    records: BTreeMap<ContactId, Arc<ContactRecord>>,
+pub(super) struct World {
+    pub(super) keys: HashMap<KeyHash, Arc<KeyEntry>>,
+    pub(super) records: BTreeMap<ContactId, Arc<ContactRecord>>,
 }
 
 impl Known for World {
@@ -43,7 +43,7 @@ impl Known for World {
 }
 
 impl World {
-    fn tell(&mut self, change: &Change) -> Decision {
+    pub(super) fn tell(&mut self, change: &Change) -> Decision {
         let Ok(decision) = resolve(change, self, &context());
         self.keys.extend(decision.keys.iter().map(|new| (new.hash, Arc::clone(&new.entry))));
         for new in &decision.records {
@@ -58,20 +58,23 @@ impl World {
         self.records.values().next().unwrap()
     }
 
-    fn live(&self) -> Vec<&ContactRecord> {
+    pub(super) fn live(&self) -> Vec<&ContactRecord> {
         self.records.values().map(|record| &**record).filter(|record| record.status == Status::Live).collect()
     }
 }
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context {
         epoch: 3,
         now: at("2026-05-01T12:00:00Z"),
         hasher: Hasher::new(&Secret::new("a secret of the tests")),
         source_priority: Arc::from([]),
-        policy: Arc::new(policy()),
+        policy: Arc::clone(&POLICY),
     }
 }
+
+/// Made once: its patterns take a while to read.
+static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| Arc::new(policy()));
 
 /// The rules of the reference, with a source `old` that holds the same person several times.
 pub(super) fn policy() -> Policy {
@@ -104,7 +107,7 @@ fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
 }
 
-fn document(value: Value) -> Document {
+pub(super) fn document(value: Value) -> Document {
     Document::parse(value).unwrap().0
 }
 
@@ -123,7 +126,7 @@ fn change(id: &str, sequence: u64, verb: Verb) -> Change {
     placed(id, "1", sequence, 0, verb)
 }
 
-fn placed(id: &str, subject: &str, sequence: Option<Arc<str>>, offset: u64, verb: Verb) -> Change {
+pub(super) fn placed(id: &str, subject: &str, sequence: Option<Arc<str>>, offset: u64, verb: Verb) -> Change {
     let (source, subject, id): (Arc<str>, Arc<str>, Arc<str>) = ("shop".into(), subject.into(), id.into());
     Change {
         event: EventRef {

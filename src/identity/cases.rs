@@ -363,6 +363,19 @@ fn keys_code(raw: &str) -> String {
 }
 
 #[test]
+fn source_records_that_are_gone_do_not_pile_up_in_a_contact_that_lives_on() {
+    let comings: Vec<String> =
+        (0..50).map(|subject| format!("old:{subject}{{a@x.ch}} ; old:{subject} delete")).collect();
+    let steps = format!("shop:1{{a@x.ch}} ; {}", comings.join(" ; "));
+    let teller = check(0, &steps, "shop:1", &[("a@x.ch", "shop:1")], "unchanged");
+    let members: Vec<&str> = teller.world.live()[0].members.iter().map(|member| &*member.subject).collect();
+    assert_eq!(members.len(), 1 + policy().limits.records);
+    assert_eq!((members.first(), members.last()), (Some(&"1"), Some(&"49")));
+    // Who left the record is still known by its key.
+    check(1, &format!("{steps} ; old:3 v1000{{a@x.ch}}"), "shop:1", &[], "stale");
+}
+
+#[test]
 fn a_guard_that_disagrees_keeps_two_apart() {
     check(
         0,

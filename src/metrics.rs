@@ -17,7 +17,10 @@ use prometheus::{
 
 pub use prometheus::Registry;
 
-use crate::event::{Operation, Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM};
+use crate::{
+    event::{Operation, Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM},
+    identity::{judgement::Refusal, membership::DropCode},
+};
 
 /// Begins the name of every metric.
 pub const PREFIX: &str = "contact_replicator";
@@ -68,6 +71,53 @@ impl StatusClass {
     }
 }
 
+/// How a request to the HTTP ingest ended, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IngestResult {
+    Accepted,
+    /// What was sent is no request for us: its path, method, form or an event in it is wrong.
+    Refused,
+    Unauthorized,
+    TooLarge,
+    /// The sender was too slow, or went away.
+    TimedOut,
+    /// No turn came in time.
+    Busy,
+    /// Too many events wait for a decision, or the log is full.
+    Backlog,
+    /// The log could not be reached, or could not be used.
+    LogFailed,
+    InternalError,
+}
+
+impl IngestResult {
+    const ALL: [Self; 9] = [
+        Self::Accepted,
+        Self::Refused,
+        Self::Unauthorized,
+        Self::TooLarge,
+        Self::TimedOut,
+        Self::Busy,
+        Self::Backlog,
+        Self::LogFailed,
+        Self::InternalError,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Unauthorized => "unauthorized",
+            Self::TooLarge => "too_large",
+            Self::TimedOut => "timed_out",
+            Self::Busy => "busy",
+            Self::Backlog => "backlog",
+            Self::LogFailed => "log_failed",
+            Self::InternalError => "internal_error",
+        }
+    }
+}
+
 /// Why metrics could not be set up: two of one name on one registry.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics cannot be registered: {reason}")]
@@ -91,6 +141,9 @@ struct Shared {
     events_read: IntCounter,
     attributes_ignored: IntCounter,
     versions_tied: IntCounter,
+    identity_conflicts: HashMap<Refusal, IntCounter>,
+    keys_dropped: HashMap<DropCode, IntCounter>,
+    keys_generic: IntCounter,
     dead_letters: HashMap<ReasonCode, IntCounter>,
     fields_lost: IntCounterVec,
     input_lost: IntCounterVec,
@@ -98,6 +151,9 @@ struct Shared {
     resolver_epoch: IntGauge,
     view_applied: IntCounter,
     view_rebuilt: IntCounter,
+    ingest_requests: HashMap<IngestResult, IntCounter>,
+    ingest_events: IntCounter,
+    ingest_backlog: IntGauge,
     /// Outcomes reached before the fan-out, under [`ANY_CRM`].
     before_fan_out: Outcomes,
     crms: HashMap<Arc<str>, PerCrm>,
@@ -182,6 +238,12 @@ impl Metrics {
             &["writer"],
         )?;
         let dead_letters = make.counters("dead_letters_total", "Events put on the dead-letter topic.", &["code"])?;
+        let ingest_requests = make.counters("ingest_requests_total", "Requests to the HTTP ingest.", &["result"])?;
+        let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
+        let conflicts =
+            make.counters("identity_conflicts_total", "Pairs of contacts that share a key.", &["reason"])?;
+        let dropped =
+            make.counters("keys_dropped_total", "Values of events that were not used as keys.", &["reason"])?;
         let build = make.gauges("build_info", "1; the version is in the label.", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 
@@ -224,6 +286,16 @@ impl Metrics {
             attributes_ignored: make.counter("attributes_ignored_total", "Attributes of events that are not known.")?,
             versions_tied: make
                 .counter("versions_tied_total", "Changes of an equal version and other content than the one before.")?,
+            identity_conflicts: Refusal::ALL
+                .iter()
+                .map(|code| (*code, conflicts.with_label_values(&[code.as_str()])))
+                .collect(),
+            keys_dropped: DropCode::ALL
+                .iter()
+                .map(|code| (*code, dropped.with_label_values(&[code.as_str()])))
+                .collect(),
+            keys_generic: make
+                .counter("keys_generic_total", "Keys that so many contacts assert that they say nothing.")?,
             dead_letters: OutcomeKind::Quarantined
                 .codes()
                 .iter()
@@ -243,6 +315,9 @@ impl Metrics {
             resolver_epoch: make.gauge("resolver_epoch", "Term of the resolver, as this worker knows it.")?,
             view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
             view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
+            ingest_requests: IngestResult::ALL.into_iter().map(ingest_request).collect(),
+            ingest_events: make.counter("ingest_events_total", "Events taken over HTTP.")?,
+            ingest_backlog: make.gauge("ingest_backlog_events", "Events that wait for a decision.")?,
             before_fan_out: outcomes_of(ANY_CRM),
             crms: crms.iter().map(per_crm).collect(),
             loops: crms.iter().cloned().chain([RESOLVER.into()]).map(per_loop).collect(),
@@ -268,6 +343,25 @@ impl Metrics {
     /// A change with an equal version but other content took the place of the older one.
     pub fn version_tied(&self) {
         self.shared.versions_tied.inc();
+    }
+
+    /// Two contacts share a key and stay two.
+    pub fn identity_conflict(&self, code: Refusal) {
+        if let Some(counted) = self.shared.identity_conflicts.get(&code) {
+            counted.inc();
+        }
+    }
+
+    /// Values that an event asserts and that were not used as keys.
+    pub fn keys_dropped(&self, code: DropCode, count: u32) {
+        if let Some(counted) = self.shared.keys_dropped.get(&code) {
+            counted.inc_by(count.into());
+        }
+    }
+
+    /// So many contacts assert a key that it leads to nobody new.
+    pub fn key_became_generic(&self) {
+        self.shared.keys_generic.inc();
     }
 
     /// An outcome was committed. Counts it by CRM, kind and code, and its latency from `received_at`.
@@ -374,6 +468,23 @@ impl Metrics {
 
     pub fn view_rebuilt(&self) {
         self.shared.view_rebuilt.inc();
+    }
+
+    /// A request to the HTTP ingest was answered.
+    pub fn ingest_request(&self, result: IngestResult) {
+        if let Some(counted) = self.shared.ingest_requests.get(&result) {
+            counted.inc();
+        }
+    }
+
+    /// Events of an HTTP request are in the log.
+    pub fn ingest_accepted(&self, events: usize) {
+        self.shared.ingest_events.inc_by(events as u64);
+    }
+
+    /// Events that wait for a decision, as the HTTP ingest last measured.
+    pub fn ingest_backlog(&self, events: u64) {
+        self.shared.ingest_backlog.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
     fn of(&self, crm: &str, then: impl FnOnce(&PerCrm)) {

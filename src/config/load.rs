@@ -32,9 +32,10 @@ struct List {
     stands_by_itself: bool,
 }
 
-const LISTS: [List; 3] = [
+const LISTS: [List; 4] = [
     List { path: &["input", "topics"], required: &["name"], variant: None, stands_by_itself: true },
     List { path: &["source"], required: &["uri", "name"], variant: None, stands_by_itself: false },
+    List { path: &["identity", "rule"], required: &["key"], variant: Some("key"), stands_by_itself: true },
     List { path: &["crm"], required: &["name", "kind", "base_url"], variant: Some("kind"), stands_by_itself: false },
 ];
 
@@ -357,6 +358,11 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
         faults,
     );
     complete_properties(settings, surroundings, faults);
+    let ingest = &mut settings.ingest;
+    if !ingest.listen.is_empty() && (ingest.token_env.is_some() || ingest.token_file.is_some()) {
+        let (variable, file) = (ingest.token_env.as_deref(), ingest.token_file.as_ref());
+        ingest.token = secrets::fetch("ingest.token", variable, file, surroundings, faults);
+    }
     for (index, crm) in settings.crm.iter().enumerate() {
         if let Some(priava) = &crm.priava {
             // Whoever sends the token reads it (again, when it is refused): here it is only known to be there.

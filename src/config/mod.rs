@@ -11,6 +11,7 @@ mod crm;
 mod delivery;
 mod fault;
 mod identity;
+mod ingest;
 mod input;
 mod load;
 mod log;
@@ -30,7 +31,11 @@ pub use self::{
     crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
     delivery::DeliverySettings,
     fault::{ConfigError, Fault},
-    identity::{IdentitySettings, ResolverSettings},
+    identity::{
+        Guard, IdentityBlock, IdentityGuards, IdentityLimits, IdentityRule, IdentitySettings, Merge, Requirement,
+        ResolverSettings, RuleKey,
+    },
+    ingest::IngestSettings,
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LogKind, LogSettings},
@@ -56,6 +61,7 @@ pub struct Settings {
     pub view: ViewSettings,
     pub outcomes: OutcomeSettings,
     pub crm: Vec<CrmSettings>,
+    pub ingest: IngestSettings,
     pub admin: AdminSettings,
     pub telemetry: TelemetrySettings,
 }

@@ -17,6 +17,9 @@ const PASSWORD: &str = "hunter2-hunter2";
 fn parse(text: &str) -> Result<Settings, Vec<Fault>> {
     let variable = |name: &str| match name {
         "SHORT" => Some("a".repeat(31)),
+        "TOKEN_15" => Some("a".repeat(15)),
+        "TOKEN_16" => Some("a".repeat(16)),
+        "TOKEN_BLANK" => Some("a token with blanks".into()),
         "EMPTY" => Some(" \n".into()),
         "KAFKA_PASSWORD" => Some(PASSWORD.into()),
         name if name.starts_with("MISSING") => None,
@@ -223,15 +226,19 @@ fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
     }
 }
 
-/// The lines of one table of the reference.
+/// The lines of one table of the reference, or of all entries of a list.
 fn section_of(header: &str) -> Vec<&'static str> {
     let (table, list) = (format!("[{header}]"), format!("[[{header}]]"));
-    let start = if header.is_empty() {
-        0
-    } else {
-        REFERENCE.lines().position(|line| line == table || line == list).unwrap() + 1
-    };
-    REFERENCE.lines().skip(start).take_while(|line| !line.starts_with('[')).collect()
+    let mut inside = header.is_empty();
+    let mut lines = Vec::new();
+    for line in REFERENCE.lines() {
+        if line.starts_with('[') {
+            inside = line == table || line == list;
+        } else if inside {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 #[test]
@@ -356,6 +363,20 @@ fn a_previsto_that_cannot_be_meant_is_told() {
         fine(&[("crm[0].kind", "\"previsto\""), (&format!("crm[0].previsto.{key}"), value)]);
     }
     faulty(&[("crm[0].previsto.page_size", "7")], "crm[0].previsto", "cannot be read");
+}
+
+#[test]
+fn the_api_key_of_a_previsto_is_never_printed() {
+    for (key, value) in [
+        ("api_key_env", "\"hunter2-hunter2\""),
+        ("api_key", "\"hunter2-hunter2\""),
+        ("api_key_env", "[\"hunter2-hunter2\"]"),
+    ] {
+        let changes = [("crm[0].kind", "\"previsto\""), (&*format!("crm[0].previsto.{key}"), value)];
+        let faults = parse(&with(&changes)).expect_err("this is no place for a key");
+        assert!(!format!("{faults:?}").contains(PASSWORD), "{faults:?}");
+        assert!(faults.iter().all(|fault| !fault.to_string().contains(PASSWORD)));
+    }
 }
 
 #[test]
@@ -576,6 +597,58 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
         (&[("crm[0].priava.placeholder_first_name", "\" \"")], "crm[0].priava.placeholder_first_name", "write a word"),
         (&[("crm[0].priava.placeholder_last_name", "\"\"")], "crm[0].priava.placeholder_last_name", "write a word"),
         (&[("crm[0].priava.placeholder_email", "\"erased\"")], "crm[0].priava.placeholder_email", "example.invalid"),
+        (&[("ingest.listen", "\"localhost\"")], "ingest.listen", "ip:port"),
+        (&[("ingest.listen", "\"0.0.0.0:8700\"")], "ingest.listen", "ask for a token"),
+        (&[("ingest.listen", "\"[::]:8700\"")], "ingest.listen", "ask for a token"),
+        (
+            &[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.token_env", "\"MISSING_TOKEN\"")],
+            "ingest.token_env",
+            "MISSING_TOKEN is not set",
+        ),
+        (&[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_file", "\"/none\"")], "ingest.token_file", "/none"),
+        (
+            &[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_15\"")],
+            "ingest.token_env",
+            "at least 16 letters",
+        ),
+        (
+            &[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_BLANK\"")],
+            "ingest.token_env",
+            "a header cannot carry",
+        ),
+        (&[("ingest.backlog_max", "99")], "ingest.backlog_max", "the largest batch could never be taken"),
+        (&[("ingest.connections_max", "15")], "ingest.connections_max", "at least ingest.requests_max"),
+        (
+            &[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.requests_max", "41")],
+            "ingest.requests_max",
+            "over 1073741824",
+        ),
+        (&[("identity.merge", "\"safe\"")], "identity.merge", "not merged by rule yet"),
+        (&[("identity.rule", "[]")], "identity.rule", "source_id"),
+        (&[("identity.rule", "[{ key = \"email\" }]")], "identity.rule[0].key", "first rule"),
+        (
+            &[("identity.rule", "[{ key = \"source_id\" }, { key = \"source_id\" }]")],
+            "identity.rule[1].key",
+            "first rule",
+        ),
+        (
+            &[("identity.rule", "[{ key = \"source_id\" }, { key = \"email\" }, { key = \"email\" }]")],
+            "identity.rule[2].key",
+            "two rules have this key",
+        ),
+        (
+            &[("identity.rule", "[{ key = \"source_id\", require = [\"name_compatible\"] }]")],
+            "identity.rule[0].require",
+            "nothing speaks against",
+        ),
+        (&[("identity.rule", "[{ key = \"email_hash\" }]")], "identity.rule[0].key", "choose from"),
+        (&[("identity.email_providers", "[[]]")], "identity.email_providers[0]", "a provider has a domain"),
+        (&[("identity.email_providers", "[[\"X.ch\"]]")], "identity.email_providers[0]", "no domain"),
+        (&[("identity.email_providers", "[[\"x.ch\"], [\"x.ch\"]]")], "identity.email_providers[1]", "listed twice"),
+        (&[("identity.block.email_local", "[\"Info\"]")], "identity.block.email_local[0]", "lower case"),
+        (&[("identity.block.email_domain", "[\".test\"]")], "identity.block.email_domain[0]", "without a dot"),
+        (&[("identity.block.value_regex", "['(']")], "identity.block.value_regex[0]", "regular expression"),
+        (&[("identity.guards.disagree", "[\"shoe_size\"]")], "identity.guards.disagree[0]", "choose from"),
         (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
@@ -596,6 +669,10 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("log.kafka.replication_factor", "32"),
         ("topics.message_bytes_max", "4194304"),
         ("identity.record_bytes_max", "4128768"),
+        ("ingest.backlog_max", "10000"),
+        ("ingest.batch_events_max", "1"),
+        ("ingest.connections_max", "1024"),
+        ("ingest.requests_max", "1"),
         ("crm[0].delivery.request_deadline", "\"5m\""),
         ("crm[0].delivery.connect_timeout", "\"1ms\""),
         ("crm[0].delivery.retry_delay", "\"1ms\""),
@@ -623,8 +700,10 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("topics.versions_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.outcomes_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.dead_letters_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("topics.identity_events_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
+        ("ingest.read_timeout".into(), ["99ms", "100ms", "5m", "301s"]),
         (delivery("request_deadline"), ["99ms", "100ms", "5m", "301s"]),
         (delivery("connect_timeout"), ["0s", "1ms", "5m", ""]),
         (delivery("search_lag"), ["", "0s", "1h", "3601s"]),
@@ -641,12 +720,21 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("log.kafka.min_insync_replicas".into(), ["0", "1", "32", "33"]),
         ("input.event_bytes_max".into(), ["1023", "1024", "1048576", "1048577"]),
         ("input.event_depth_max".into(), ["0", "1", "100", "101"]),
-        ("identity.source_records_max".into(), ["0", "1", "1000", "1001"]),
+        ("identity.limits.source_ids_per_source".into(), ["-1", "0", "1000", "1001"]),
+        ("identity.limits.emails".into(), ["0", "1", "100", "101"]),
+        ("identity.limits.records".into(), ["0", "1", "1000", "1001"]),
+        ("identity.limits.keys_per_event".into(), ["1", "2", "100", "101"]),
+        ("identity.limits.generic_after".into(), ["1", "2", "100", "101"]),
+        ("source[0].source_ids_per_source".into(), ["-1", "0", "1000", "1001"]),
         ("resolver.batch_events_max".into(), ["0", "1", "10000", "10001"]),
         ("resolver.panics_in_a_row_max".into(), ["0", "1", "1000", "1001"]),
         ("resolver.standby_lag_max".into(), ["", "0", "9223372036854775807", ""]),
         ("view.cache_bytes".into(), ["8388607", "8388608", "1099511627776", "1099511627777"]),
         ("view.batch_records_max".into(), ["0", "1", "100000", "100001"]),
+        ("ingest.backlog_max".into(), ["0", "1", "1000000000", "1000000001"]),
+        ("ingest.batch_events_max".into(), ["0", "1", "10000", "10001"]),
+        ("ingest.requests_max".into(), ["0", "1", "1024", "1025"]),
+        ("ingest.connections_max".into(), ["0", "1", "65536", "65537"]),
         (delivery("in_flight_max"), ["0", "1", "4096", "4097"]),
         (delivery("requests_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
         (delivery("response_bytes_max"), ["1023", "1024", "67108864", "67108865"]),
@@ -681,9 +769,9 @@ fn names_fit_their_bounds() {
     for key in ["instance", "crm[0].name", "source[0].name"] {
         faulty(&[(key, "\"\"")], key, "letters");
     }
-    // contact-links.priava, the longest of our names here, has 20 letters.
-    fine(&[("topics.prefix", &long(249 - 20))]);
-    faulty(&[("topics.prefix", &long(249 - 19))], "topics.prefix", "249");
+    // contact-identity-events, the longest of our names here, has 23 letters.
+    fine(&[("topics.prefix", &long(249 - 23))]);
+    faulty(&[("topics.prefix", &long(249 - 22))], "topics.prefix", "249");
     fine(&[("input.topics[0].name", &long(249))]);
     faulty(&[("input.topics[0].name", &long(250))], "input.topics[0].name", "249");
 }
@@ -697,6 +785,25 @@ fn pairs_may_be_equal_at_their_bound() {
     fine(&[("topics.message_bytes_max", "2162688")]);
     fine(&[("crm[0].delivery.requests_per_second", "0")]);
     fine(&[("admin.listen", "\"\"")]);
+    fine(&[("ingest.backlog_max", "100")]);
+    fine(&[("ingest.connections_max", "16")]);
+    // 40 batches of 100 events of 262144 bytes.
+    fine(&[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.requests_max", "40")]);
+    fine(&[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_16\"")]);
+}
+
+#[test]
+fn the_ingest_needs_no_token_where_only_this_machine_reaches_it_or_nobody_does() {
+    for listen in ["", "127.0.0.1:8700", "[::1]:8700"] {
+        let settings = fine(&[("ingest.listen", &format!("{listen:?}"))]);
+        assert_eq!(settings.ingest.token, None);
+        assert_eq!(settings.ingest.address().is_some(), !listen.is_empty());
+    }
+    // Off, its token is not looked for.
+    fine(&[("ingest.token_env", "\"MISSING_TOKEN\"")]);
+    let settings = fine(&[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.token_file", "\"/run/secret\"")]);
+    assert_eq!(settings.ingest.token.as_ref().unwrap().expose(), SECRET);
+    assert!(!format!("{settings:?}").contains(SECRET));
 }
 
 #[test]

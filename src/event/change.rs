@@ -70,6 +70,8 @@ pub enum Verb {
     Delete,
     /// As `Delete`, by a null value: it takes the highest version seen of that subject.
     Tombstone,
+    /// The person asked to be forgotten.
+    Erase,
 }
 
 impl std::fmt::Debug for Verb {
@@ -79,6 +81,7 @@ impl std::fmt::Debug for Verb {
             Self::Patch(_) => "Patch",
             Self::Delete => "Delete",
             Self::Tombstone => "Tombstone",
+            Self::Erase => "Erase",
         })
     }
 }
@@ -150,7 +153,7 @@ pub fn read(record: &Record, rules: &Rules, now: Timestamp) -> Result<Change, Fa
 
 /// Notes in `event` what it learns of the event's identity, also if it then fails.
 fn read_record(record: &Record, rules: &Rules, now: Timestamp, event: &mut EventRef) -> Result<Change, Problem> {
-    if size(record) > rules.bytes_max {
+    if is_too_large(record, rules) {
         identify(event, &Envelope::Binary(record));
         return Err(Problem::whole(ReasonCode::TooLarge));
     }
@@ -161,6 +164,11 @@ fn read_record(record: &Record, rules: &Rules, now: Timestamp, event: &mut Event
             read_event(record, envelope, rules, now, event)
         }
     }
+}
+
+/// Whether `record` is larger than an event may be, key and headers included.
+pub fn is_too_large(record: &Record, rules: &Rules) -> bool {
+    size(record) > rules.bytes_max
 }
 
 /// Key, value and headers together: an event is as large as what must fit into a dead letter.
@@ -306,6 +314,7 @@ enum Kind {
     Snapshot,
     Patch,
     Delete,
+    Erase,
 }
 
 impl Kind {
@@ -324,6 +333,7 @@ impl Kind {
             "created" | "updated" => Some(Self::Snapshot),
             "patched" => Some(Self::Patch),
             "deleted" => Some(Self::Delete),
+            "erased" => Some(Self::Erase),
             _ => None,
         }
     }
@@ -341,6 +351,7 @@ impl Kind {
             }
             // Data that comes along has nothing to say.
             Self::Delete => Ok((Verb::Delete, 0)),
+            Self::Erase => Ok((Verb::Erase, 0)),
         }
     }
 }

@@ -42,7 +42,7 @@ use crate::{
     config::{ResolverSettings, TopicNames},
     contact::format::{FormatError, decode},
     event::{change, outcome::Subjects},
-    identity::{self, Limits},
+    identity::{self, Policy},
     log::{GroupEvent, GroupSpec, Log, LogError, Member, Offset, Revocation, TopicPartition},
     metrics::Metrics,
     privacy::Hasher,
@@ -76,7 +76,9 @@ pub struct Parts {
     pub rules: Arc<change::Rules>,
     /// Sources by their URI, the most trusted first.
     pub source_priority: Arc<[Arc<str>]>,
-    pub limits: Limits,
+    pub policy: Arc<Policy>,
+    /// Whether conflicts and generic keys are told on `contact-identity-events`; they are counted in any case.
+    pub tell_identity_events: bool,
     pub settings: ResolverSettings,
     /// How outcomes name subjects.
     pub subjects: Subjects,
@@ -387,13 +389,7 @@ impl Parts {
 
     /// A state record, as far as the view has followed.
     fn state<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ResolverError> {
-        let Some(bytes) = self.view.resolver_state(key)? else {
-            return Ok(None);
-        };
-        match decode(&bytes) {
-            Ok(state) => Ok(Some(state)),
-            Err(source) => Err(ResolverError::State { key: key.to_owned(), source }),
-        }
+        state_in(&self.view, key)
     }
 
     fn check_secret(&self) -> Result<(), ResolverError> {
@@ -402,6 +398,25 @@ impl Parts {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+fn state_in<T: DeserializeOwned>(view: &View, key: &str) -> Result<Option<T>, ResolverError> {
+    let Some(bytes) = view.resolver_state(key)? else {
+        return Ok(None);
+    };
+    match decode(&bytes) {
+        Ok(state) => Ok(Some(state)),
+        Err(source) => Err(ResolverError::State { key: key.to_owned(), source }),
+    }
+}
+
+/// How far the input partition `at` was decided, as far as `view` has followed: the offset to read next. `None` if
+/// nothing of it was. Any worker can tell, whoever decides.
+///
+/// # Errors
+/// If the view cannot be read, or a newer program decided.
+pub fn decided(view: &View, at: &TopicPartition) -> Result<Option<Offset>, ResolverError> {
+    Ok(state_in::<state::Position>(view, &state::Position::key(at))?.map(|position| position.offset))
 }
 
 /// A pause that doubles.

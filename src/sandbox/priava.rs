@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::system::{Action, Asked, Call, Reply, System};
+use super::system::{Action, Asked, Call, Reply, System, media_type};
 
 /// Goes before the documented paths.
 pub(super) const BASE_PATH: &str = "/api/rest";
@@ -309,7 +309,7 @@ impl System for Tenant {
         if !self.credential(call.request).is_some_and(|token| call.tokens.contains(&token)) {
             return refusal(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or not valid");
         }
-        if call.media_type().as_deref() != Some("application/json") {
+        if media_type(call.request).as_deref() != Some("application/json") {
             return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send JSON");
         }
         self.upsert(call.request.body())

@@ -171,3 +171,86 @@ fn find<'a>(hosted: &'a Hosted, address: &Uri) -> Option<(&'a Sandbox, Uri)> {
     };
     Some((sandbox, Uri::from(PathAndQuery::try_from(below).ok()?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::sandbox::{Kind, SandboxSettings};
+
+    /// One exchange: status and body.
+    async fn ask(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             apitoken: sandbox-token\r\nauthorization: Basic c2FuZGJveC10b2tlbjo=\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    async fn host(request_bytes_max: usize) -> (Server, Vec<Sandbox>) {
+        let settings = |kind| SandboxSettings { request_bytes_max, ..SandboxSettings::of(kind) };
+        let sandboxes: Vec<_> = Kind::ALL.iter().map(|kind| Sandbox::new(settings(*kind)).unwrap()).collect();
+        let named = sandboxes.iter().map(|sandbox| (sandbox.kind().name().to_owned(), sandbox.clone())).collect();
+        (Server::host((Ipv4Addr::LOCALHOST, 0).into(), named).await.unwrap(), sandboxes)
+    }
+
+    #[tokio::test]
+    async fn each_system_and_its_control_addresses_are_below_its_name() {
+        let (server, sandboxes) = host(1024).await;
+        let person = r#"{ "firstName": "A", "lastName": "B", "email": "c@example.com", "mobile": "1" }"#;
+        assert_eq!(ask(&server, "POST", "/priava/api/rest/v1/crm/contacts", person).await.0, 200);
+        for name in ["One", "Two"] {
+            let body = json!({ "name": name }).to_string();
+            assert_eq!(ask(&server, "POST", "/previsto/contacts", &body).await.0, 200);
+        }
+        let (status, found) = ask(&server, "GET", "/previsto/contacts?search=two", "").await;
+        assert_eq!((status, found.as_array().unwrap().len()), (200, 1), "a query goes along");
+
+        for (name, sandbox, count) in [("priava", &sandboxes[0], 1), ("previsto", &sandboxes[1], 2)] {
+            let (_, books) = ask(&server, "GET", &format!("/{name}/_sandbox/contacts"), "").await;
+            assert_eq!(books["contacts"].as_array().unwrap().len(), count);
+            assert_eq!(sandbox.contacts().len(), count);
+        }
+        let plan = r#"{ "script": [{ "call": 1, "fault": { "instead": { "kind": "status", "status": 418 } } }] }"#;
+        assert_eq!(ask(&server, "POST", "/previsto/_sandbox/faults", plan).await.0, 200);
+        assert_eq!(ask(&server, "POST", "/priava/api/rest/v1/crm/contacts", person).await.0, 200, "not this one's");
+        assert_eq!(ask(&server, "GET", "/previsto/contacts", "").await.0, 418);
+        assert_eq!(ask(&server, "POST", "/previsto/_sandbox/tokens", r#"["other"]"#).await.0, 200);
+        assert_eq!(ask(&server, "GET", "/previsto/contacts", "").await.0, 401);
+        let (_, log) = ask(&server, "GET", "/previsto/_sandbox/requests?after=3", "").await;
+        assert_eq!(log["requests"][0]["path"], "/contacts", "as the system knows it");
+
+        for nowhere in ["/", "/priava", "/_sandbox/contacts", "/other/contacts", "/contacts"] {
+            assert_eq!(ask(&server, "GET", nowhere, "").await.0, 404, "{nowhere}");
+        }
+        assert_eq!(sandboxes.iter().map(Sandbox::calls).collect::<Vec<_>>(), [2, 5]);
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn base_urls_are_told_for_each() {
+        let (server, sandboxes) = host(1024).await;
+        let address = server.address();
+        let expected = [format!("http://{address}/priava/api/rest"), format!("http://{address}/previsto")];
+        assert_eq!([0, 1].map(|index| server.base_url(&sandboxes[index])), expected);
+        let told: Vec<_> = server.hosted().map(|(_, name, base_url)| (name, base_url)).collect();
+        assert_eq!(told, ["priava", "previsto"].into_iter().zip(expected).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_does_not_arrive() {
+        let (server, sandboxes) = host(20).await;
+        assert_eq!(ask(&server, "POST", "/previsto/contacts", r#"{ "name": "1234567" }"#).await.0, 413);
+        assert_eq!(sandboxes[1].calls(), 0);
+        assert_eq!(ask(&server, "POST", "/previsto/contacts", r#"{ "name": "123456" }"#).await.0, 200);
+    }
+}

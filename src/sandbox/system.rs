@@ -56,11 +56,10 @@ pub(super) struct Call<'a> {
     pub(super) now: Instant,
 }
 
-impl Call<'_> {
-    pub(super) fn media_type(&self) -> Option<String> {
-        let content_type = self.request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
-        Some(content_type.split(';').next()?.trim().to_ascii_lowercase())
-    }
+/// What the body is said to be, in lower case and without parameters.
+pub(super) fn media_type(request: &http::Request<Bytes>) -> Option<String> {
+    let content_type = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(content_type.split(';').next()?.trim().to_ascii_lowercase())
 }
 
 /// The system's own answer.

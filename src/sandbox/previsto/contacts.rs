@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::arguments::{Arguments, FIELDS, Field, Kind, REFERENCE, Said};
+use super::{
+    arguments::{Arguments, FIELDS, Field, Kind, REFERENCE, Said},
+    index::Index,
+};
 
 /// The fields that a free text is looked for in.
 const SEARCHED: &[&str] = &["name", "number", "email", "phone", "address", "city"];
@@ -95,7 +98,7 @@ impl Contact {
     }
 
     /// Whether the text, in lower case, is in a searched field.
-    pub(super) fn has(&self, text: &str) -> bool {
+    fn has(&self, text: &str) -> bool {
         !text.contains(SEPARATOR) && self.haystack.contains(text)
     }
 
@@ -159,6 +162,7 @@ pub(super) struct Contacts {
     by_age: BTreeMap<u64, Contact>,
     by_id: HashMap<String, u64>,
     by_reference: HashMap<String, BTreeSet<u64>>,
+    by_text: Index,
     created: u64,
 }
 
@@ -185,6 +189,14 @@ impl Contacts {
         self.by_age.get(self.by_reference.get(reference)?.last()?)
     }
 
+    /// Those that have the text, in lower case, in a searched field.
+    pub(super) fn search(&self, text: &str) -> Vec<&Contact> {
+        match self.by_text.candidates(text) {
+            Some(ages) => ages.filter_map(|age| self.by_age.get(&age)).filter(|contact| contact.has(text)).collect(),
+            None => self.iter().filter(|contact| contact.has(text)).collect(),
+        }
+    }
+
     pub(super) fn create(&mut self, mut contact: Contact, arguments: &Arguments) -> &Contact {
         contact.write(&arguments.said);
         self.created += 1;
@@ -192,6 +204,7 @@ impl Contacts {
         let before = self.by_id.insert(contact.id.clone(), age);
         assert!(before.is_none(), "ids are given out once");
         self.remember(age, contact.reference().map(str::to_owned));
+        self.by_text.insert(age, &contact.haystack);
         self.by_age.entry(age).or_insert(contact)
     }
 
@@ -199,7 +212,12 @@ impl Contacts {
         let age = *self.by_id.get(id)?;
         let contact = self.by_age.get_mut(&age)?;
         let was = contact.reference().map(str::to_owned);
+        let haystack = contact.haystack.clone();
         contact.write(&arguments.said);
+        if contact.haystack != haystack {
+            self.by_text.remove(age, &haystack);
+            self.by_text.insert(age, &contact.haystack);
+        }
         let is = contact.reference().map(str::to_owned);
         if was != is {
             self.forget(age, was.as_deref());
@@ -212,6 +230,7 @@ impl Contacts {
         let age = self.by_id.remove(id)?;
         let contact = self.by_age.remove(&age)?;
         self.forget(age, contact.reference());
+        self.by_text.remove(age, &contact.haystack);
         Some(contact)
     }
 

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod contacts;
+mod index;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -29,7 +30,7 @@ use self::{
 };
 use super::{
     form,
-    system::{Action, Asked, Call, Reply, System},
+    system::{Action, Asked, Call, Reply, System, media_type},
 };
 
 const CONTACTS_PATH: &str = "/contacts";
@@ -191,11 +192,11 @@ impl Organisation {
         let lag = self.settings.search_lag;
         let mut found: Vec<&Contact> = match &search {
             None => self.contacts.iter().collect(),
-            Some(text) => {
-                let visible = |contact: &&Contact| now.duration_since(contact.created) >= lag && contact.has(text);
-                self.contacts.iter().filter(visible).collect()
-            }
+            Some(text) => self.contacts.search(text),
         };
+        if search.is_some() {
+            found.retain(|contact| now.duration_since(contact.created) >= lag);
+        }
         if let Some(place) = nearby {
             let far = |contact: &Contact| contact.distance(place).unwrap_or(f64::INFINITY);
             found.sort_by(|one, other| far(one).total_cmp(&far(other)));
@@ -209,7 +210,7 @@ impl Organisation {
 
     fn arguments(&self, call: Call<'_>) -> Result<Arguments, Refused> {
         let body = call.request.body();
-        match call.media_type().as_deref() {
+        match media_type(call.request).as_deref() {
             Some("application/json") => Arguments::from_json(body),
             Some("application/x-www-form-urlencoded") => Arguments::from_form(body),
             _ if body.is_empty() => Ok(Arguments::default()),
@@ -274,8 +275,7 @@ impl System for Organisation {
         let Some(place) = Place::of(request.uri().path()) else { return Asked::other() };
         let Some(action) = place.action(request.method()) else { return Asked::other() };
         let said = || {
-            let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            let is_json = content_type.is_some_and(|value| value.starts_with("application/json"));
+            let is_json = media_type(request).as_deref() == Some("application/json");
             arguments::reference(request.body(), is_json)
         };
         match place {

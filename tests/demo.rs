@@ -7,6 +7,10 @@ use serde_json::Value;
 /// Small enough for every save, large enough for each kind of change and fault.
 const SCALE: [&str; 4] = ["--events", "1000", "--contacts", "250"];
 
+/// One of each kind, as the settings of the demo name them.
+const CRMS: [&str; 2] = ["venues", "fieldwork"];
+const CHECKS: usize = 16;
+
 fn demo(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_contact-replicator"))
         .arg("demo")
@@ -30,9 +34,20 @@ fn every_promise_holds(seed: &str) {
     let report = report(&["--seed", seed]);
     assert_eq!(report["ok"], true, "seed {seed}: {report:#}");
     assert_eq!(report["events"], 1_000);
-    let failed = report["calls"]["venues"]["failed"].as_object().expect("calls that failed, by status");
-    assert!(failed.contains_key("429") && failed.contains_key("lost"), "the CRM misbehaved: {failed:?}");
-    assert_eq!(report["checks"].as_object().map(|checks| checks.len()), Some(13));
+    for crm in CRMS {
+        let calls = &report["calls"][crm];
+        let failed = calls["failed"].as_object().expect("calls that failed, by status");
+        assert!(failed.contains_key("429") && failed.contains_key("lost"), "{crm} misbehaved: {failed:?}");
+        assert!(calls["lost_answers"].as_u64() > Some(0) && calls["duplicates"] == 0, "{calls}");
+    }
+    assert!(report["calls"]["fieldwork"]["lost_creates"].as_u64() > Some(0), "{report:#}");
+    let people = &report["people"];
+    assert!(people["of_several_sources"].as_u64() > Some(20), "{people}");
+    assert_eq!((&people["found"], &people["contacts"].as_u64().is_some()), (&people["live"], &true));
+    for none in ["joined_wrongly", "split", "missing"] {
+        assert_eq!(people[none], 0, "{people}");
+    }
+    assert_eq!(report["checks"].as_object().map(|checks| checks.len()), Some(CHECKS));
 }
 
 #[test]
@@ -54,9 +69,13 @@ fn every_promise_holds_under_a_third_seed() {
 fn without_faults_each_accepted_call_is_a_delivered_outcome() {
     let report = report(&["--seed", "104", "--no-faults"]);
     assert_eq!(report["ok"], true, "{report:#}");
-    let calls = &report["calls"]["venues"];
-    assert_eq!(calls["failed"], serde_json::json!({}), "{report:#}");
-    assert_eq!(calls["total"], report["outcomes"]["venues"]["delivered"], "{report:#}");
+    for crm in CRMS {
+        let calls = &report["calls"][crm];
+        assert_eq!(calls["failed"], serde_json::json!({}), "{report:#}");
+        let count = |value: &Value| value.as_u64().expect("a count");
+        let writes = count(&calls["total"]) - count(&calls["look_ups"]);
+        assert_eq!(writes, count(&report["outcomes"][crm]["delivered"]), "{report:#}");
+    }
 }
 
 #[test]
@@ -64,6 +83,6 @@ fn the_report_for_people_ticks_each_promise_and_says_where_to_go_next() {
     let output = demo(&["--seed", "105"]);
     let text = String::from_utf8(output.stdout).expect("the report is text");
     assert!(output.status.success(), "{text}");
-    assert_eq!(text.matches("  ✓ ").count(), 13, "{text}");
+    assert_eq!(text.matches("  ✓ ").count(), CHECKS, "{text}");
     assert!(text.contains("README.md"), "{text}");
 }

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     /// Changes to send.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     events: u64,
-    /// Contacts that they are about.
+    /// Contacts of the sources that they are about; some people are known to several sources.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     contacts: u64,
     /// Let the CRM behave.

@@ -1,13 +1,13 @@
 //! One run: a whole installation in this process, fed, disturbed, and judged.
 //!
-//! Nothing is installed and nothing is left behind: the log is in memory, the view in a temporary folder, and the CRM is
-//! the sandbox behind real HTTP on a loopback port. The worker is wired by [`worker::run`] like any other. What differs
+//! Nothing is installed and nothing is left behind: the log is in memory, the view in a temporary folder, and the CRMs are
+//! sandboxes behind real HTTP on a loopback port, one of each kind. The worker is wired by [`worker::run`] like any other. What differs
 //! from production is short delays, so that retries, a park and an outage fit into seconds.
 //!
 //! The run ends when everything has settled, as far as readers of the topics can tell; a deadline keeps it from waiting
 //! for what never comes, and says what that is. Then the worker is asked to stop like any other, and only then judged.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -19,15 +19,15 @@ use tokio::{
 
 use super::{
     checks::{self, Checked},
-    evidence::{CrmEvidence, Evidence, Projected, ReadError, Reader, Unexpected},
-    generator::{self, Generated, Kind, Scale},
+    evidence::{self, CrmEvidence, Evidence, ReadError, Reader, Unexpected},
+    generator::{self, Generated, Kind, People, Scale, Stream},
     progress::{Progress, Seen},
     report::Report,
 };
 use crate::{
     admin::Readiness,
     clock::Clock,
-    config::{self, Settings, Surroundings, TopicNames},
+    config::{self, CrmKind, CrmSettings, Settings, Surroundings, TopicNames},
     crm::{
         self,
         transport::{Http, HttpSetupError, Transport},
@@ -39,8 +39,8 @@ use crate::{
     metrics::Metrics,
     protection::Protections,
     sandbox::{
-        BadPlan, Chance, Fault, FaultPlan, Instead, Only, Reset, Sandbox, SandboxSettings, Scripted, Window,
-        server::Server,
+        self, Action, BadPlan, Chance, Fault, FaultPlan, Instead, Only, Reset, Sandbox, SandboxSettings, Scripted,
+        Window, server::Server,
     },
     worker::{self, WorkerError},
 };
@@ -49,7 +49,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub scale: Scale,
-    /// Whether the CRM misbehaves.
+    /// Whether the CRMs misbehave.
     pub faults: bool,
 }
 
@@ -102,12 +102,13 @@ const READING_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether all has settled.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The settings of the demo, with places to be filled in: the CRM's address, the token's file and the worker's folder.
+/// The settings of the demo, with places to be filled in: the CRMs' addresses, the token's file and the worker's folder.
 pub fn settings() -> Result<Settings, Vec<config::Fault>> {
     let text = include_str!("settings.toml");
     let surroundings = Surroundings {
         variable: &|name| {
-            (name == "CONTACT_REPLICATOR_SECRET" || name == "PRIAVA_API_TOKEN").then(|| SECRET.to_owned())
+            let known = ["CONTACT_REPLICATOR_SECRET", "PRIAVA_API_TOKEN", "PREVISTO_API_KEY"];
+            known.contains(&name).then(|| SECRET.to_owned())
         },
         file: &|_| Err(io::ErrorKind::NotFound.into()),
         host_name: &|| "demo".to_owned(),
@@ -115,7 +116,7 @@ pub fn settings() -> Result<Settings, Vec<config::Fault>> {
     Settings::parse(text, surroundings)
 }
 
-/// Nothing that the demo makes outlives it, so there is nothing to keep secret.
+/// Nobody real is in what the demo makes, so there is nothing to keep secret.
 const SECRET: &str = "every run of the demo begins anew";
 const TOKEN: &str = "sandbox-token";
 
@@ -131,6 +132,8 @@ fn faults() -> FaultPlan {
             chance(0.005, Fault::status_after_effect(500)),
             chance(0.015, Instead::ResetAfter.into()),
             chance(0.01, Instead::ResetBefore.into()),
+            // What a CRM without an upsert makes a duplicate of, if it is not looked for.
+            Chance { only: Only::action(Action::Create), ..chance(0.05, Instead::ResetAfter.into()) },
             // Longer than the worker waits: the answer is lost, the effect is not.
             chance(0.002, Fault::delay_after(Duration::from_millis(2_500))),
         ],
@@ -152,25 +155,39 @@ pub async fn run(options: Options, progress: &mut dyn Progress) -> Result<Report
     let began = Instant::now();
     let clock = Clock::System;
     let stage = Stage::set(options, clock).await?;
-    let stream = generator::generate(options.scale, clock.now());
+    let Stream { sent: stream, people } = generator::stream(options.scale, clock.now());
     let sent: Vec<Kind> = stream.iter().map(|sent| sent.kind).collect();
     let names = TopicNames::new(&stage.settings.topics.prefix);
 
     let mut worker = stage.start_worker(clock)?;
     let inputs: Vec<Arc<str>> = generator::TOPICS.map(|(topic, _)| topic.into()).into();
-    let mut reader = stage.reader(&inputs, &names, &mut worker).await?;
     let crms: Vec<Arc<str>> = stage.settings.crm.iter().map(|crm| crm.name.clone()).collect();
+    let mut reader = stage.reader(&inputs, &names, &crms, &mut worker).await?;
     let missing = stage.feed(stream, &mut worker, &mut reader, &crms, began, progress).await?;
     progress.done();
 
     let undone = worker.stop().await?;
     reader.catch_up(&*stage.log, READING_MAX).await?;
     let mut evidence = reader.into_evidence();
-    evidence.crms.push(stage.books().await?);
-    let mut checked = vec![everything_settled(&missing, &undone)];
-    checked.extend(checks::all(&evidence));
+    evidence.crms = stage.books().await?;
+    let report = judge(options, &sent, &people, &evidence, everything_settled(&missing, &undone), began.elapsed());
     stage.strike().await;
-    Ok(Report::new(options, &sent, &evidence, checked, began.elapsed()))
+    Ok(report)
+}
+
+fn judge(
+    options: Options,
+    sent: &[Kind],
+    people: &People,
+    evidence: &Evidence,
+    settled: Checked,
+    elapsed: Duration,
+) -> Report {
+    let (found, persons) = checks::every_person_is_one_contact(evidence, people);
+    let mut checked = vec![settled];
+    checked.extend(checks::all(evidence));
+    checked.push(found);
+    Report::new(options, sent, evidence, persons, checked, elapsed)
 }
 
 fn everything_settled(missing: &[String], undone: &[Arc<str>]) -> Checked {
@@ -189,7 +206,8 @@ fn everything_settled(missing: &[String], undone: &[Arc<str>]) -> Checked {
 struct Stage {
     settings: Arc<Settings>,
     log: Arc<dyn Log>,
-    sandbox: Sandbox,
+    /// Of each CRM, in the order of the settings.
+    sandboxes: Vec<Sandbox>,
     server: Server,
     faults: FaultPlan,
     seed: u64,
@@ -200,26 +218,29 @@ struct Stage {
 impl Stage {
     async fn set(options: Options, clock: Clock) -> Result<Self, DemoError> {
         let folder = tempfile::tempdir().map_err(DemoError::io("making a temporary folder"))?;
-        let sandbox = Sandbox::new(SandboxSettings {
-            seed: options.scale.seed,
-            latency: Duration::from_millis(5),
-            log_bodies: true,
-            log_max: usize::MAX,
-            ..SandboxSettings::default()
-        })?;
-        let server = Server::start(sandbox.clone()).await.map_err(DemoError::io("listening for the sandbox"))?;
-
-        let token_file = folder.path().join("token");
-        std::fs::write(&token_file, TOKEN).map_err(DemoError::io("writing the sandbox's token"))?;
         let mut settings = settings().map_err(|faults| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             DemoError::Settings(faults.join("; "))
         })?;
+        let hosted = (0..)
+            .zip(&settings.crm)
+            .map(|(number, crm)| Ok((crm.name.to_string(), simulated(crm, options.scale.seed ^ number << 32)?)));
+        let hosted: Vec<(String, Sandbox)> = hosted.collect::<Result<_, BadPlan>>()?;
+        let sandboxes: Vec<Sandbox> = hosted.iter().map(|(_, sandbox)| sandbox.clone()).collect();
+        let server = Server::host((Ipv4Addr::LOCALHOST, 0).into(), hosted).await;
+        let server = server.map_err(DemoError::io("listening for the sandboxes"))?;
+
+        let token_file = folder.path().join("token");
+        std::fs::write(&token_file, TOKEN).map_err(DemoError::io("writing the sandboxes' token"))?;
         settings.worker.data = folder.path().join("data");
-        for crm in &mut settings.crm {
-            crm.base_url = server.base_url(&sandbox);
-            let priava = crm.priava.as_mut().expect("the demo's CRM is a Priava");
-            (priava.token_env, priava.token_file) = (None, Some(token_file.clone()));
+        for (crm, sandbox) in settings.crm.iter_mut().zip(&sandboxes) {
+            crm.base_url = server.base_url(sandbox);
+            if let Some(priava) = &mut crm.priava {
+                (priava.token_env, priava.token_file) = (None, Some(token_file.clone()));
+            }
+            if let Some(previsto) = &mut crm.previsto {
+                (previsto.api_key_env, previsto.api_key_file) = (None, Some(token_file.clone()));
+            }
         }
 
         let log: Arc<dyn Log> = Arc::new(LocalLog::new(local::Settings::default(), clock));
@@ -231,7 +252,8 @@ impl Stage {
         });
         log.ensure_topics(&inputs).await?;
         let faults = if options.faults { faults() } else { FaultPlan::default() };
-        Ok(Self { settings: Arc::new(settings), log, sandbox, server, faults, seed: options.scale.seed, folder })
+        let settings = Arc::new(settings);
+        Ok(Self { settings, log, sandboxes, server, faults, seed: options.scale.seed, folder })
     }
 
     fn start_worker(&self, clock: Clock) -> Result<Worker, DemoError> {
@@ -259,10 +281,21 @@ impl Stage {
     }
 
     /// A reader of all topics, once the worker has made its own.
-    async fn reader(&self, inputs: &[Arc<str>], names: &TopicNames, worker: &mut Worker) -> Result<Reader, DemoError> {
+    async fn reader(
+        &self,
+        inputs: &[Arc<str>],
+        names: &TopicNames,
+        crms: &[Arc<str>],
+        worker: &mut Worker,
+    ) -> Result<Reader, DemoError> {
         loop {
             worker.check()?;
-            match Reader::open(&*self.log, inputs, names).await {
+            let opened = async {
+                let mut reader = Reader::open(&*self.log, inputs, names).await?;
+                reader.follow_links(&*self.log, crms).await?;
+                Ok(reader)
+            };
+            match opened.await {
                 Err(LogError::UnknownTopic { .. }) => tokio::time::sleep(LOOK).await,
                 opened => return Ok(opened?),
             }
@@ -279,7 +312,7 @@ impl Stage {
         began: Instant,
         progress: &mut dyn Progress,
     ) -> Result<Vec<String>, DemoError> {
-        self.sandbox.set_faults(self.faults.clone())?;
+        self.set_faults(&self.faults)?;
         let (total, mut stream) = (stream.len(), stream.into_iter().peekable());
         let mut sent = 0;
         let (mut next_batch, mut next_look) = (Instant::now(), Instant::now());
@@ -298,7 +331,7 @@ impl Stage {
             next_look = Instant::now() + LOOK;
             worker.check()?;
             let missing = checks::unsettled(reader.evidence(), crms);
-            progress.show(&seen(reader.evidence(), began, total, sent, missing.len(), self.sandbox.calls()));
+            progress.show(&seen(reader.evidence(), began, total, sent, missing.len(), self.calls()));
             if sent < total {
                 continue;
             }
@@ -310,20 +343,24 @@ impl Stage {
         }
     }
 
-    /// What the sandbox stored and was asked, as its control addresses tell it.
-    async fn books(&self) -> Result<CrmEvidence, DemoError> {
-        let settings = self.settings.crm.first().expect("the demo has a CRM");
-        let connector = crm::build(settings, &self.settings.instance)?.connector;
-        let contacts = self.page("contacts").await?;
-        let requests = self.page("requests").await?;
-        Ok(CrmEvidence::read(&settings.name, &contacts, &requests, Arc::new(Projected(connector)))?)
+    fn set_faults(&self, plan: &FaultPlan) -> Result<(), BadPlan> {
+        self.sandboxes.iter().try_for_each(|sandbox| sandbox.set_faults(plan.clone()))
     }
 
-    async fn page(&self, name: &str) -> Result<Bytes, Reset> {
-        let address = format!("/_sandbox/{name}").try_into().expect("the name is a path");
-        let mut request = http::Request::new(Bytes::new());
-        *request.uri_mut() = address;
-        Ok(self.sandbox.handle(request).await?.into_body())
+    fn calls(&self) -> u64 {
+        self.sandboxes.iter().map(Sandbox::calls).sum()
+    }
+
+    /// What the sandboxes stored and were asked, as their control addresses tell it.
+    async fn books(&self) -> Result<Vec<CrmEvidence>, DemoError> {
+        let mut books = Vec::new();
+        for (settings, sandbox) in self.settings.crm.iter().zip(&self.sandboxes) {
+            let expectation = evidence::expectation(settings, &self.settings.instance)?;
+            let contacts = page(sandbox, "contacts").await?;
+            let requests = page(sandbox, "requests").await?;
+            books.push(CrmEvidence::read(&settings.name, &contacts, &requests, expectation)?);
+        }
+        Ok(books)
     }
 
     /// Closes the port and removes the folder.
@@ -333,6 +370,28 @@ impl Stage {
             tracing::warn!(%error, "the demo's temporary folder could not be removed");
         }
     }
+}
+
+/// The other side of a CRM.
+fn simulated(crm: &CrmSettings, seed: u64) -> Result<Sandbox, BadPlan> {
+    let kind = match crm.kind {
+        CrmKind::Priava => sandbox::Kind::Priava,
+        CrmKind::Previsto => sandbox::Kind::Previsto,
+    };
+    Sandbox::new(SandboxSettings {
+        seed,
+        latency: Duration::from_millis(5),
+        log_bodies: true,
+        log_max: usize::MAX,
+        ..SandboxSettings::of(kind)
+    })
+}
+
+async fn page(sandbox: &Sandbox, name: &str) -> Result<Bytes, Reset> {
+    let address = format!("/_sandbox/{name}").try_into().expect("the name is a path");
+    let mut request = http::Request::new(Bytes::new());
+    *request.uri_mut() = address;
+    Ok(sandbox.handle(request).await?.into_body())
 }
 
 fn seen(evidence: &Evidence, began: Instant, total: usize, sent: usize, open: usize, calls: u64) -> Seen {
@@ -382,7 +441,7 @@ mod tests {
 
     #[test]
     fn the_settings_and_the_faults_are_sound() {
-        assert_eq!(settings().unwrap().crm.len(), 1);
+        assert_eq!(settings().unwrap().crm.len(), 2);
         let sandbox = Sandbox::new(SandboxSettings::default()).unwrap();
         sandbox.set_faults(faults()).unwrap();
     }

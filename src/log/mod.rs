@@ -392,6 +392,11 @@ pub enum LogError {
     /// Try again later: a broker is away, a request timed out.
     #[error("the log is not available while {doing}: {reason}")]
     Unavailable { doing: &'static str, reason: String },
+    /// The log takes nothing from outside until some of what it holds is gone.
+    #[error(
+        "the log is full: it has {bytes} bytes, and log.local.bytes_max is {bytes_max}; raise it, or wait until less is kept"
+    )]
+    Full { bytes: u64, bytes_max: u64 },
     /// An open transaction holds the offset.
     #[error("the committed offset of {at} is held by an open transaction")]
     Unstable { at: TopicPartition },
@@ -414,6 +419,6 @@ pub enum LogError {
 impl LogError {
     /// Whether waiting may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unstable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Unstable { .. } | Self::Full { .. })
     }
 }

@@ -20,6 +20,7 @@
 //! rebalance takes no time but that of its drains, and nothing is compacted or deleted until it is asked for.
 
 mod control;
+mod disk;
 mod follower;
 mod group;
 mod member;
@@ -35,6 +36,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use control::{Faults, MemberStatus, Point, Verdict};
+pub use disk::DiskSettings;
 pub use group::MemberId;
 
 use super::{
@@ -72,7 +74,7 @@ impl Default for Settings {
     }
 }
 
-/// A log in memory. Clones are the same log.
+/// A log in memory, or on disk. Clones are the same log.
 #[derive(Clone)]
 pub struct LocalLog {
     shared: Arc<Shared>,
@@ -89,6 +91,26 @@ impl LocalLog {
     pub fn new(settings: Settings, clock: Clock) -> Self {
         Self { shared: Arc::new(Shared::new(settings, clock)) }
     }
+
+    /// The log in a folder, as its last process left it. Blocks while it is opened.
+    ///
+    /// # Errors
+    /// [`LogError::Unusable`] if another process has it, or if it cannot be read; then nothing in it was touched.
+    pub fn open(settings: Settings, disk: DiskSettings, clock: Clock) -> Result<Self, LogError> {
+        Ok(Self { shared: Arc::new(Shared::open(settings, disk, clock)?) })
+    }
+
+    /// Deletes and compacts, in all topics, what need not be kept, and gives its space back. In memory this is asked
+    /// for partition by partition, and this does nothing.
+    ///
+    /// # Errors
+    /// [`LogError::Unusable`] if the disk fails; the log goes on as it was if it can.
+    pub async fn compact_disk(&self) -> Result<(), LogError> {
+        match self.shared.disk() {
+            Some(disk) => disk.compact().await,
+            None => Ok(()),
+        }
+    }
 }
 
 fn no_such_topic(at: &TopicPartition) -> LogError {
@@ -98,7 +120,13 @@ fn no_such_topic(at: &TopicPartition) -> LogError {
 #[async_trait]
 impl Log for LocalLog {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
-        self.shared.with(|state, _| state.topics.ensure(topics))
+        let created = self.shared.with(|state, _| {
+            let ensured = state.topics.ensure(topics)?;
+            state.unwritten = true;
+            Ok::<_, LogError>(ensured)
+        })?;
+        self.shared.written().await?;
+        Ok(created)
     }
 
     async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {
@@ -112,14 +140,17 @@ impl Log for LocalLog {
     }
 
     async fn offset_at(&self, at: &TopicPartition, time: Timestamp) -> Result<Offset, LogError> {
-        self.shared
-            .with(|state, _| state.topics.partition(at).map(|partition| partition.offset_at(time)))
-            .ok_or_else(|| no_such_topic(at))
+        self.shared.offset_at(at, time).await?.ok_or_else(|| no_such_topic(at))
     }
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<(), LogError> {
         let timestamp = self.shared.timestamp();
         self.shared.with(|state, _| {
+            if let Some(disk) = &state.disk
+                && disk.bytes > disk.bytes_max
+            {
+                return Err(LogError::Full { bytes: disk.bytes, bytes_max: disk.bytes_max });
+            }
             for record in &records {
                 state.topics.fits(record).map_err(|unfit| match unfit {
                     Unfit::Nowhere => no_such_topic(&record.to),
@@ -129,9 +160,10 @@ impl Log for LocalLog {
             for record in records {
                 state.topics.append(record, timestamp, None);
             }
-            state.changed = true;
+            (state.changed, state.unwritten) = (true, true);
             Ok(())
-        })
+        })?;
+        self.shared.written().await
     }
 
     async fn follower(&self) -> Result<Box<dyn Follower>, LogError> {
@@ -143,7 +175,7 @@ impl Log for LocalLog {
     }
 
     async fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, LogError> {
-        Ok(Box::new(LocalWriter::open(Arc::clone(&self.shared), transactional_id)))
+        Ok(Box::new(LocalWriter::open(Arc::clone(&self.shared), transactional_id).await?))
     }
 
     async fn committed(
@@ -153,14 +185,18 @@ impl Log for LocalLog {
         isolation: Isolation,
     ) -> Result<Option<CommittedOffset>, LogError> {
         let until = Instant::now() + STABLE_WAIT;
-        self.shared
+        let committed = self
+            .shared
             .wait(Some(until), |state, _| match state.groups.get(group) {
                 None => Ok(None),
                 Some(group) if isolation == Isolation::ReadCommitted && group.holds(at) => Err(None),
                 Some(group) => Ok(group.committed(at)),
             })
             .await
-            .ok_or_else(|| LogError::Unstable { at: at.clone() })
+            .ok_or_else(|| LogError::Unstable { at: at.clone() })?;
+        // Nobody acts on an offset that a killed process would forget.
+        self.shared.written().await?;
+        Ok(committed)
     }
 }
 

@@ -19,12 +19,15 @@ use super::{CommandError, Configured, Exit, UsageError};
 use crate::{
     config::Surroundings,
     log::{Header, Log, NewRecord, TopicPartition, partition_of},
+    worker,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   contact-replicator publish --config config/kafka.toml changes.ndjson
   generate-changes | contact-replicator publish --config config/kafka.toml --mode binary -
+
+A log of kind \"local\" belongs to one process: publish to it while no worker runs.
 
 A line:
   {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"https://shop.example.com\",\"type\":\"com.example.contact.created.v1\",\
@@ -69,7 +72,9 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
         (None, Some(topic)) => topic,
         (None, None) => return Err(UsageError("no topic to publish to".into()).into()),
     };
-    let log = super::open_log(&settings)?;
+    let log = super::open_log(&settings).await?;
+    // A log on this machine's disk may never have been used, and nobody else creates its topics.
+    log.ensure_topics(&worker::input_specs(&settings)).await?;
     let input: Box<dyn AsyncBufRead + Unpin> = if arguments.file.as_os_str() == "-" {
         Box::new(BufReader::new(tokio::io::stdin()))
     } else {

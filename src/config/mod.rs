@@ -32,7 +32,7 @@ pub use self::{
     identity::{IdentitySettings, ResolverSettings},
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
-    log::{KafkaSettings, LogKind, LogSettings},
+    log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
     priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
     secrets::Surroundings,
     topics::{TopicNames, TopicSettings},
@@ -56,6 +56,14 @@ pub struct Settings {
     pub crm: Vec<CrmSettings>,
     pub admin: AdminSettings,
     pub telemetry: TelemetrySettings,
+}
+
+impl Settings {
+    /// The folder of the log of kind "local".
+    pub fn log_folder(&self) -> PathBuf {
+        let folder = &self.log.local.folder;
+        if folder.as_os_str().is_empty() { self.worker.data.join("log") } else { folder.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

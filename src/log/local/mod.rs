@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use control::{Faults, MemberStatus, Point, Verdict};
-pub use disk::DiskSettings;
+pub use disk::{DiskSettings, Presence, presence};
 pub use group::MemberId;
 
 use super::{

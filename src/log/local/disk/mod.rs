@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use tracing::{error, info, warn};
 
+pub use self::storage::{Presence, presence};
 use self::{
     compact::{Compactor, Effort},
     storage::Storage,

@@ -346,6 +346,26 @@ fn create_private(folder: &Path) -> Result<(), Fault> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Fault::failed(folder, "creating it"))
 }
 
+/// Whether a folder can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// There is no log in it yet.
+    Missing,
+    /// A process has it.
+    InUse,
+    /// Opening it will say more.
+    Free,
+}
+
+/// Looks at the folder of a log and changes nothing.
+pub fn presence(folder: &Path) -> Presence {
+    match File::open(folder.join(LOCK)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Presence::Missing,
+        Ok(file) if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) => Presence::InUse,
+        Ok(_) | Err(_) => Presence::Free,
+    }
+}
+
 fn acquire(folder: &Path) -> Result<File, Fault> {
     let file = OpenOptions::new()
         .create(true)

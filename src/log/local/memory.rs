@@ -469,10 +469,13 @@ impl PartitionLog {
         self.stored.drain(..expired);
     }
 
+    /// Up to the first record that is young enough. Where none is old, no end moves: markers alone cost no reader its
+    /// position.
     fn expire_older(&mut self, oldest: Timestamp) {
-        let first_kept = self.stored.iter().find(|stored| stored.record.timestamp >= oldest);
-        let offset = first_kept.map_or(self.next, |stored| stored.record.offset);
-        self.expire_before(offset);
+        let old = self.stored.iter().take_while(|stored| stored.record.timestamp < oldest);
+        if let Some(last) = old.last().map(|stored| stored.record.offset) {
+            self.expire_before(last + 1);
+        }
     }
 
     /// Removes, below the stable end, all but the newest record of each key, and tombstones that were met by an

@@ -169,11 +169,11 @@ impl Compactor {
                 continue;
             };
             let wanted = Wanted { at: at.clone(), place, position: ends.low, end: ends.high };
-            let first_kept = self.storage.offset_at(wanted, oldest)?;
-            if first_kept > ends.low {
+            let end = self.storage.expired_end(wanted, oldest)?;
+            if end > ends.low {
                 let mut state = self.core.state.lock();
                 if let Some(partition) = state.topics.partition(&at) {
-                    partition.expire_before(first_kept);
+                    partition.expire_before(end);
                     (state.changed, state.unwritten) = (true, true);
                 }
             }

@@ -102,10 +102,11 @@ impl Segment {
         Ok(Self { number, folder, database: Some(database), spans, replaced: AtomicBool::new(false) })
     }
 
-    /// Makes an empty segment; what an interrupted attempt left in its place is removed.
+    /// Makes an empty segment.
     pub(super) fn create(folder: PathBuf, number: u64, cache_bytes: u64) -> Result<Self, Fault> {
         if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Fault::failed(&folder, "removing what was left unfinished"))?;
+            // Numbers are never given twice: writing into what is there would be the end of it.
+            return Err(Fault::damaged(&folder, "it is there before it was made"));
         }
         let segment = Self::open(folder, number, cache_bytes)?;
         let mut batch = sled::Batch::default();

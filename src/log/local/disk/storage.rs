@@ -121,7 +121,9 @@ impl Storage {
                 fs::remove_dir_all(&at).map_err(Fault::failed(&at, "removing what was left unfinished"))?;
             }
         }
-        let next = Mutex::new(head.number + 1);
+        // A compacted segment is younger than the head, and stands before it.
+        let last = manifest.segments.iter().copied().max().unwrap_or(head.number);
+        let next = Mutex::new(last + 1);
         let segments = RwLock::new(Arc::new(segments));
         Ok((Self { folder: folder.to_owned(), cache_bytes, segments, next, _lock: lock }, found))
     }
@@ -226,6 +228,24 @@ impl Storage {
         Ok(wanted.end)
     }
 
+    /// One past the last record of `wanted` before the first that bears `oldest` or a later time; its beginning if that
+    /// is the first of all.
+    pub(super) fn expired_end(&self, mut wanted: Wanted, oldest: Timestamp) -> Result<Offset, Fault> {
+        let mut end = wanted.position;
+        while wanted.position < wanted.end {
+            for (_, Read { records, position }) in self.read(vec![wanted.clone()], CHUNK)? {
+                for record in records {
+                    if record.timestamp >= oldest {
+                        return Ok(end);
+                    }
+                    end = record.offset + 1;
+                }
+                wanted.position = position;
+            }
+        }
+        Ok(end)
+    }
+
     pub(super) fn bytes_on_disk(&self) -> Result<u64, Fault> {
         self.segments().iter().map(|segment| segment.bytes_on_disk()).sum()
     }
@@ -298,6 +318,9 @@ fn found(head: &Segment) -> Result<Found, Fault> {
 fn begin(folder: &Path, cache_bytes: u64) -> Result<Manifest, Fault> {
     let mut manifest = Manifest { layout: layout::LAYOUT, segments: vec![1], new: true };
     write_manifest(folder, &manifest)?;
+    for (_, at) in segment_folders(folder)? {
+        fs::remove_dir_all(&at).map_err(Fault::failed(&at, "removing what was left unfinished"))?;
+    }
     let head = Segment::create(segment_folder(folder, 1), 1, cache_of(cache_bytes))?;
     head.flush()?;
     drop(head);

@@ -401,7 +401,7 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
             "crm[0].kind",
             "crm[0].kind = \"priva\": there is no such choice; choose from: `priava`",
         ),
-        (&[("log.kind", "\"pulsar\"")], "log.kind", "choose from: `kafka`, `local`"),
+        (&[("log.kind", "\"pulsar\"")], "log.kind", "choose from: `kafka` or `local`"),
         (&[("log.local.folder", "\"data/view\"")], "log.local.folder", "the folder of the worker or of its view"),
         (&[("log.local.folder", "\"data\"")], "log.local.folder", "name another, or leave it empty"),
         (&[("log.local.input_retention", "\"3600s 1us\"")], "log.local.input_retention", "milliseconds"),

@@ -274,7 +274,8 @@ impl Compactor {
                         StoredRecord::from_bytes(&bytes).ok_or_else(|| segment.damaged("a record is broken"))?;
                     act(offset, record, bytes)?;
                 }
-                let pause = if self.full_speed.load(Ordering::Relaxed) {
+                // Asked again already: more comes in than this pace could ever take out.
+                let pause = if self.full_speed.load(Ordering::Relaxed) || self.bell.is_asked() {
                     Duration::ZERO
                 } else {
                     Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64)

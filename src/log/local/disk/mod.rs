@@ -52,7 +52,7 @@ pub struct DiskSettings {
     pub bytes_max: u64,
     /// What is expired or superseded is looked for at least this often.
     pub compact_interval: Duration,
-    /// How fast compaction reads.
+    /// How fast compaction reads, as long as that is fast enough.
     pub compact_bytes_per_second: u64,
     /// sled's page caches together.
     pub cache_bytes: u64,
@@ -250,6 +250,10 @@ impl Bell {
     fn ask(&self) {
         self.state.lock().asked = true;
         self.rung.notify_all();
+    }
+
+    fn is_asked(&self) -> bool {
+        self.state.lock().asked
     }
 
     fn close(&self) {

@@ -69,3 +69,19 @@ pub(super) fn birth_records(specs: &[TopicSpec], created: &[Arc<str>]) -> Vec<Ne
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_topics_are_created_only_where_nobody_else_could() {
+        let mut settings = Settings::reference();
+        let input = settings.input.topics[0].name.clone();
+        let found = |settings: &Settings| topic_specs(settings).into_iter().find(|spec| spec.name == input);
+        assert!(found(&settings).is_none());
+        settings.log.kind = LogKind::Local;
+        let spec = found(&settings).unwrap();
+        assert_eq!(spec.cleanup, Cleanup::Delete { after: settings.log.local.input_retention });
+    }
+}

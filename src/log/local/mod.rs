@@ -1,23 +1,26 @@
 //! The log inside this process.
 //!
-//! The log of the demo and of the simulated tests: several "processes" of a simulation are several users of one
-//! [`LocalLog`]. It keeps records in memory, behind one lock, and means what the seam says it means, no more and no
-//! less, because code that was only tried on a friendlier log than Kafka has not been tried.
+//! In memory it is the log of the demo and of the simulated tests: several "processes" of a simulation are several users
+//! of one [`LocalLog`]. On disk it is the log of an installation of one worker, which needs no broker then. Both mean
+//! what the seam says they mean, no more and no less, because code that was only tried on a friendlier log than Kafka
+//! has not been tried; and both are one code, except for where records are once they are committed.
 //!
-//! It has no thread and no task that drives it. Everything that happens by itself (a session that ends, a transaction
+//! In memory it has no thread and no task that drives it. Everything that happens by itself (a session that ends, a transaction
 //! that times out, a drain that takes too long) is a deadline in its state; whoever uses the log moves it to the
 //! current instant first, and whoever waits wakes at the earliest deadline. So it obeys a paused clock, and two runs of
 //! one simulation are the same.
 //!
-//! - `memory`: records of topics. Knows offsets, keys and time; knows no writers and no groups.
+//! - `memory`: records of topics, and what of them is on its way to a disk. Knows offsets, keys and time; knows no writers and no groups.
 //! - `transactions`: which transaction of which writer is open, and what its end does.
 //! - `group`: who owns which partition, and which offsets were committed.
 //! - `shared`: the lock around these three, the deadlines, and waiting.
 //! - `writer`, `follower`, `member`: the seam's traits over it.
+//! - `disk`: the folder of a log that outlives its process.
 //! - `control`: what a test can do to a log that its users cannot: faults, lag, expulsions, compaction.
 //!
 //! What differs from a broker, and may: a commit is visible when it is answered (unless a fault delays its markers), a
-//! rebalance takes no time but that of its drains, and nothing is compacted or deleted until it is asked for.
+//! rebalance takes no time but that of its drains, and in memory nothing is compacted or deleted until it is asked for. On
+//! disk, what was answered survives a killed process, and not a machine that goes down.
 
 mod control;
 mod disk;

@@ -31,7 +31,8 @@
 //! 4. [`log`]: the seam to the stream of records; `kafka` is the real one, `local` lives in memory.
 //! 5. [`view`]: a disposable copy of what the compacted topics say, in sled.
 //! 6. [`crm`]: the connectors, pure, and the one HTTP exchange.
-//! 7. [`privacy`], [`clock`]: keyed hashes and secrets that do not print; the time of day, as something passed in.
+//! 7. [`privacy`], [`clock`], [`protection`]: keyed hashes and secrets that do not print; the time of day, as something
+//!    passed in; what the promises rest on, by name.
 //!
 //! The outer ring wires and runs.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A small script of changes is run once without faults, and its steps are counted: every point of every transaction of
 //! every writer, and every request before it leaves and before its answer arrives. Then it is run again for each step and
-//! each way to break it, exactly there, and all invariants must hold. After each death the run is played twice: the worker is
+//! each way to break it, exactly there, and all invariants must hold. After each death it is run twice: the worker is
 //! started again, and another takes over from it.
 
 use std::{

@@ -66,6 +66,7 @@ macro_rules! needed {
         )*
     };
 }
+
 needed! {
     a_replay_would_be_answered_twice: Answered, replay_behind_a_stuck_entry, EVERY_ENTRY;
     a_parked_entry_would_supersede_itself: Open, replay_of_parked_entries, EVERY_ENTRY;
@@ -109,6 +110,9 @@ async fn world_for(protection: Protection, protections: Protections) -> World {
         _ => {}
     }
     let mut world = World::of(setup).await;
+    if protection == Protection::AssignmentNumber {
+        world.settings.log.kafka.drain_deadline = Duration::from_millis(300);
+    }
     let delivery = &mut world.settings.crm[0].delivery;
     // It is about contacts, not about a CRM that fails.
     delivery.failures_before_pause = 1_000;
@@ -414,7 +418,6 @@ impl Stage {
 
     /// Two workers, and a contact that is known: its partition, who owns it, and who does not.
     async fn partition_of_a_contact_between_two(&mut self) -> (Partition, MemberId, MemberId) {
-        self.scene.world.settings.log.kafka.drain_deadline = Duration::from_millis(300);
         self.world().start(1);
         self.scene.ready(1).await;
         self.scene.ready(0).await;

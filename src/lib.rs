@@ -31,17 +31,18 @@
 //! 4. [`log`]: the seam to the stream of records; `kafka` is the real one, `local` lives in memory.
 //! 5. [`view`]: a disposable copy of what the compacted topics say, in sled.
 //! 6. [`crm`]: the connectors, pure, and the one HTTP exchange.
-//! 7. [`privacy`], [`clock`], [`protection`]: keyed hashes and secrets that do not print; the time of day, as something
-//!    passed in; what the promises rest on, by name.
+//! 7. [`privacy`], [`clock`], [`protection`]: keyed hashes and secrets that do not print; the time of day, as something passed
+//!    in; what keeps the promises, by name, so that tests can do without it.
 //!
 //! The outer ring wires and runs.
 //!
 //! 8. [`resolver`]: the one active decider around [`identity`].
 //! 9. [`replicator`]: drives one CRM to the newest record of each contact.
-//! 10. [`worker`]: both, with the view, in one process.
-//! 11. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 12. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 13. [`cli`]: the commands.
+//! 10. [`ingest`]: takes events over HTTP and writes them to the input topics.
+//! 11. [`worker`]: all three, with the view, in one process.
+//! 12. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 13. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 14. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -60,7 +61,7 @@
 //! # Who may name what
 //!
 //! Each outside library that could be replaced is named in one place: rdkafka in `log::kafka`, sled in `view` and
-//! `log::local`, reqwest in `crm::transport`, backoff in `replicator::retry`, prometheus in `metrics`. Connectors do not know
+//! `log::local`, reqwest in `crm::transport` and `cli::client`, backoff in `replicator::retry`, prometheus in `metrics`. Connectors do not know
 //! each other; the sandbox shares no type with them. `tests/tidy.rs` holds the sources to this.
 //!
 //! # What is absent, on purpose
@@ -81,6 +82,7 @@ pub mod contact;
 pub mod crm;
 pub mod event;
 pub mod identity;
+pub mod ingest;
 pub mod log;
 pub mod metrics;
 pub mod privacy;

@@ -17,7 +17,7 @@ use prometheus::{
 
 pub use prometheus::Registry;
 
-use crate::event::{Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM};
+use crate::event::{Operation, Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM};
 
 /// Begins the name of every metric.
 pub const PREFIX: &str = "contact_replicator";
@@ -68,6 +68,53 @@ impl StatusClass {
     }
 }
 
+/// How a request to the HTTP ingest ended, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IngestResult {
+    Accepted,
+    /// What was sent is no request for us: its path, method, form or an event in it is wrong.
+    Refused,
+    Unauthorized,
+    TooLarge,
+    /// The sender was too slow, or went away.
+    TimedOut,
+    /// No turn came in time.
+    Busy,
+    /// Too many events wait for a decision, or the log is full.
+    Backlog,
+    /// The log could not be reached, or could not be used.
+    LogFailed,
+    InternalError,
+}
+
+impl IngestResult {
+    const ALL: [Self; 9] = [
+        Self::Accepted,
+        Self::Refused,
+        Self::Unauthorized,
+        Self::TooLarge,
+        Self::TimedOut,
+        Self::Busy,
+        Self::Backlog,
+        Self::LogFailed,
+        Self::InternalError,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Unauthorized => "unauthorized",
+            Self::TooLarge => "too_large",
+            Self::TimedOut => "timed_out",
+            Self::Busy => "busy",
+            Self::Backlog => "backlog",
+            Self::LogFailed => "log_failed",
+            Self::InternalError => "internal_error",
+        }
+    }
+}
+
 /// Why metrics could not be set up: two of one name on one registry.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics cannot be registered: {reason}")]
@@ -98,6 +145,9 @@ struct Shared {
     resolver_epoch: IntGauge,
     view_applied: IntCounter,
     view_rebuilt: IntCounter,
+    ingest_requests: HashMap<IngestResult, IntCounter>,
+    ingest_events: IntCounter,
+    ingest_backlog: IntGauge,
     /// Outcomes reached before the fan-out, under [`ANY_CRM`].
     before_fan_out: Outcomes,
     crms: HashMap<Arc<str>, PerCrm>,
@@ -113,6 +163,8 @@ struct PerCrm {
     in_flight: IntGauge,
     paused: IntGauge,
     entries_lost: IntCounter,
+    gone: IntCounter,
+    adopted: IntCounter,
 }
 
 struct Outcomes {
@@ -162,6 +214,10 @@ impl Metrics {
         let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
         let lost =
             make.counters("entries_lost_total", "Entries that retention deleted before they were read.", &["crm"])?;
+        let gone =
+            make.counters("remote_contacts_gone_total", "Linked contacts that a CRM no longer had.", &["crm"])?;
+        let adopted =
+            make.counters("contacts_adopted_total", "Contacts found in a CRM and taken for ours.", &["crm"])?;
         let lag =
             make.gauges("lag_records", "Records between the committed position and the end of the log.", "consumer")?;
         let committed = make.histograms(
@@ -176,6 +232,8 @@ impl Metrics {
             &["writer"],
         )?;
         let dead_letters = make.counters("dead_letters_total", "Events put on the dead-letter topic.", &["code"])?;
+        let ingest_requests = make.counters("ingest_requests_total", "Requests to the HTTP ingest.", &["result"])?;
+        let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
         let build = make.gauges("build_info", "1; the version is in the label.", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 
@@ -199,6 +257,8 @@ impl Metrics {
                 in_flight: in_flight.with_label_values(&one),
                 paused: paused.with_label_values(&one),
                 entries_lost: lost.with_label_values(&one),
+                gone: gone.with_label_values(&one),
+                adopted: adopted.with_label_values(&one),
             };
             (name.clone(), series)
         };
@@ -235,6 +295,9 @@ impl Metrics {
             resolver_epoch: make.gauge("resolver_epoch", "Term of the resolver, as this worker knows it.")?,
             view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
             view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
+            ingest_requests: IngestResult::ALL.into_iter().map(ingest_request).collect(),
+            ingest_events: make.counter("ingest_events_total", "Events taken over HTTP.")?,
+            ingest_backlog: make.gauge("ingest_backlog_events", "Events that wait for a decision.")?,
             before_fan_out: outcomes_of(ANY_CRM),
             crms: crms.iter().map(per_crm).collect(),
             loops: crms.iter().cloned().chain([RESOLVER.into()]).map(per_loop).collect(),
@@ -270,6 +333,11 @@ impl Metrics {
             None => return,
         };
         let code = outcome.reason.as_ref().map(|reason| reason.code);
+        if outcome.operation == Some(Operation::Adopt)
+            && let Some(crm) = self.shared.crms.get(&outcome.crm)
+        {
+            crm.adopted.inc();
+        }
         // A reason that this kind of outcome should not have does not hide the outcome itself.
         let counted =
             outcomes.counted.get(&(outcome.outcome, code)).or_else(|| outcomes.counted.get(&(outcome.outcome, None)));
@@ -328,6 +396,11 @@ impl Metrics {
         self.of(crm, |crm| crm.entries_lost.inc_by(entries));
     }
 
+    /// A CRM no longer had a contact that was linked, whatever was made of that.
+    pub fn remote_contact_gone(&self, crm: &str) {
+        self.of(crm, |crm| crm.gone.inc());
+    }
+
     /// Input records that their topic deleted before the resolver read them.
     pub fn input_lost(&self, topic: &str, records: u64) {
         self.shared.input_lost.with_label_values(&[topic]).inc_by(records);
@@ -356,6 +429,23 @@ impl Metrics {
 
     pub fn view_rebuilt(&self) {
         self.shared.view_rebuilt.inc();
+    }
+
+    /// A request to the HTTP ingest was answered.
+    pub fn ingest_request(&self, result: IngestResult) {
+        if let Some(counted) = self.shared.ingest_requests.get(&result) {
+            counted.inc();
+        }
+    }
+
+    /// Events of an HTTP request are in the log.
+    pub fn ingest_accepted(&self, events: usize) {
+        self.shared.ingest_events.inc_by(events as u64);
+    }
+
+    /// Events that wait for a decision, as the HTTP ingest last measured.
+    pub fn ingest_backlog(&self, events: u64) {
+        self.shared.ingest_backlog.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
     fn of(&self, crm: &str, then: impl FnOnce(&PerCrm)) {
@@ -487,6 +577,8 @@ mod tests {
             r#"outcome_latency_seconds_count{crm="*"}"#,
             r#"request_duration_seconds_count{crm="priava",result="unanswered"}"#,
             r#"crm_paused{crm="priava"}"#,
+            r#"remote_contacts_gone_total{crm="priava"}"#,
+            r#"contacts_adopted_total{crm="priava"}"#,
             r#"lag_records{consumer="resolver"}"#,
             r#"transactions_failed_total{writer="priava"}"#,
         ] {
@@ -550,6 +642,9 @@ mod tests {
         metrics.lag("priava", 6);
         metrics.lag(RESOLVER, u64::MAX);
         metrics.entries_lost("priava", 7);
+        metrics.remote_contact_gone("priava");
+        let adopted = outcome("priava", OutcomeKind::Delivered, None, 1);
+        metrics.outcome_settled(&Outcome { operation: Some(Operation::Adopt), ..adopted });
         metrics.input_lost("contact-changes", 10);
         metrics.resolver_active(true);
         metrics.resolver_epoch(8);
@@ -571,6 +666,8 @@ mod tests {
             (r#"lag_records{consumer="priava"}"#, 6.0),
             (r#"lag_records{consumer="resolver"}"#, i64::MAX as f64),
             (r#"entries_lost_total{crm="priava"}"#, 7.0),
+            (r#"remote_contacts_gone_total{crm="priava"}"#, 1.0),
+            (r#"contacts_adopted_total{crm="priava"}"#, 1.0),
             (r#"input_lost_total{topic="contact-changes"}"#, 10.0),
             ("resolver_active", 1.0),
             ("resolver_epoch", 8.0),

@@ -279,7 +279,7 @@ fn each_outside_thing_is_named_in_one_place() {
         ("prometheus", &["metrics.rs"]),
         ("gethostname", &["config"]),
         ("clap", &["cli"]),
-        ("axum", &["admin"]),
+        ("axum", &["admin", "ingest"]),
         ("tracing_subscriber", &["telemetry.rs"]),
     ] {
         // Tests, too: or a library could not be replaced without them.

@@ -54,7 +54,17 @@ impl Sandbox {
 
     pub(crate) fn start_at(listen: SocketAddr) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_contact-replicator"));
-        command.args(["sandbox", "--listen", &listen.to_string(), "--latency", LATENCY, "--token", TOKEN]);
+        command.args([
+            "sandbox",
+            "--kind",
+            "priava",
+            "--listen",
+            &listen.to_string(),
+            "--latency",
+            LATENCY,
+            "--token",
+            TOKEN,
+        ]);
         let output = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut process = output.expect("the program was built with the benchmark");
         let output = process.stdout.take().expect("it was piped");

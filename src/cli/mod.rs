@@ -4,6 +4,7 @@
 //! numbers are part of the contract with scripts and process managers and stand in the long help.
 
 mod check;
+mod client;
 pub mod demo;
 mod publish;
 mod reach;
@@ -135,6 +136,10 @@ enum CommandError {
     Metrics(#[from] MetricsError),
     #[error("the worker ended")]
     Worker(#[from] WorkerError),
+    #[error("the server could not be spoken to")]
+    Http(#[from] client::ClientError),
+    #[error("the server does not take the events: {0}")]
+    Refused(String),
     #[error("the demo could not be shown")]
     Demo(#[from] demo::DemoError),
 }
@@ -151,13 +156,15 @@ impl CommandError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Usage(_) => Exit::Usage,
+            Self::Config(_) | Self::Usage(_) | Self::Http(client::ClientError::Address { .. }) => Exit::Usage,
             Self::Log(_)
             | Self::Io { .. }
             | Self::Telemetry(_)
             | Self::Transport { .. }
             | Self::Metrics(_)
             | Self::Worker(_)
+            | Self::Http(_)
+            | Self::Refused(_)
             | Self::Demo(_) => Exit::Failed,
         }
     }

@@ -1,13 +1,21 @@
-//! `publish`: contact changes from a file to the input topic.
+//! `publish`: contact changes from a file to the input topic, or to a worker that takes them over HTTP.
 //!
 //! One CloudEvent in structured JSON a line. Each becomes a record keyed by its subject, in the partition that Kafka's
 //! own producers would choose, so that one contact's changes stay in order. A line that cannot be an event is named by
 //! its number and left out, the others are published; what is wrong *inside* an event is not judged here, since the
 //! program that reads it says so where everybody sees it.
 //!
+//! With an address instead of settings, a worker's ingest takes the events ([`over_http`]) and judges them at its door.
+//!
 //! Lines are read into bounded batches: a file may be larger than memory, and standard input may never end.
 
-use std::{io::Write, path::PathBuf, sync::Arc};
+mod over_http;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -15,16 +23,19 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
-use super::{CommandError, Configured, Exit, UsageError};
+use self::over_http::OverHttp;
+use super::{CommandError, Configured, Exit, UsageError, client};
 use crate::{
     config::Surroundings,
     log::{Header, Log, NewRecord, TopicPartition, partition_of},
+    privacy::Secret,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   contact-replicator publish --config config/kafka.toml changes.ndjson
   generate-changes | contact-replicator publish --config config/kafka.toml --mode binary -
+  contact-replicator publish --url http://127.0.0.1:8700/events changes.ndjson
 
 A line:
   {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"https://shop.example.com\",\"type\":\"com.example.contact.created.v1\",\
@@ -40,8 +51,15 @@ const FAULTS_TOLD_MAX: usize = 20;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    configured: Configured,
+    /// File of settings; config/reference.toml shows every key.
+    #[arg(long, value_name = "FILE", required_unless_present = "url")]
+    config: Option<PathBuf>,
+    /// Address of a worker that takes events over HTTP (ingest.listen), instead of the log itself.
+    #[arg(long, conflicts_with_all = ["config", "mode", "topic"])]
+    url: Option<String>,
+    /// Environment variable that holds the token of that worker.
+    #[arg(long, value_name = "VARIABLE", requires = "url")]
+    token_env: Option<String>,
     /// How an event is put into a record.
     #[arg(long, value_enum, default_value_t = Mode::Structured)]
     mode: Mode,
@@ -61,83 +79,162 @@ enum Mode {
     Binary,
 }
 
+/// Where events go.
+trait Target {
+    /// An event on its way there.
+    type Item;
+
+    fn name(&self) -> &str;
+
+    /// The event of a line, or why it is none.
+    fn item(&self, line: &[u8]) -> Result<Self::Item, String>;
+
+    async fn send(&mut self, batch: Batch<Self::Item>) -> Result<Sent, CommandError>;
+}
+
+/// Events, each with the number of its line.
+type Batch<T> = Vec<(u64, T)>;
+
+#[derive(Debug, Default)]
+struct Sent {
+    published: u64,
+    /// Lines that were not taken, and why.
+    refused: Vec<(u64, String)>,
+}
+
 pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
-    let settings = super::started(&arguments.configured, surroundings)?;
-    let configured = settings.input.topics.first().map(|topic| topic.name.clone());
-    let topic: Arc<str> = match (&arguments.topic, configured) {
-        (Some(topic), _) => topic.as_str().into(),
-        (None, Some(topic)) => topic,
-        (None, None) => return Err(UsageError("no topic to publish to".into()).into()),
+    let output = &mut std::io::stdout().lock();
+    let Some(url) = &arguments.url else {
+        let file = arguments.config.clone().ok_or_else(|| UsageError("no file of settings is given".into()))?;
+        let settings = super::started(&Configured { config: file }, surroundings)?;
+        let configured = settings.input.topics.first().map(|topic| topic.name.clone());
+        let topic: Arc<str> = match (&arguments.topic, configured) {
+            (Some(topic), _) => topic.as_str().into(),
+            (None, Some(topic)) => topic,
+            (None, None) => return Err(UsageError("no topic to publish to".into()).into()),
+        };
+        let log = super::open_log(&settings)?;
+        let target = ToLog::new(&*log, topic, arguments.mode).await?;
+        return publish(open(&arguments.file).await?, target, output).await;
     };
-    let log = super::open_log(&settings)?;
-    let input: Box<dyn AsyncBufRead + Unpin> = if arguments.file.as_os_str() == "-" {
-        Box::new(BufReader::new(tokio::io::stdin()))
-    } else {
-        let file =
-            tokio::fs::File::open(&arguments.file).await.map_err(CommandError::io("opening the file of changes"))?;
-        Box::new(BufReader::new(file))
+    let token = match &arguments.token_env {
+        None => None,
+        Some(name) => {
+            let found = (surroundings.variable)(name).filter(|token| !token.trim().is_empty());
+            let token = found.ok_or_else(|| UsageError("the variable that --token-env names is not set".into()))?;
+            Some(Secret::new(token.trim()))
+        }
     };
-    publish(input, arguments.mode, &topic, &*log, &mut std::io::stdout().lock()).await
+    let target = OverHttp::new(client::address(url)?, token.as_ref())?;
+    publish(open(&arguments.file).await?, target, output).await
+}
+
+async fn open(file: &Path) -> Result<Box<dyn AsyncBufRead + Unpin>, CommandError> {
+    if file.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(tokio::io::stdin())));
+    }
+    let file = tokio::fs::File::open(file).await.map_err(CommandError::io("opening the file of changes"))?;
+    Ok(Box::new(BufReader::new(file)))
 }
 
 async fn publish(
     mut input: impl AsyncBufRead + Unpin,
-    mode: Mode,
-    topic: &Arc<str>,
-    log: &dyn Log,
+    mut target: impl Target,
     output: &mut impl Write,
 ) -> Result<Exit, CommandError> {
-    let Some(partitions) = log.partitions(topic).await? else {
-        return Err(UsageError(format!(
-            "there is no topic {topic}; create it first, it belongs to those who publish to it"
-        ))
-        .into());
-    };
-    let told = CommandError::io("writing to standard output");
-    let (mut published, mut faulty) = (0_u64, 0_usize);
+    let mut told = Told { output, published: 0, faulty: 0 };
     let (mut batch, mut batch_bytes) = (Vec::new(), 0);
     let mut line = Vec::new();
     let mut number = 0_u64;
-    let mut tell = |text: std::fmt::Arguments<'_>| {
-        writeln!(output, "{text}").map_err(CommandError::io("writing to standard output"))
-    };
     loop {
         let read = next_line(&mut input, &mut line).await.map_err(CommandError::io("reading the changes"))?;
         number += 1;
-        let record = match read {
+        let item = match read {
             Line::End => break,
             Line::Read if line.trim_ascii().is_empty() => continue,
-            Line::Read => record(&line, mode, topic, partitions),
+            Line::Read => target.item(&line),
             Line::TooLong => Err(format!("it is longer than {LINE_BYTES_MAX} bytes")),
         };
-        match record {
-            Ok(record) => {
+        match item {
+            Ok(item) => {
                 batch_bytes += line.len();
-                batch.push(record);
+                batch.push((number, item));
             }
-            Err(reason) => {
-                faulty += 1;
-                if faulty <= FAULTS_TOLD_MAX {
-                    tell(format_args!("line {number} was left out: {reason}"))?;
-                }
-            }
+            Err(reason) => told.left_out(number, &reason)?,
         }
         if batch.len() >= BATCH_RECORDS_MAX || batch_bytes >= BATCH_BYTES_MAX {
-            published += append(log, &mut batch).await?;
+            told.sent(target.send(std::mem::take(&mut batch)).await?)?;
             batch_bytes = 0;
         }
     }
-    published += append(log, &mut batch).await?;
-    writeln!(output, "published {published} events to {topic}; lines left out: {faulty}").map_err(told)?;
+    told.sent(target.send(batch).await?)?;
+    let Told { output, published, faulty } = told;
+    writeln!(output, "published {published} events to {}; lines left out: {faulty}", target.name())
+        .map_err(CommandError::io("writing to standard output"))?;
     Ok(if faulty == 0 { Exit::Done } else { Exit::CheckFailed })
 }
 
-async fn append(log: &dyn Log, batch: &mut Vec<NewRecord>) -> Result<u64, CommandError> {
-    let count = batch.len() as u64;
-    if count > 0 {
-        log.append(std::mem::take(batch)).await?;
+/// What the command has said so far.
+struct Told<'a, W> {
+    output: &'a mut W,
+    published: u64,
+    faulty: usize,
+}
+
+impl<W: Write> Told<'_, W> {
+    fn sent(&mut self, sent: Sent) -> Result<(), CommandError> {
+        self.published += sent.published;
+        sent.refused.iter().try_for_each(|(number, reason)| self.left_out(*number, reason))
     }
-    Ok(count)
+
+    fn left_out(&mut self, number: u64, reason: &str) -> Result<(), CommandError> {
+        self.faulty += 1;
+        if self.faulty > FAULTS_TOLD_MAX {
+            return Ok(());
+        }
+        writeln!(self.output, "line {number} was left out: {reason}")
+            .map_err(CommandError::io("writing to standard output"))
+    }
+}
+
+/// Straight into a topic of the log.
+struct ToLog<'a> {
+    log: &'a dyn Log,
+    topic: Arc<str>,
+    partitions: u32,
+    mode: Mode,
+}
+
+impl<'a> ToLog<'a> {
+    async fn new(log: &'a dyn Log, topic: Arc<str>, mode: Mode) -> Result<Self, CommandError> {
+        let Some(partitions) = log.partitions(&topic).await? else {
+            return Err(UsageError(format!(
+                "there is no topic {topic}; create it first, it belongs to those who publish to it"
+            ))
+            .into());
+        };
+        Ok(Self { log, topic, partitions, mode })
+    }
+}
+
+impl Target for ToLog<'_> {
+    type Item = NewRecord;
+
+    fn name(&self) -> &str {
+        &self.topic
+    }
+
+    fn item(&self, line: &[u8]) -> Result<NewRecord, String> {
+        record(line, self.mode, &self.topic, self.partitions)
+    }
+
+    async fn send(&mut self, batch: Batch<NewRecord>) -> Result<Sent, CommandError> {
+        let published = batch.len() as u64;
+        if published > 0 {
+            self.log.append(batch.into_iter().map(|(_, record)| record).collect()).await?;
+        }
+        Ok(Sent { published, refused: Vec::new() })
+    }
 }
 
 enum Line {
@@ -177,8 +274,8 @@ async fn next_line(input: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) 
     }
 }
 
-/// The record of an event, or why the line is none. Reasons name attributes, never values.
-fn record(line: &[u8], mode: Mode, topic: &Arc<str>, partitions: u32) -> Result<NewRecord, String> {
+/// The members of an event, or why the line is none. Reasons name attributes, never values.
+fn checked(line: &[u8]) -> Result<Map<String, Value>, String> {
     // A parser's message may quote the line; its position is enough to find the place.
     let event: Value =
         serde_json::from_slice(line).map_err(|error| format!("it is not JSON at column {}", error.column()))?;
@@ -192,6 +289,12 @@ fn record(line: &[u8], mode: Mode, topic: &Arc<str>, partitions: u32) -> Result<
             None => return Err(format!("it has no {name}")),
         }
     }
+    Ok(event)
+}
+
+/// The record of an event, or why the line is none.
+fn record(line: &[u8], mode: Mode, topic: &Arc<str>, partitions: u32) -> Result<NewRecord, String> {
+    let event = checked(line)?;
     let subject = event.get("subject").and_then(Value::as_str).unwrap_or_default().to_owned();
     let to = TopicPartition::new(topic.clone(), partition_of(subject.as_bytes(), partitions));
     let (headers, value) = match mode {

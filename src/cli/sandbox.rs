@@ -1,4 +1,4 @@
-//! `sandbox`: the simulated Priava on a port, with what should go wrong given by flags or a file.
+//! `sandbox`: the simulated CRMs on a port, each below a path of its own, with what should go wrong given by flags or a file.
 
 use std::{
     io::{self, Write},
@@ -7,13 +7,19 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use humantime_serde::re::humantime::parse_duration;
 
 use super::{CommandError, Exit, UsageError, run::Signals};
 use crate::{
     config::{LogFormat, Surroundings, TelemetrySettings},
-    sandbox::{Chance, Fault, FaultPlan, Instead, RateLimit, Sandbox, SandboxSettings, Window, server::Server},
+    sandbox::{
+        Chance, Fault, FaultPlan, Instead, Kind, Only, PrevistoSettings, RateLimit, Sandbox, SandboxSettings, Window,
+        server::Server,
+    },
     telemetry,
 };
 
@@ -21,11 +27,13 @@ const EXAMPLES: &str = "\
 Examples:
   contact-replicator sandbox --listen 127.0.0.1:8701 --token sandbox-token
   contact-replicator sandbox --latency 50ms --rate-limit 20 --fail 0.05 --lose 0.02 --seed 7
+  contact-replicator sandbox --kind previsto --search-lag 2s --lose 0.1
   contact-replicator sandbox --down-after 10s --down-for 1m
 
-It listens until SIGTERM or SIGINT. While it runs:
-  curl http://127.0.0.1:8701/_sandbox/contacts     what it holds
-  curl http://127.0.0.1:8701/_sandbox/requests     what it was asked";
+It says where each simulated CRM is, and listens until SIGTERM or SIGINT. While it runs:
+  curl http://127.0.0.1:8701/priava/_sandbox/contacts       what one holds
+  curl http://127.0.0.1:8701/previsto/_sandbox/requests     what one was asked
+A POST to its _sandbox/faults replaces what goes wrong, one to _sandbox/tokens what it accepts.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,7 +41,10 @@ pub(super) struct Arguments {
     /// Address to listen on; with port 0, any free one.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8701")]
     listen: SocketAddr,
-    /// API token that is accepted; may be given several times.
+    /// Simulate this CRM; may be given several times. Without it, all that are known.
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    kind: Vec<Kind>,
+    /// API token or key that is accepted, by each; may be given several times.
     #[arg(long, value_name = "TOKEN", default_value = "sandbox-token")]
     token: Vec<String>,
     /// Decides the ids given out and the calls struck by chance.
@@ -42,7 +53,10 @@ pub(super) struct Arguments {
     /// How long every answer takes, such as 50ms.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
     latency: Duration,
-    /// Calls a second above which 429 is answered.
+    /// How long a new contact is not found by searching, in a CRM that can be searched, such as 2s.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+    search_lag: Duration,
+    /// Calls a second above which 429 is answered, by each.
     #[arg(long, value_name = "CALLS")]
     rate_limit: Option<u32>,
     /// Probability of a 503 without effect, 0 to 1.
@@ -57,7 +71,7 @@ pub(super) struct Arguments {
     /// How long that lasts.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "down_after")]
     down_for: Option<Duration>,
-    /// Keep what was sent with each request, and not only a hash of it. It is kept in memory.
+    /// Keep what was sent and answered with each request, and not only a hash of it. It is kept in memory.
     #[arg(long)]
     keep_bodies: bool,
     /// File with a whole plan of faults in JSON, in place of the flags for faults.
@@ -69,17 +83,36 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     let lines = TelemetrySettings { format: LogFormat::Text, level: "info".into() };
     telemetry::start(&lines, telemetry::coloured(surroundings))?;
     let mut signals = Signals::new().map_err(CommandError::io("listening for signals"))?;
-    let sandbox =
-        Sandbox::new(settings(arguments)?).map_err(|bad| UsageError(format!("the faults cannot be had: {bad}")))?;
-    let server = Server::start(sandbox.clone()).await.map_err(CommandError::io("listening"))?;
-    writeln!(io::stdout().lock(), "a simulated Priava is at {}", server.base_url(&sandbox))
-        .map_err(CommandError::io("writing to standard output"))?;
+    let listen = arguments.listen;
+    let server = Server::host(listen, sandboxes(arguments)?).await.map_err(CommandError::io("listening"))?;
+    let lines: String = server
+        .hosted()
+        .map(|(sandbox, _, base_url)| format!("a simulated {} is at {base_url}\n", sandbox.kind().title()))
+        .collect();
+    // At once: whoever waits for the first line may not stay for the others.
+    io::stdout().lock().write_all(lines.as_bytes()).map_err(CommandError::io("writing to standard output"))?;
     signals.next().await;
     server.stop().await;
     Ok(Exit::Done)
 }
 
-fn settings(arguments: Arguments) -> Result<SandboxSettings, UsageError> {
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(|name| name.parse::<Kind>())
+}
+
+/// The simulated CRMs, each with its name.
+fn sandboxes(arguments: Arguments) -> Result<Vec<(String, Sandbox)>, UsageError> {
+    let all = settings(arguments)?;
+    let sandbox = |settings: SandboxSettings| {
+        let name = settings.kind.name().to_owned();
+        let sandbox = Sandbox::new(settings).map_err(|bad| UsageError(format!("the faults cannot be had: {bad}")))?;
+        Ok((name, sandbox))
+    };
+    all.into_iter().map(sandbox).collect()
+}
+
+/// The same for each kind, but for the kind.
+fn settings(arguments: Arguments) -> Result<Vec<SandboxSettings>, UsageError> {
     let faults = match &arguments.faults {
         None => plan(&arguments),
         Some(path) => {
@@ -88,26 +121,29 @@ fn settings(arguments: Arguments) -> Result<SandboxSettings, UsageError> {
             serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?
         }
     };
-    Ok(SandboxSettings {
-        listen: arguments.listen,
+    let wanted = |kind: &Kind| arguments.kind.is_empty() || arguments.kind.contains(kind);
+    let settings = Kind::ALL.into_iter().filter(wanted).map(|kind| SandboxSettings {
         seed: arguments.seed,
-        tokens: arguments.token.into_iter().collect(),
+        tokens: arguments.token.iter().cloned().collect(),
         latency: arguments.latency,
         log_bodies: arguments.keep_bodies,
-        faults,
-        ..SandboxSettings::default()
-    })
+        faults: faults.clone(),
+        previsto: PrevistoSettings { search_lag: arguments.search_lag, ..PrevistoSettings::default() },
+        ..SandboxSettings::of(kind)
+    });
+    Ok(settings.collect())
 }
 
 fn plan(arguments: &Arguments) -> FaultPlan {
-    let chance =
-        |probability: Option<f64>, fault: Fault| probability.map(|probability| Chance { probability, times: 1, fault });
+    let chance = |probability: Option<f64>, fault: Fault| {
+        probability.map(|probability| Chance { probability, times: 1, only: Only::default(), fault })
+    };
     FaultPlan {
         script: Vec::new(),
         windows: arguments
             .down_after
             .zip(arguments.down_for)
-            .map(|(from, lasts)| Window { from, lasts, fault: Fault::status(503) })
+            .map(|(from, lasts)| Window { from, lasts, only: Only::default(), fault: Fault::status(503) })
             .into_iter()
             .collect(),
         rate_limit: arguments.rate_limit.map(|per_second| RateLimit { per_second, retry_after_seconds: 1 }),
@@ -136,16 +172,22 @@ mod tests {
 
     #[test]
     fn without_flags_nothing_goes_wrong() {
-        let settings = settings(arguments("").unwrap()).unwrap();
-        assert_eq!(settings.faults, FaultPlan::default());
-        assert!(!settings.log_bodies);
-        assert!(settings.tokens.contains("sandbox-token"));
+        let all = settings(arguments("").unwrap()).unwrap();
+        let kinds: Vec<Kind> = all.iter().map(|settings| settings.kind).collect();
+        assert_eq!(kinds, Kind::ALL, "and every kind is simulated");
+        for settings in all {
+            assert_eq!(settings.faults, FaultPlan::default());
+            assert!(!settings.log_bodies);
+            assert!(settings.tokens.contains("sandbox-token"));
+            assert_eq!(settings.previsto.search_lag, Duration::ZERO);
+        }
     }
 
     #[test]
     fn each_flag_adds_its_fault() {
         let line = "--rate-limit 20 --fail 0.05 --lose 0.02 --down-after 10s --down-for 1m --latency 50ms";
-        let settings = settings(arguments(line).unwrap()).unwrap();
+        let all = settings(arguments(line).unwrap()).unwrap();
+        let settings = &all[1];
         let faults = &settings.faults;
         assert_eq!(settings.latency, Duration::from_millis(50));
         assert_eq!(faults.rate_limit, Some(RateLimit { per_second: 20, retry_after_seconds: 1 }));
@@ -158,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn kinds_can_be_picked_and_have_their_own_flags() {
+        let all = settings(arguments("--kind previsto --search-lag 2s").unwrap()).unwrap();
+        assert_eq!(all.iter().map(|settings| settings.kind).collect::<Vec<_>>(), [Kind::Previsto]);
+        assert_eq!(all[0].previsto.search_lag, Duration::from_secs(2));
+        assert!(arguments("--kind nothing").is_err());
+    }
+
+    #[test]
     fn an_outage_has_a_beginning_and_an_end() {
         assert!(arguments("--down-after 10s").is_err());
         assert!(arguments("--down-for 10s").is_err());
@@ -165,7 +215,6 @@ mod tests {
 
     #[test]
     fn a_plan_that_cannot_be_carried_out_is_refused() {
-        let settings = settings(arguments("--fail 1.5").unwrap()).unwrap();
-        assert!(Sandbox::new(settings).is_err());
+        assert!(sandboxes(arguments("--fail 1.5").unwrap()).is_err());
     }
 }

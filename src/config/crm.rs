@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{DeliverySettings, PriavaSettings};
+use super::{DeliverySettings, PrevistoSettings, PriavaSettings};
 
 /// One CRM: what all kinds share, and the part of its kind.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,12 +29,16 @@ pub struct CrmSettings {
     /// Present exactly for the kind of this name.
     #[serde(default)]
     pub priava: Option<PriavaSettings>,
+    /// Present exactly for the kind of this name.
+    #[serde(default)]
+    pub previsto: Option<PrevistoSettings>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrmKind {
     Priava,
+    Previsto,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

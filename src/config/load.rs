@@ -237,17 +237,26 @@ fn may_be_shown(path: &[Segment]) -> bool {
         .iter()
         .filter_map(|segment| if let Segment::Map { key } = segment { Some(key.as_str()) } else { None })
         .collect();
-    let secretive =
-        |key: &&str| ["secret", "token", "password", "properties", "base_url"].iter().any(|word| key.contains(word));
+    let secretive = |key: &&str| {
+        ["secret", "token", "password", "api_key", "properties", "base_url"].iter().any(|word| key.contains(word))
+    };
     is_scalar_of_reference(path) && !keys.iter().any(secretive)
 }
 
 fn is_scalar_of_reference(path: &[Segment]) -> bool {
-    let first_entries: Vec<Segment> = path
-        .iter()
-        .map(|segment| if matches!(segment, Segment::Seq { .. }) { Segment::Seq { index: 0 } } else { segment.clone() })
-        .collect();
-    lookup(&DEFAULTS, &first_entries).is_some_and(|value| !value.is_table() && !value.is_array())
+    // Whichever entry of a list it is: one of the reference's entries knows the key.
+    let in_entry = |entry: usize| {
+        let path: Vec<Segment> = path
+            .iter()
+            .map(|segment| match segment {
+                Segment::Seq { .. } => Segment::Seq { index: entry },
+                segment => segment.clone(),
+            })
+            .collect();
+        lookup(&DEFAULTS, &path).is_some_and(|value| !value.is_table() && !value.is_array())
+    };
+    let entries = DEFAULTS.get("crm").and_then(Value::as_array).map_or(1, Vec::len);
+    (0..entries).any(in_entry)
 }
 
 fn shown(value: &Value) -> Option<String> {
@@ -348,11 +357,21 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
         faults,
     );
     complete_properties(settings, surroundings, faults);
+    let ingest = &mut settings.ingest;
+    if !ingest.listen.is_empty() && (ingest.token_env.is_some() || ingest.token_file.is_some()) {
+        let (variable, file) = (ingest.token_env.as_deref(), ingest.token_file.as_ref());
+        ingest.token = secrets::fetch("ingest.token", variable, file, surroundings, faults);
+    }
     for (index, crm) in settings.crm.iter().enumerate() {
         if let Some(priava) = &crm.priava {
             // Whoever sends the token reads it (again, when it is refused): here it is only known to be there.
             let stem = format!("crm[{index}].priava.token");
             secrets::fetch(&stem, priava.token_env.as_deref(), priava.token_file.as_ref(), surroundings, faults);
+        }
+        if let Some(previsto) = &crm.previsto {
+            let stem = format!("crm[{index}].previsto.api_key");
+            let (variable, file) = (previsto.api_key_env.as_deref(), previsto.api_key_file.as_ref());
+            secrets::fetch(&stem, variable, file, surroundings, faults);
         }
     }
 }

@@ -11,9 +11,11 @@ mod crm;
 mod delivery;
 mod fault;
 mod identity;
+mod ingest;
 mod input;
 mod load;
 mod log;
+mod previsto;
 mod priava;
 mod rules;
 mod secrets;
@@ -30,9 +32,11 @@ pub use self::{
     delivery::DeliverySettings,
     fault::{ConfigError, Fault},
     identity::{IdentitySettings, ResolverSettings},
+    ingest::IngestSettings,
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LogKind, LogSettings},
+    previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
     secrets::Surroundings,
     topics::{TopicNames, TopicSettings},
@@ -54,6 +58,7 @@ pub struct Settings {
     pub view: ViewSettings,
     pub outcomes: OutcomeSettings,
     pub crm: Vec<CrmSettings>,
+    pub ingest: IngestSettings,
     pub admin: AdminSettings,
     pub telemetry: TelemetrySettings,
 }

@@ -57,6 +57,12 @@ pub struct PriavaSettings {
     pub clear_with: ClearWith,
     /// Fields (Priava's names, dotted within addresses) that keep their value in Priava when the record has none.
     pub never_cleared: BTreeSet<String>,
+    /// First name of a contact whose person asked to be forgotten; Priava insists on one.
+    pub placeholder_first_name: String,
+    /// Last name of such a contact.
+    pub placeholder_last_name: String,
+    /// E-mail address of such a contact.
+    pub placeholder_email: String,
     /// Documented or assumed field name to the tenant's own. Names of the three addresses and of the members within
     /// them stand side by side (`postalAddress`, `suburb`).
     pub field_names: BTreeMap<String, String>,

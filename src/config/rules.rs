@@ -8,9 +8,10 @@ use std::{collections::BTreeSet, fmt::Display, net::SocketAddr, ops::RangeInclus
 use humantime_serde::re::humantime::format_duration;
 
 use super::{
-    CrmKind, CrmSettings, DeliverySettings, KafkaSettings, PriavaSettings, Settings, TopicNames, fault::Faults,
+    CrmKind, CrmSettings, DeliverySettings, IngestSettings, KafkaSettings, PrevistoSettings, PriavaSettings, Settings,
+    TopicNames, fault::Faults,
 };
-use crate::{log::kafka::OURS, telemetry};
+use crate::{crm, log::kafka::OURS, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,6 +27,10 @@ const RECORD_OVERHEAD_BYTES: usize = 16_384;
 const SECRET_LENGTH_MIN: usize = 32;
 /// Kafka's limit for the name of a topic.
 const TOPIC_NAME_LENGTH_MAX: usize = 249;
+/// Shorter tokens can be guessed over the network.
+const TOKEN_LENGTH_MIN: usize = 16;
+/// What bodies of requests may take together, in bytes.
+const INGEST_BYTES_MAX: usize = 1 << 30;
 
 pub(super) fn check(settings: &Settings, faults: &mut Faults) {
     let mut rules = Rules { faults };
@@ -38,6 +43,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) {
     identity(settings, &mut rules);
     loops(settings, &mut rules);
     crms(settings, &mut rules);
+    ingest(settings, &mut rules);
     outside(settings, &mut rules);
 }
 
@@ -411,19 +417,22 @@ fn crms(settings: &Settings, rules: &mut Rules<'_>) {
 }
 
 fn kind(at: &str, crm: &CrmSettings, rules: &mut Rules<'_>) {
-    match crm.kind {
-        CrmKind::Priava => {
-            let key = format!("{at}.priava");
-            rules.require_unseen(
-                crm.priava.is_some(),
-                &key,
-                "settings of this kind are missing",
-                "write a table [crm.priava]",
-            );
-            if let Some(settings) = &crm.priava {
-                priava(&key, settings, rules);
-            }
+    let tables =
+        [(CrmKind::Priava, "priava", crm.priava.is_some()), (CrmKind::Previsto, "previsto", crm.previsto.is_some())];
+    for (kind, name, is_there) in tables {
+        let key = format!("{at}.{name}");
+        if kind == crm.kind {
+            let remedy = format!("write a table [crm.{name}]");
+            rules.require_unseen(is_there, &key, "settings of this kind are missing", remedy);
+        } else {
+            rules.require_unseen(!is_there, &key, "this CRM is of another kind", "remove the table");
         }
+    }
+    if let Some(settings) = &crm.priava {
+        priava(&format!("{at}.priava"), settings, rules);
+    }
+    if let Some(settings) = &crm.previsto {
+        previsto(&format!("{at}.previsto"), settings, rules);
     }
 }
 
@@ -451,6 +460,19 @@ fn priava(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
         "this is no path",
         "begin with /, and leave out query and blanks",
     );
+    for (name, value) in [
+        ("placeholder_first_name", &priava.placeholder_first_name),
+        ("placeholder_last_name", &priava.placeholder_last_name),
+    ] {
+        let holds = !value.trim().is_empty();
+        rules.require(holds, &[&key(name)], quoted(value), "Priava takes no contact without it", "write a word");
+    }
+    let email = &priava.placeholder_email;
+    let holds = email
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !email.contains(char::is_whitespace));
+    let remedy = "write one that nobody has, as in erased@example.invalid";
+    rules.require(holds, &[&key("placeholder_email")], quoted(email), "this is no e-mail address", remedy);
     for (code, name) in &priava.countries {
         let holds = code.len() == 2 && code.chars().all(|letter| letter.is_ascii_uppercase()) && !name.is_empty();
         let remedy = "write two capital letters (ISO 3166-1) and the name";
@@ -468,11 +490,52 @@ fn priava(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
         );
         rules.require(names.insert(theirs), &[&key], quoted(theirs), "two fields have this name", "rename one of them");
     }
-    for status in priava.status_classes.keys() {
+    status_classes(at, priava.status_classes.keys(), rules);
+}
+
+fn status_classes<'a>(at: &str, statuses: impl Iterator<Item = &'a String>, rules: &mut Rules<'_>) {
+    for status in statuses {
         let holds = status.len() == 3 && status.parse::<u16>().is_ok_and(|status| (300..=599).contains(&status));
-        let key = key(&format!("status_classes.{status}"));
+        let key = format!("{at}.status_classes.{status}");
         rules.require_unseen(holds, &key, "this is not the status of a failure", "write a status from 300 to 599");
     }
+}
+
+fn previsto(at: &str, previsto: &PrevistoSettings, rules: &mut Rules<'_>) {
+    let key = |name: &str| format!("{at}.{name}");
+    let mut seen = BTreeSet::new();
+    let searched = &previsto.search_by;
+    rules.require(
+        !searched.is_empty() && searched.iter().all(|by| seen.insert(*by)),
+        &[&key("search_by")],
+        format!("{searched:?}").to_lowercase(),
+        "each key of a search is named once, and one at least",
+        "write [\"number\", \"email\", \"phone\"], or some of them",
+    );
+    // Older pages of Previsto say 100, newer ones 1000.
+    rules.within(&key("page_size"), previsto.page_size, 1..=1000);
+    rules.within(&key("search_pages_max"), previsto.search_pages_max, 2..=1000);
+    let prefix = &previsto.attribute_prefix;
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+    // Our own keys are made of letters alone: with such an end, no attribute can take the place of one.
+    let holds = prefix.len() <= 32 && prefix.chars().all(fits) && prefix.ends_with(['_', '-', '.']);
+    rules.require(
+        holds,
+        &[&key("attribute_prefix")],
+        quoted(prefix),
+        "this does not set attributes apart",
+        "use up to 32 letters and digits, and end with _, - or .",
+    );
+    let name = &previsto.blank_name;
+    let holds = !name.trim().is_empty() && name.chars().count() <= 200 && !name.chars().any(char::is_control);
+    let remedy = "use 1 to 200 visible letters";
+    rules.require(holds, &[&key("blank_name")], quoted(name), "a contact in Previsto has a name", remedy);
+    for field in &previsto.never_cleared {
+        let known = crm::previsto::is_clearable(field, prefix);
+        let remedy = "use Previsto's names, with `meta.` before those of meta";
+        rules.require(known, &[&key("never_cleared")], quoted(field), "no field of this name is ever cleared", remedy);
+    }
+    status_classes(at, previsto.status_classes.keys(), rules);
 }
 
 fn base_url(key: &str, text: &str, rules: &mut Rules<'_>) {
@@ -528,6 +591,17 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
     ] {
         rules.lasting(&key(name), delay, shortest..=30 * DAY);
     }
+    rules.lasting(&key("search_lag"), delivery.search_lag, Duration::ZERO..=60 * MINUTE);
+    if let Some(max_age) = delivery.max_age {
+        rules.lasting(&key("max_age"), max_age, Duration::from_secs(1)..=36_500 * DAY);
+        rules.require(
+            max_age > delivery.request_deadline,
+            &[&key("max_age"), &key("request_deadline")],
+            format_duration(max_age),
+            "an event would be given up at its first failure",
+            format!("choose more than request_deadline ({})", format_duration(delivery.request_deadline)),
+        );
+    }
     for (lower, upper) in [
         (("connect_timeout", delivery.connect_timeout), ("request_deadline", delivery.request_deadline)),
         (("retry_delay", delivery.retry_delay), ("retry_delay_max", delivery.retry_delay_max)),
@@ -536,6 +610,66 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
     ] {
         rules.ordered((&key(lower.0), lower.1), (&key(upper.0), upper.1));
     }
+}
+
+fn ingest(settings: &Settings, rules: &mut Rules<'_>) {
+    let ingest = &settings.ingest;
+    rules.within("ingest.batch_events_max", ingest.batch_events_max, 1..=10_000);
+    rules.within("ingest.backlog_max", ingest.backlog_max, 1..=1_000_000_000);
+    rules.require(
+        ingest.backlog_max >= ingest.batch_events_max as u64,
+        &["ingest.backlog_max", "ingest.batch_events_max"],
+        ingest.backlog_max,
+        "the largest batch could never be taken",
+        "choose at least ingest.batch_events_max",
+    );
+    rules.within("ingest.requests_max", ingest.requests_max, 1..=1024);
+    rules.within("ingest.connections_max", ingest.connections_max, 1..=65_536);
+    rules.require(
+        ingest.connections_max >= ingest.requests_max,
+        &["ingest.connections_max", "ingest.requests_max"],
+        ingest.connections_max,
+        "there could never be so many requests as ingest.requests_max",
+        "choose at least ingest.requests_max",
+    );
+    rules.lasting("ingest.read_timeout", ingest.read_timeout, SECOND / 10..=5 * MINUTE);
+    if ingest.listen.is_empty() {
+        return;
+    }
+    let Some(address) = ingest.address() else {
+        let remedy = "write ip:port, or \"\" for off";
+        rules.require(false, &["ingest.listen"], quoted(&ingest.listen), "this is no address to listen on", remedy);
+        return;
+    };
+    rules.require(
+        address.ip().is_loopback() || ingest.token_env.is_some() || ingest.token_file.is_some(),
+        &["ingest.listen", "ingest.token_env", "ingest.token_file"],
+        quoted(&ingest.listen),
+        "whoever reaches this address could publish changes of any contact",
+        "ask for a token (ingest.token_env or ingest.token_file), or listen on 127.0.0.1",
+    );
+    token(ingest, rules);
+    let event = settings.input.event_bytes_max;
+    let bodies = ingest.requests_max.saturating_mul(ingest.batch_events_max).saturating_mul(event);
+    rules.require(
+        bodies <= INGEST_BYTES_MAX,
+        &["ingest.requests_max", "ingest.batch_events_max", "input.event_bytes_max"],
+        ingest.requests_max,
+        format!("so many batches at their largest take {bodies} bytes, over {INGEST_BYTES_MAX}"),
+        "lower this, ingest.batch_events_max or input.event_bytes_max",
+    );
+}
+
+fn token(ingest: &IngestSettings, rules: &mut Rules<'_>) {
+    let Some(token) = &ingest.token else {
+        return;
+    };
+    let key = if ingest.token_env.is_some() { "ingest.token_env" } else { "ingest.token_file" };
+    let long_enough = token.expose().len() >= TOKEN_LENGTH_MIN;
+    let remedy = format!("use at least {TOKEN_LENGTH_MIN} letters, for example of `openssl rand -hex 16`");
+    rules.require_unseen(long_enough, key, "the token found there is short enough to be guessed", remedy);
+    let sendable = token.expose().chars().all(|letter| letter.is_ascii_graphic());
+    rules.require_unseen(sendable, key, "a header cannot carry the token found there", "use visible ASCII letters");
 }
 
 fn outside(settings: &Settings, rules: &mut Rules<'_>) {

@@ -17,6 +17,9 @@ const PASSWORD: &str = "hunter2-hunter2";
 fn parse(text: &str) -> Result<Settings, Vec<Fault>> {
     let variable = |name: &str| match name {
         "SHORT" => Some("a".repeat(31)),
+        "TOKEN_15" => Some("a".repeat(15)),
+        "TOKEN_16" => Some("a".repeat(16)),
+        "TOKEN_BLANK" => Some("a token with blanks".into()),
         "EMPTY" => Some(" \n".into()),
         "KAFKA_PASSWORD" => Some(PASSWORD.into()),
         name if name.starts_with("MISSING") => None,
@@ -187,9 +190,19 @@ fn known_keys() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
     let known = known_keys();
-    for table in
-        ["", "worker", "log.kafka", "topics", "input", "input.topics.0", "source.0", "crm.0.delivery", "crm.0.priava"]
-    {
+    for table in [
+        "",
+        "worker",
+        "log.kafka",
+        "topics",
+        "input",
+        "input.topics.0",
+        "source.0",
+        "crm.0.delivery",
+        "crm.0.priava",
+        "crm.1.delivery",
+        "crm.1.previsto",
+    ] {
         assert!(known.contains_key(table), "the walk missed [{table}]: {:?}", known.keys());
     }
     for (table, keys) in known {
@@ -239,9 +252,11 @@ fn no_key_has_a_default_outside_the_reference() {
         } else if let Value::Array(list) = at
             && list.first().is_some_and(Value::is_table)
         {
-            path.push("0".into());
-            leaves(&list[0], path, paths);
-            path.pop();
+            for (index, entry) in list.iter().enumerate() {
+                path.push(index.to_string());
+                leaves(entry, path, paths);
+                path.pop();
+            }
         } else {
             paths.push(path.clone());
         }
@@ -289,6 +304,61 @@ fn each_entry_of_a_list_is_laid_over_the_references_own() {
     assert_eq!(limits, [("priava", 2, 1000), ("second", 7, 1000)]);
     assert_eq!(settings.source[0].order, None);
     assert_eq!(settings.source[1].order, Some(super::Order::Log));
+}
+
+#[test]
+fn the_defaults_of_a_crm_are_those_of_its_kind() {
+    let settings = fine(&[("crm[0].kind", "\"previsto\""), ("crm[0].previsto.page_size", "7")]);
+    assert_eq!(settings.crm[0].on_erase, super::OnErase::Delete);
+    assert!(settings.crm[0].priava.is_none());
+    let previsto = settings.crm[0].previsto.as_ref().unwrap();
+    assert_eq!((previsto.page_size, previsto.plant_number), (7, true));
+    assert_eq!(fine(&[]).crm[0].on_erase, super::OnErase::Blank);
+}
+
+#[test]
+fn a_previsto_that_cannot_be_meant_is_told() {
+    for (changes, key, says) in [
+        (&[("search_by", "[]")][..], "search_by", "one at least"),
+        (&[("search_by", "[\"email\", \"email\"]")], "search_by", "once"),
+        (&[("search_by", "[\"name\"]")], "search_by[0]", "`number`"),
+        (&[("page_size", "0")], "page_size", "1 to 1000"),
+        (&[("page_size", "1001")], "page_size", "1 to 1000"),
+        (&[("page_size", "\"x\"")], "page_size", "page_size = \"x\": expected u32"),
+        (&[("search_pages_max", "1")], "search_pages_max", "2 to 1000"),
+        (&[("search_pages_max", "1001")], "search_pages_max", "2 to 1000"),
+        (&[("attribute_prefix", "\"\"")], "attribute_prefix", "end with _"),
+        (&[("attribute_prefix", "\"attr\"")], "attribute_prefix", "end with _"),
+        (&[("attribute_prefix", "\"a[_\"")], "attribute_prefix", "end with _"),
+        (&[("attribute_prefix", "\"a23456789012345678901234567890123_\"")], "attribute_prefix", "up to 32"),
+        (&[("blank_name", "\" \"")], "blank_name", "has a name"),
+        (&[("blank_name", "\"a\\nb\"")], "blank_name", "visible"),
+        (&[("never_cleared", "[\"name\"]")], "never_cleared", "\"name\""),
+        (&[("never_cleared", "[\"meta.shoe\"]")], "never_cleared", "\"meta.shoe\""),
+        (&[("clear_with", "\"nothing\"")], "clear_with", "`omit`"),
+        (&[("api_key_env", "\"MISSING_KEY\"")], "api_key_env", "MISSING_KEY is not set"),
+        (&[("api_key_file", "\"/none\"")], "api_key_file", "/none"),
+        (&[("status_classes.200", "\"transient\"")], "status_classes.200", "300 to 599"),
+    ] {
+        let paths: Vec<_> = changes.iter().map(|(path, value)| (format!("crm[0].previsto.{path}"), *value)).collect();
+        let mut changes = vec![("crm[0].kind", "\"previsto\"")];
+        changes.extend(paths.iter().map(|(path, value)| (path.as_str(), *value)));
+        faulty(&changes, &format!("crm[0].previsto.{key}"), says);
+    }
+    for (key, value) in [
+        ("search_by", "[\"phone\"]"),
+        ("page_size", "1"),
+        ("page_size", "1000"),
+        ("search_pages_max", "2"),
+        ("search_pages_max", "1000"),
+        ("attribute_prefix", "\"_\""),
+        ("attribute_prefix", "\"a234567890123456789012345678901_\""),
+        ("never_cleared", "[\"note\", \"meta.gender\", \"meta.attr_shoe\"]"),
+        ("status_classes.404", "\"gone\""),
+    ] {
+        fine(&[("crm[0].kind", "\"previsto\""), (&format!("crm[0].previsto.{key}"), value)]);
+    }
+    faulty(&[("crm[0].previsto.page_size", "7")], "crm[0].previsto", "cannot be read");
 }
 
 #[test]
@@ -502,6 +572,39 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
             "crm[0].priava.status_classes.418",
             "choose from: `transient`",
         ),
+        (&[("crm[0].delivery.max_age", "\"30s\"")], "crm[0].delivery.max_age", "request_deadline (30s)"),
+        (&[("crm[0].on_erase", "\"forget\"")], "crm[0].on_erase", "`blank`"),
+        (&[("crm[0].on_gone", "\"delete\"")], "crm[0].on_gone", "`recreate`"),
+        (&[("crm[0].adopt", "\"always\"")], "crm[0].adopt", "`by_key`"),
+        (&[("crm[0].priava.placeholder_first_name", "\" \"")], "crm[0].priava.placeholder_first_name", "write a word"),
+        (&[("crm[0].priava.placeholder_last_name", "\"\"")], "crm[0].priava.placeholder_last_name", "write a word"),
+        (&[("crm[0].priava.placeholder_email", "\"erased\"")], "crm[0].priava.placeholder_email", "example.invalid"),
+        (&[("ingest.listen", "\"localhost\"")], "ingest.listen", "ip:port"),
+        (&[("ingest.listen", "\"0.0.0.0:8700\"")], "ingest.listen", "ask for a token"),
+        (&[("ingest.listen", "\"[::]:8700\"")], "ingest.listen", "ask for a token"),
+        (
+            &[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.token_env", "\"MISSING_TOKEN\"")],
+            "ingest.token_env",
+            "MISSING_TOKEN is not set",
+        ),
+        (&[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_file", "\"/none\"")], "ingest.token_file", "/none"),
+        (
+            &[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_15\"")],
+            "ingest.token_env",
+            "at least 16 letters",
+        ),
+        (
+            &[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_BLANK\"")],
+            "ingest.token_env",
+            "a header cannot carry",
+        ),
+        (&[("ingest.backlog_max", "99")], "ingest.backlog_max", "the largest batch could never be taken"),
+        (&[("ingest.connections_max", "15")], "ingest.connections_max", "at least ingest.requests_max"),
+        (
+            &[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.requests_max", "41")],
+            "ingest.requests_max",
+            "over 1073741824",
+        ),
         (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
@@ -522,6 +625,10 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("log.kafka.replication_factor", "32"),
         ("topics.message_bytes_max", "4194304"),
         ("identity.record_bytes_max", "4128768"),
+        ("ingest.backlog_max", "10000"),
+        ("ingest.batch_events_max", "1"),
+        ("ingest.connections_max", "1024"),
+        ("ingest.requests_max", "1"),
         ("crm[0].delivery.request_deadline", "\"5m\""),
         ("crm[0].delivery.connect_timeout", "\"1ms\""),
         ("crm[0].delivery.retry_delay", "\"1ms\""),
@@ -551,8 +658,11 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("topics.dead_letters_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
+        ("ingest.read_timeout".into(), ["99ms", "100ms", "5m", "301s"]),
         (delivery("request_deadline"), ["99ms", "100ms", "5m", "301s"]),
         (delivery("connect_timeout"), ["0s", "1ms", "5m", ""]),
+        (delivery("search_lag"), ["", "0s", "1h", "3601s"]),
+        (delivery("max_age"), ["", "301s", "36500d", "36501d"]),
     ];
     limits.extend(delays.iter().map(|name| (delivery(name), ["0s", "1ms", "30d", "31d"])));
     for (key, edges) in &limits {
@@ -571,6 +681,10 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("resolver.standby_lag_max".into(), ["", "0", "9223372036854775807", ""]),
         ("view.cache_bytes".into(), ["8388607", "8388608", "1099511627776", "1099511627777"]),
         ("view.batch_records_max".into(), ["0", "1", "100000", "100001"]),
+        ("ingest.backlog_max".into(), ["0", "1", "1000000000", "1000000001"]),
+        ("ingest.batch_events_max".into(), ["0", "1", "10000", "10001"]),
+        ("ingest.requests_max".into(), ["0", "1", "1024", "1025"]),
+        ("ingest.connections_max".into(), ["0", "1", "65536", "65537"]),
         (delivery("in_flight_max"), ["0", "1", "4096", "4097"]),
         (delivery("requests_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
         (delivery("response_bytes_max"), ["1023", "1024", "67108864", "67108865"]),
@@ -621,6 +735,49 @@ fn pairs_may_be_equal_at_their_bound() {
     fine(&[("topics.message_bytes_max", "2162688")]);
     fine(&[("crm[0].delivery.requests_per_second", "0")]);
     fine(&[("admin.listen", "\"\"")]);
+    fine(&[("ingest.backlog_max", "100")]);
+    fine(&[("ingest.connections_max", "16")]);
+    // 40 batches of 100 events of 262144 bytes.
+    fine(&[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.requests_max", "40")]);
+    fine(&[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_16\"")]);
+}
+
+#[test]
+fn the_ingest_needs_no_token_where_only_this_machine_reaches_it_or_nobody_does() {
+    for listen in ["", "127.0.0.1:8700", "[::1]:8700"] {
+        let settings = fine(&[("ingest.listen", &format!("{listen:?}"))]);
+        assert_eq!(settings.ingest.token, None);
+        assert_eq!(settings.ingest.address().is_some(), !listen.is_empty());
+    }
+    // Off, its token is not looked for.
+    fine(&[("ingest.token_env", "\"MISSING_TOKEN\"")]);
+    let settings = fine(&[("ingest.listen", "\"127.0.0.1:8700\""), ("ingest.token_file", "\"/run/secret\"")]);
+    assert_eq!(settings.ingest.token.as_ref().unwrap().expose(), SECRET);
+    assert!(!format!("{settings:?}").contains(SECRET));
+}
+
+#[test]
+fn an_event_is_not_given_up_before_its_first_request_could_end() {
+    let brief: &[(&str, &str)] =
+        &[("crm[0].delivery.request_deadline", "\"100ms\""), ("crm[0].delivery.connect_timeout", "\"1ms\"")];
+    let edges = ["\"999ms\"", "\"1s\"", "\"36500d\"", "\"36501d\""];
+    limit(brief, "crm[0].delivery.max_age", edges.map(ToOwned::to_owned));
+    fine(&[("crm[0].delivery.max_age", "\"30001ms\"")]);
+    assert_eq!(Settings::reference().crm[0].delivery.max_age, None);
+}
+
+#[test]
+fn each_policy_has_its_words() {
+    for (key, words) in [
+        ("on_delete", &["delete", "deactivate", "keep"][..]),
+        ("on_erase", &["delete", "blank", "keep"]),
+        ("on_gone", &["recreate", "drop"]),
+        ("adopt", &["by_key", "never"]),
+    ] {
+        for word in words {
+            fine(&[(&format!("crm[0].{key}"), &format!("\"{word}\""))]);
+        }
+    }
 }
 
 #[test]

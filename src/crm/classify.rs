@@ -119,6 +119,7 @@ const CODE_WORDS: &[&str] = &[
     "account",
     "allowed",
     "already",
+    "api",
     "authentication",
     "authorization",
     "bad",

@@ -8,6 +8,7 @@
 
 pub mod classify;
 pub mod link;
+pub mod previsto;
 pub mod priava;
 pub mod session;
 pub mod transport;
@@ -181,6 +182,9 @@ impl fmt::Debug for LookUpKeys {
 pub enum Step {
     Call(Request),
     Done(Accepted),
+    /// A search found the contact, under these ids by role. They are committed before anything more is sent, and the next
+    /// delivery knows them: where only the contact's own data can be searched for, what is sent next may change that.
+    Found(BTreeMap<String, String>),
     /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.
     Judged(Verdict),
     Failed(Failure),
@@ -300,6 +304,10 @@ pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> 
             connector: Arc::new(priava::Priava::new(settings, instance)?),
             session: Arc::new(priava::session(settings)?),
         }),
+        CrmKind::Previsto => Ok(Crm {
+            connector: Arc::new(previsto::Previsto::new(settings, instance)?),
+            session: Arc::new(previsto::session(settings)?),
+        }),
     }
 }
 
@@ -338,6 +346,14 @@ pub(crate) mod testing {
         PriavaSettings { token_env: None, ..example.priava.expect("the reference shows it") }
     }
 
+    /// A Previsto as the reference has it.
+    pub(crate) fn previsto_crm() -> CrmSettings {
+        let entries = crate::config::Settings::reference().crm;
+        let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::Previsto).expect("the reference shows one");
+        crm.previsto.as_mut().expect("it has its table").api_key_env = None;
+        crm
+    }
+
     pub(crate) fn crm_settings(token_file: PathBuf) -> CrmSettings {
         CrmSettings {
             name: "venues".into(),
@@ -350,6 +366,7 @@ pub(crate) mod testing {
             find_before_create: true,
             adopt: Adopt::ByKey,
             priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
+            previsto: None,
         }
     }
 }

@@ -11,7 +11,8 @@
 use std::{fmt, io, path::PathBuf};
 
 use async_trait::async_trait;
-use http::{HeaderName, HeaderValue};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use parking_lot::RwLock;
 
 use super::Request;
@@ -35,7 +36,7 @@ pub trait Session: Send + Sync + fmt::Debug {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("set exactly one of `token_env` and `token_file`")]
+    #[error("set exactly one of the two keys that say where the token is, by variable or by file")]
     NoSource,
     #[error("the environment variable {name} is not set or is not UTF-8")]
     Variable { name: String },
@@ -85,10 +86,39 @@ impl TokenSource {
 pub struct StaticToken {
     source: TokenSource,
     header: HeaderName,
-    prefix: String,
+    form: Form,
     current: RwLock<Current>,
     /// Held by the one renewal under way.
     renewal: tokio::sync::Mutex<()>,
+}
+
+/// How a header carries the token.
+#[derive(Clone)]
+enum Form {
+    /// As it is, behind this.
+    Behind(String),
+    /// As the user name of HTTP Basic, with an empty password (RFC 7617).
+    BasicUser,
+}
+
+impl Form {
+    fn value(&self, token: &Secret) -> Result<HeaderValue, SessionError> {
+        let token = token.expose().trim();
+        if token.is_empty() {
+            return Err(SessionError::Malformed);
+        }
+        let text = match self {
+            Self::Behind(prefix) => format!("{prefix}{token}"),
+            // A colon would end the user name, and what is not visible is a slip of whoever wrote the file.
+            Self::BasicUser if !token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') => {
+                return Err(SessionError::Malformed);
+            }
+            Self::BasicUser => format!("Basic {}", STANDARD.encode(format!("{token}:"))),
+        };
+        let mut value = HeaderValue::try_from(text).map_err(|_invalid| SessionError::Malformed)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
 }
 
 struct Current {
@@ -108,20 +138,19 @@ impl fmt::Debug for StaticToken {
 impl StaticToken {
     /// Reads the token; blocks for the time of reading a small file.
     pub fn new(source: TokenSource, header: HeaderName, prefix: &str) -> Result<Self, SessionError> {
-        let value = header_value(prefix, &source.read()?)?;
-        let current = RwLock::new(Current { number: CredentialNumber(0), value });
-        Ok(Self { source, header, prefix: prefix.to_owned(), current, renewal: tokio::sync::Mutex::default() })
+        Self::with(source, header, Form::Behind(prefix.to_owned()))
     }
-}
 
-fn header_value(prefix: &str, token: &Secret) -> Result<HeaderValue, SessionError> {
-    let token = token.expose().trim();
-    if token.is_empty() {
-        return Err(SessionError::Malformed);
+    /// As [`StaticToken::new`], for a token that is the user name of HTTP Basic.
+    pub fn basic_user(source: TokenSource) -> Result<Self, SessionError> {
+        Self::with(source, AUTHORIZATION, Form::BasicUser)
     }
-    let mut value = HeaderValue::try_from(format!("{prefix}{token}")).map_err(|_invalid| SessionError::Malformed)?;
-    value.set_sensitive(true);
-    Ok(value)
+
+    fn with(source: TokenSource, header: HeaderName, form: Form) -> Result<Self, SessionError> {
+        let value = form.value(&source.read()?)?;
+        let current = RwLock::new(Current { number: CredentialNumber(0), value });
+        Ok(Self { source, header, form, current, renewal: tokio::sync::Mutex::default() })
+    }
 }
 
 #[async_trait]
@@ -141,7 +170,7 @@ impl Session for StaticToken {
         let source = self.source.clone();
         // The environment of a process does not change from outside, a file does; both take the same path.
         let token = tokio::task::spawn_blocking(move || source.read()).await;
-        let value = header_value(&self.prefix, &token.expect("reading a token does not panic")?)?;
+        let value = self.form.value(&token.expect("reading a token does not panic")?)?;
         let mut current = self.current.write();
         if current.value == value {
             return Ok(false);
@@ -203,6 +232,30 @@ mod tests {
         let path = folder.path().join("token");
         std::fs::write(&path, "abc").unwrap();
         assert_eq!(token_of(&session(path, "Bearer ").unwrap()).0, "Bearer abc");
+    }
+
+    #[test]
+    fn a_basic_user_is_sent_with_an_empty_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "sk_demo\n").unwrap();
+        let session = StaticToken::basic_user(TokenSource::File(path.clone())).unwrap();
+        let mut request = Request {
+            method: http::Method::GET,
+            path: "/".to_owned(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            kind: crate::crm::RequestKind::Read,
+        };
+        session.authorize(&mut request);
+        let [(name, value)] = request.headers.as_slice() else { panic!("one header") };
+        assert_eq!((name, value.to_str().unwrap()), (&AUTHORIZATION, "Basic c2tfZGVtbzo="));
+        assert!(value.is_sensitive());
+        for malformed in ["", "sk:demo", "sk demo", "sk\ndemo", "schl\u{fc}ssel"] {
+            std::fs::write(&path, malformed).unwrap();
+            let refused = StaticToken::basic_user(TokenSource::File(path.clone()));
+            assert!(matches!(refused, Err(SessionError::Malformed)), "{malformed:?}");
+        }
     }
 
     #[test]

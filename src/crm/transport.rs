@@ -157,7 +157,7 @@ fn check_base_url(url: &Url) -> Result<(), HttpSetupError> {
 }
 
 /// TLS needs one cryptography provider per process; whoever comes first installs it.
-fn install_crypto_provider() {
+pub(crate) fn install_crypto_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -167,7 +167,7 @@ fn install_crypto_provider() {
 }
 
 /// What went wrong, without the URL, which an error of the client would otherwise quote in full.
-fn describe(error: reqwest::Error) -> String {
+pub(crate) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = error.source();

@@ -150,7 +150,7 @@ pub fn read(record: &Record, rules: &Rules, now: Timestamp) -> Result<Change, Fa
 
 /// Notes in `event` what it learns of the event's identity, also if it then fails.
 fn read_record(record: &Record, rules: &Rules, now: Timestamp, event: &mut EventRef) -> Result<Change, Problem> {
-    if size(record) > rules.bytes_max {
+    if is_too_large(record, rules) {
         identify(event, &Envelope::Binary(record));
         return Err(Problem::whole(ReasonCode::TooLarge));
     }
@@ -161,6 +161,11 @@ fn read_record(record: &Record, rules: &Rules, now: Timestamp, event: &mut Event
             read_event(record, envelope, rules, now, event)
         }
     }
+}
+
+/// Whether `record` is larger than an event may be, key and headers included.
+pub fn is_too_large(record: &Record, rules: &Rules) -> bool {
+    size(record) > rules.bytes_max
 }
 
 /// Key, value and headers together: an event is as large as what must fit into a dead letter.

@@ -368,6 +368,9 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// The first offset whose record is at `time` or later; the end if there is none.
     async fn offset_at(&self, at: &TopicPartition, time: Timestamp) -> Result<Offset, LogError>;
     /// Appends outside any transaction, as a foreign producer would.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] where the log has a bound of its own and has reached it.
     async fn append(&self, records: Vec<NewRecord>) -> Result<(), LogError>;
     async fn follower(&self) -> Result<Box<dyn Follower>, LogError>;
     async fn join(&self, spec: GroupSpec) -> Result<Box<dyn Member>, LogError>;
@@ -406,6 +409,9 @@ pub enum LogError {
     /// The broker will not let us; the message names the permission.
     #[error("not permitted while {doing}: {reason}")]
     Unauthorized { doing: &'static str, reason: String },
+    /// It takes no more until something of it is read or ages out; nothing of what was to be appended is in it.
+    #[error("the log is full: {reason}")]
+    Full { reason: String },
     /// Settings that the log cannot work with.
     #[error("the log cannot be used: {reason}")]
     Unusable { reason: String },
@@ -414,6 +420,6 @@ pub enum LogError {
 impl LogError {
     /// Whether waiting may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unstable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Unstable { .. } | Self::Full { .. })
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Attempt {
     pub(super) contact: ContactId,
     pub(super) task: Task,
     pub(super) lost: Option<Lost>,
-    /// The gate admits this one request only.
+    /// The gate admits this one delivery only.
     pub(super) probe: bool,
 }
 
@@ -66,17 +66,20 @@ pub(super) struct Attempted {
     pub(super) assignment: AssignmentNumber,
     pub(super) contact: ContactId,
     pub(super) probe: bool,
+    /// The CRM answered, and what it said last was no refusal of the credential.
+    pub(super) answered: bool,
     pub(super) end: Result<End, ViewError>,
 }
 
 impl Attempt {
     pub(super) async fn run(self) -> Attempted {
-        let end = self.end().await;
+        let mut answered = false;
+        let end = self.end(&mut answered).await;
         let Self { partition, assignment, contact, probe, .. } = self;
-        Attempted { partition, assignment, contact, probe, end }
+        Attempted { partition, assignment, contact, probe, answered, end }
     }
 
-    async fn end(&self) -> Result<End, ViewError> {
+    async fn end(&self, answered: &mut bool) -> Result<End, ViewError> {
         let shared = &*self.shared;
         let record =
             shared.view.record_to_deliver(self.contact)?.expect("an entry is handled once the view holds its record");
@@ -98,9 +101,11 @@ impl Attempt {
                     let sent_at = Instant::now();
                     let (answer, used) = self.exchange(request).await;
                     credential = Some(used);
+                    *answered |= answer.is_ok();
                     machine.answered(answer, sent_at)
                 }
                 Action::Renew => {
+                    *answered = false;
                     let another = self.renew(credential).await;
                     machine.renewed(another)
                 }

@@ -10,7 +10,8 @@
 //! business.
 //!
 //! Invariant: a request that creates leaves only if its contact could be found again were the answer lost: by our
-//! reference, for which every create is preceded by a search, or by an intent that is committed.
+//! reference, for which every create is preceded by a search, or by an intent that is committed. And a delivery sends at
+//! most one request that creates whose answer is not a certain refusal.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -23,8 +24,8 @@ use super::{
 use crate::{
     contact::ContactRecord,
     crm::{
-        Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Projection, REMOTE_CONTACT, Request,
-        RequestKind, Step, Verdict,
+        Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection, REMOTE_CONTACT,
+        Request, RequestKind, Step, Verdict,
         link::{Intent, Link, Sent},
     },
     event::{OutcomeKind, ReasonCode},
@@ -75,12 +76,16 @@ pub struct Machine<'a> {
     projection: Projection,
     plan: Plan,
     look_up: Option<LookUpKeys>,
+    /// By what to search once more where the first search, by the keys of an older create, found nothing.
+    look_up_next: Option<LookUpKeys>,
     /// To be committed before a create leaves.
     intent: Option<Intent>,
     answers: Vec<Answer>,
     last: Option<(Request, Option<Instant>)>,
     /// A request before the last one changed something.
     changed: bool,
+    /// A create before the last request, and when it was sent: the link does not know yet what it made.
+    created: Option<(Request, Instant)>,
     renewed: bool,
 }
 
@@ -89,6 +94,7 @@ impl<'a> Machine<'a> {
     ///
     /// # Errors
     /// Its end, if nothing is to be sent now.
+    #[expect(clippy::result_large_err, reason = "an end is what a delivery is made for; it is moved once")]
     pub fn new(terms: &'a Terms, task: &'a Task, record: &'a ContactRecord) -> Result<Self, End> {
         let uncertain = (task.forced && terms.protections.hold(Protection::TakeoverResend)) || task.link.open.is_some();
         let link = suspected(terms, task, uncertain);
@@ -103,11 +109,13 @@ impl<'a> Machine<'a> {
         if plan.unchanged {
             return Err(judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection)));
         }
-        let unannounced = plan.unannounced(&task.link);
+        // A deletion carries no fields.
+        let unannounced =
+            if projection.presence == Presence::Absent { Vec::new() } else { plan.unannounced(&task.link) };
         if !unannounced.is_empty() {
             return Err(End::Announced { fields: unannounced });
         }
-        let (look_up, intent) = search(terms, task, record, &projection);
+        let Search { look_up, look_up_next, intent } = search(terms, task, record, &projection);
         Ok(Self {
             terms,
             record,
@@ -116,10 +124,12 @@ impl<'a> Machine<'a> {
             projection,
             plan,
             look_up,
+            look_up_next,
             intent,
             answers: Vec::new(),
             last: None,
             changed: false,
+            created: None,
             renewed: false,
         })
     }
@@ -147,20 +157,16 @@ impl<'a> Machine<'a> {
         if !self.changed {
             return end;
         }
-        let failure = Failure {
-            class: FailureClass::Transient,
-            effect: Effect::Unknown,
-            reason: ReasonCode::Refused.into(),
-            retry_after: None,
-        };
-        End::Failed { version: self.record.version, failure, carried: self.plan.carried(), lost: None }
+        let until = if let End::MustWait { until } = end { Some(until) } else { None };
+        End::Interrupted { until, carried: self.plan.carried(), lost: self.lost_create() }
     }
 
-    /// Takes the result of a renewal: with another credential, the same delivery begins again, once.
+    /// Takes the result of a renewal: with another credential, the request that was refused is sent again, once. What was
+    /// answered before it stands, or what a create has made would be made anew.
     pub fn renewed(&mut self, another: bool) -> Action {
         self.renewed = true;
         if another {
-            self.answers.clear();
+            self.answers.pop();
             self.last = None;
         }
         self.next()
@@ -193,20 +199,46 @@ impl<'a> Machine<'a> {
                     suspected,
                 })
             }
-            Step::Failed(failure) if failure.class == FailureClass::Auth && !self.renewed => Action::Renew,
+            Step::Found(remote_ids) => {
+                assert!(remote_ids.contains_key(REMOTE_CONTACT), "a contact that was found has an id");
+                let carried = if self.may_have_changed() { self.plan.carried() } else { Vec::new() };
+                Action::End(End::Found { remote_ids, carried })
+            }
+            Step::Failed(failure) if failure.class == FailureClass::Auth && self.may_send_again(failure.effect) => {
+                if failure.effect == Effect::Unknown {
+                    self.changed = self.may_have_changed();
+                }
+                Action::Renew
+            }
             Step::Failed(failure) => Action::End(self.failed(failure)),
         }
     }
 
     fn call(&mut self, request: Request) -> Action {
-        if request.kind == RequestKind::Create
-            && let Some(intent) = self.intent.take()
-        {
-            return Action::End(End::Intended { intent });
+        if request.kind == RequestKind::Create {
+            if let Some(keys) = self.look_up_next.take() {
+                self.look_up = Some(keys);
+                self.answers.clear();
+                return self.next();
+            }
+            if let Some(intent) = self.intent.take() {
+                return Action::End(End::Intended { intent });
+            }
         }
         self.changed = self.may_have_changed();
+        if let Some((last, Some(at))) = self.last.take()
+            && last.kind == RequestKind::Create
+        {
+            self.created = Some((last, at));
+        }
         self.last = Some((request.clone(), None));
         Action::Send(request)
+    }
+
+    /// Whether the last request may follow itself, with another credential: once, and not if it may have made a contact.
+    fn may_send_again(&self, effect: Effect) -> bool {
+        let creates = self.last.as_ref().is_some_and(|(request, _)| request.kind == RequestKind::Create);
+        !(self.renewed || creates && effect == Effect::Unknown)
     }
 
     fn may_have_changed(&self) -> bool {
@@ -217,11 +249,17 @@ impl<'a> Machine<'a> {
         let wrote = self.last.take().filter(|(request, _)| request.kind != RequestKind::Read);
         let lost = match (wrote, failure.effect) {
             (Some((request, Some(sent_at))), Effect::Unknown) => Some(Lost { request: Arc::new(request), sent_at }),
-            _ => None,
+            _ => self.lost_create(),
         };
         // A search that got no answer changed nothing; what was written before it did.
         failure.effect = if lost.is_some() || self.changed { Effect::Unknown } else { Effect::None };
         End::Failed { version: self.record.version, failure, carried: self.plan.carried(), lost }
+    }
+
+    /// A create that was answered, while what it made is forgotten with this delivery: the next one searches for it, and
+    /// must not do so before the search can find it.
+    fn lost_create(&self) -> Option<Lost> {
+        self.created.as_ref().map(|(request, sent_at)| Lost { request: Arc::new(request.clone()), sent_at: *sent_at })
     }
 }
 
@@ -239,30 +277,42 @@ fn suspected<'a>(terms: &Terms, task: &'a Task, uncertain: bool) -> Cow<'a, Link
     Cow::Owned(link)
 }
 
+/// What comes before a create.
+#[derive(Debug, Default)]
+struct Search {
+    look_up: Option<LookUpKeys>,
+    look_up_next: Option<LookUpKeys>,
+    intent: Option<Intent>,
+}
+
 /// What to search for before a create, and what to commit before it leaves.
 ///
 /// With every create preceded by a search for our own reference, the next search finds one whose answer was lost, whoever
 /// makes it. Where the search is saved, or only the contact's own data can be searched for, the intent says that there
-/// may be something to find, and by what; a search by it comes first unless it was committed for this very delivery.
-fn search(
-    terms: &Terms,
-    task: &Task,
-    record: &ContactRecord,
-    projection: &Projection,
-) -> (Option<LookUpKeys>, Option<Intent>) {
+/// may be something to find, and by what; a search by it comes first unless it was committed for this very delivery. If
+/// the contact has other keys by now, a search by those follows: the first one said nothing about them.
+fn search(terms: &Terms, task: &Task, record: &ContactRecord, projection: &Projection) -> Search {
     if task.link.remote_ids.contains_key(REMOTE_CONTACT) {
-        return (None, None);
+        return Search::default();
     }
-    let Some(keys) = terms.connector.look_up_keys(record, projection) else { return (None, None) };
+    let Some(keys) = terms.connector.look_up_keys(record, projection) else { return Search::default() };
     let known = task.link.intent.as_ref().map(|intent| &intent.keys);
     let is_known = known == Some(&keys.values);
-    let intent = (!(terms.find_before_create && keys.planted) && !is_known)
+    let intent = (!(is_known || terms.find_before_create && keys.planted))
         .then(|| Intent { keys: keys.values.clone() })
         .filter(|_| terms.protections.hold(Protection::Intent));
-    let look_up = match known {
-        Some(_) if task.intended && is_known => None,
-        Some(values) => Some(LookUpKeys { values: values.clone(), planted: keys.planted }),
-        None => terms.find_before_create.then_some(keys),
+    let wanted = terms.find_before_create && !is_known;
+    let (look_up, look_up_next) = match known {
+        Some(_) if task.intended && is_known => (None, None),
+        Some(values) => {
+            let as_sent = LookUpKeys { values: values.clone(), planted: keys.planted };
+            (Some(as_sent), wanted.then_some(keys))
+        }
+        None => (wanted.then_some(keys), None),
     };
-    (look_up.filter(|_| terms.protections.hold(Protection::LookUp)), intent)
+    let holds = |_: &LookUpKeys| terms.protections.hold(Protection::LookUp);
+    Search { look_up: look_up.filter(holds), look_up_next: look_up_next.filter(holds), intent }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,12 +42,21 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     Open,
-    /// One request, to see whether the CRM is itself again.
+    /// One delivery, all of its requests, to see whether the CRM is itself again.
     Probe,
     /// Nothing before this instant.
     ClosedUntil(Instant),
     /// Nothing while a probe is under way.
     Probing,
+}
+
+/// What an attempt showed of the CRM, whatever became of the contact.
+#[derive(Debug, Clone, Copy)]
+pub struct Showed {
+    /// It was admitted as a probe.
+    pub probe: bool,
+    /// The CRM answered on the way.
+    pub answered: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +101,16 @@ impl Gate {
     pub fn probe_withdrawn(&mut self) {
         if let State::Paused { probing, .. } = &mut self.state {
             *probing = false;
+        }
+    }
+
+    /// An attempt ended that neither failed nor delivered. With an answer on the way, if only to a search, the CRM is at
+    /// work; a probe without one has not probed.
+    pub fn ended(&mut self, showed: Showed) {
+        match showed {
+            Showed { answered: true, .. } => self.answered(),
+            Showed { probe: true, answered: false } => self.probe_withdrawn(),
+            Showed { probe: false, answered: false } => {}
         }
     }
 
@@ -190,6 +209,21 @@ mod tests {
             gate.probe_begins();
             gate.failed(FailureClass::Transient, Duration::ZERO, now);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_opens_with_any_answer_and_without_one_is_still_to_be_made() {
+        let (mut gate, now) = (gate(), Instant::now());
+        gate.failed(FailureClass::Connection, Duration::ZERO, now);
+        let Admission::ClosedUntil(probe_at) = gate.admission(now) else { panic!("the gate is closed") };
+        gate.probe_begins();
+        gate.ended(Showed { probe: false, answered: false });
+        assert_eq!(gate.admission(probe_at), Admission::Probing);
+        gate.ended(Showed { probe: true, answered: false });
+        assert_eq!(gate.admission(probe_at), Admission::Probe);
+        gate.probe_begins();
+        gate.ended(Showed { probe: true, answered: true });
+        assert_eq!((gate.admission(probe_at), gate.paused()), (Admission::Open, None));
     }
 
     #[tokio::test(start_paused = true)]

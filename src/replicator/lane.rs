@@ -91,6 +91,12 @@ pub enum End {
     /// Nothing that creates was sent, since this is not in the link yet: were the worker to die with the create sent,
     /// nobody would know what to search for.
     Intended { intent: Intent },
+    /// A search found the contact in the CRM under these ids, which are committed before anything more is sent. `carried`
+    /// are the fields that were written before.
+    Found { remote_ids: BTreeMap<String, String>, carried: Vec<Arc<str>> },
+    /// The first requests of a delivery were stored, the next was not sent, for a reason that is not the contact's.
+    /// `until`: newer content must not follow a lost request before. `lost`: a create among those first ones.
+    Interrupted { until: Option<Instant>, carried: Vec<Arc<str>>, lost: Option<Lost> },
     /// A terminal result for the version carried, other than having been stored. `suspected` are the fields that somebody may
     /// have changed without being able to commit it.
     Judged { version: Version, outcome: OutcomeKind, reason: Option<Reason>, suspected: Vec<Arc<str>> },
@@ -262,6 +268,13 @@ impl Lane {
         self.awaits_commit = false;
     }
 
+    /// Whatever the lane waits for has passed, a commit apart.
+    #[cfg(test)]
+    pub(super) fn forget_waits(&mut self) {
+        self.lost = None;
+        self.not_before = None;
+    }
+
     /// Takes the end of the attempt that [`Lane::begin`] began.
     pub fn end(&mut self, end: End, at: Circumstances) -> Decided {
         let flight = self.flight.take().expect("an attempt ends once");
@@ -283,6 +296,24 @@ impl Lane {
                 self.awaits_commit = true;
                 Decided { link_changed: true, ..Decided::default() }
             }
+            End::Found { remote_ids, carried } => {
+                // A search waits for what was lost to have landed, so this is what the intent was made for, if any was.
+                self.intended = false;
+                if !carried.is_empty() {
+                    self.void(carried);
+                }
+                self.link.remote_ids.extend(remote_ids);
+                self.link.intent = None;
+                self.awaits_commit = true;
+                Decided { link_changed: true, ..Decided::default() }
+            }
+            End::Interrupted { until, carried, lost } => {
+                self.intended = false;
+                self.void(carried);
+                self.lost = lost.or(self.lost.take());
+                self.not_before = until;
+                Decided { link_changed: true, ..Decided::default() }
+            }
             End::Judged { version, outcome, reason, suspected } => {
                 self.intended = false;
                 self.void(suspected);
@@ -294,7 +325,8 @@ impl Lane {
             }
             End::Delivered { version, operation, accepted } => {
                 // `lost` stays: a request that this one repeated may still land.
-                if accepted.presence == Presence::Absent {
+                let absent = accepted.presence == Presence::Absent;
+                if absent {
                     self.link.forget_remote();
                 } else {
                     self.link.sent = accepted.sent;
@@ -304,7 +336,8 @@ impl Lane {
                 self.link.presence = Some(accepted.presence);
                 self.forced = false;
                 self.intended = false;
-                self.awaits_commit = matches!(operation, Operation::Create | Operation::Adopt);
+                // After a deletion, what comes next is a create.
+                self.awaits_commit = absent || matches!(operation, Operation::Create | Operation::Adopt);
                 let settled = Settled {
                     version,
                     outcome: OutcomeKind::Delivered,
@@ -350,27 +383,43 @@ impl Lane {
             FailureClass::Gone if at.on_gone == OnGone::Drop => {
                 self.reject(version, Reason { code: ReasonCode::Gone, ..failure.reason })
             }
-            _ if self.is_expired(version, at) => self.settle(Settled {
-                version,
-                outcome: OutcomeKind::Expired,
-                operation: None,
-                reason: Some(ReasonCode::MaxAge.into()),
-                attempts: self.tries() + 1,
-            }),
-            FailureClass::Gone => {
-                // Whatever it was is no more, and the next try makes another. A CRM that says so of each contact that it
-                // just made is not driven to make them without end: it counts as a try.
-                self.link.forget_remote();
-                self.awaits_commit = true;
-                let mut decided = self.retry(Duration::ZERO, flight, at);
-                decided.link_changed = true;
+            FailureClass::Gone | FailureClass::Transient | FailureClass::Conflict => {
+                let gone = failure.class == FailureClass::Gone;
+                if gone {
+                    self.forget(failure.effect);
+                }
+                let mut decided = if let Some(version) = self.expired(version, at) {
+                    self.settle(Settled {
+                        version,
+                        outcome: OutcomeKind::Expired,
+                        operation: None,
+                        reason: Some(ReasonCode::MaxAge.into()),
+                        attempts: self.tries() + 1,
+                    })
+                } else {
+                    // A CRM that has lost each contact that it just made is not driven to make them without end: that, too,
+                    // counts as a try.
+                    let asked = failure.retry_after.map_or(Duration::ZERO, |asked| asked.delay(at.wall));
+                    self.retry(asked, flight, at)
+                };
+                decided.link_changed |= gone;
                 decided
             }
-            FailureClass::Transient | FailureClass::Conflict => {
-                let asked = failure.retry_after.map_or(Duration::ZERO, |asked| asked.delay(at.wall));
-                self.retry(asked, flight, at)
+        }
+    }
+
+    /// What the link named is no more; the next try makes another, once that is committed.
+    fn forget(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => self.link.forget_remote(),
+            // The same delivery had written something that stands there under an id we do not have: what it is to be found
+            // by, and which fields it may hold, stays known.
+            Effect::Unknown => {
+                self.link.remote_ids.clear();
+                self.link.presence = None;
             }
         }
+        self.awaits_commit = true;
     }
 
     /// Tries again: soon, or, after a few tries, later, with the contact parked.
@@ -386,13 +435,15 @@ impl Lane {
         self.park(asked, at)
     }
 
-    /// Whether the newest event that an attempt with `version` was for is too old to be tried again.
-    fn is_expired(&self, version: Version, at: Circumstances) -> bool {
-        let Some(max_age) = at.max_age else { return false };
+    /// The version of the newest event that an attempt with `version` was for, if it is too old to be tried again. The
+    /// record may be newer than every entry that was read, and what is not read yet need not be old.
+    fn expired(&self, version: Version, at: Circumstances) -> Option<Version> {
+        let max_age = at.max_age?;
         let open = self.link.open.iter().map(|open| &open.entry);
         let queued = self.queue.iter().map(|waiting| &waiting.entry);
-        let carried = open.chain(queued).rfind(|entry| entry.version <= version);
-        carried.is_some_and(|entry| entry.received_at.saturating_add(max_age).is_ok_and(|end| end <= at.wall))
+        let newest = open.chain(queued).rfind(|entry| entry.version <= version)?;
+        let is_old = newest.received_at.saturating_add(max_age).is_ok_and(|end| end <= at.wall);
+        is_old.then_some(newest.version)
     }
 
     fn reject(&mut self, version: Version, reason: Reason) -> Decided {
@@ -486,318 +537,4 @@ impl Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::contact::{ContactId, record::FORMAT};
-    use crate::crm::RequestKind;
-
-    const DEADLINE: Duration = Duration::from_secs(30);
-
-    fn entry(version: Version) -> Entry {
-        Entry {
-            contact_id: ContactId(uuid::Uuid::nil()),
-            version,
-            event: None,
-            received_at: Timestamp::UNIX_EPOCH,
-            traceparent: None,
-            cause: None,
-            epoch: 1,
-            format: FORMAT,
-        }
-    }
-
-    fn lane() -> Lane {
-        Lane::new(Link::new(ContactId(uuid::Uuid::nil())), Protections::default())
-    }
-
-    fn at(now: Instant) -> Circumstances {
-        Circumstances {
-            now,
-            wall: Timestamp::UNIX_EPOCH,
-            on_gone: OnGone::Recreate,
-            max_age: None,
-            paused: false,
-            retry_delay: Duration::from_secs(1),
-            parked_delay: Duration::from_secs(60),
-            tries_before_parking: 2,
-            landing_time: DEADLINE,
-        }
-    }
-
-    fn request() -> Request {
-        Request {
-            method: http::Method::POST,
-            path: "/contacts".into(),
-            headers: Vec::new(),
-            body: bytes::Bytes::new(),
-            kind: RequestKind::Set,
-        }
-    }
-
-    fn delivered(version: Version) -> End {
-        let accepted = AcceptedState {
-            sent: BTreeMap::from([("name".into(), Sent::Hash(version))]),
-            presence: Presence::Active,
-            remote_ids: BTreeMap::new(),
-        };
-        End::Delivered { version, operation: Operation::Update, accepted }
-    }
-
-    fn failed(version: Version, class: FailureClass, effect: Effect, sent_at: Instant) -> End {
-        let failure = Failure { class, effect, reason: ReasonCode::Refused.into(), retry_after: None };
-        let lost = (effect == Effect::Unknown).then(|| Lost { request: Arc::new(request()), sent_at });
-        End::Failed { version, failure, carried: vec!["name".into()], lost }
-    }
-
-    /// Reads entries `versions` at offsets ten times as high.
-    fn read(lane: &mut Lane, versions: impl IntoIterator<Item = Version>) -> Vec<Decided> {
-        versions.into_iter().map(|version| lane.read(entry(version), version * 10, false)).collect()
-    }
-
-    fn answers(decided: &Decided) -> Vec<(Version, OutcomeKind, Option<Version>)> {
-        decided.answers.iter().map(|answer| (answer.entry.version, answer.outcome, answer.by_version)).collect()
-    }
-
-    use OutcomeKind::{Delivered, Rejected, Superseded};
-
-    #[tokio::test(start_paused = true)]
-    async fn a_delivery_answers_all_entries_up_to_its_version_and_leaves_those_above() {
-        let mut lane = lane();
-        read(&mut lane, [1, 2, 3, 4]);
-        lane.begin();
-        let decided = lane.end(delivered(3), at(Instant::now()));
-        let expected = [(1, Superseded, Some(3)), (2, Superseded, Some(3)), (3, Delivered, None)];
-        assert_eq!(answers(&decided), expected);
-        assert_eq!(decided.offsets, [10, 20, 30]);
-        assert_eq!(lane.link.answered, 3);
-        assert!(lane.is_ready(Instant::now(), Timestamp::UNIX_EPOCH), "4 waits for the next attempt");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn entries_read_after_their_version_ended_are_answered_without_an_attempt() {
-        let mut lane = lane();
-        read(&mut lane, [1]);
-        lane.begin();
-        lane.end(delivered(3), at(Instant::now()));
-        let decided = read(&mut lane, [2, 3, 3, 1]);
-        assert_eq!(answers(&decided[0]), [(2, Superseded, Some(3))]);
-        assert_eq!(answers(&decided[1]), [(3, Delivered, None)]);
-        for replay in &decided[2..] {
-            assert_eq!((replay.answers.len(), replay.offsets.len(), replay.link_changed), (0, 1, false));
-        }
-        assert!(!lane.is_ready(Instant::now(), Timestamp::UNIX_EPOCH));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_contact_that_keeps_failing_is_parked_with_its_newest_event() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1, 2]);
-        lane.begin();
-        let first = lane.end(failed(2, FailureClass::Transient, Effect::None, now), at(now));
-        assert_eq!(first, Decided::default());
-        assert_eq!(lane.wakes_at(), Some(now + Duration::from_secs(1)));
-        lane.begin();
-        let parked = lane.end(failed(2, FailureClass::Transient, Effect::None, now), at(now));
-        assert_eq!(answers(&parked), [(1, Superseded, Some(2))]);
-        assert_eq!(parked.offsets, [10, 20], "the partition moves on");
-        let open = lane.link.open.as_ref().expect("parked");
-        assert_eq!((open.entry.version, open.attempts, lane.link.answered), (2, 2, 2));
-        assert_eq!(open.next_attempt, Timestamp::from_second(60).unwrap());
-    }
-
-    /// A lane with version 1 parked.
-    fn parked(now: Instant) -> Lane {
-        let mut lane = lane();
-        read(&mut lane, [1]);
-        for _ in 0..2 {
-            lane.begin();
-            lane.end(failed(1, FailureClass::Transient, Effect::None, now), at(now));
-        }
-        assert!(lane.link.open.is_some());
-        lane
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_newer_entry_takes_the_place_of_the_parked_one_at_once() {
-        let mut lane = parked(Instant::now());
-        let decided = read(&mut lane, [2]);
-        assert_eq!(answers(&decided[0]), [(1, Superseded, Some(2))]);
-        assert_eq!(decided[0].offsets, [20]);
-        assert_eq!(lane.link.open.as_ref().map(|open| open.entry.version), Some(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_woken_attempt_answers_the_parked_event_only_if_it_carried_that_version() {
-        let now = Instant::now();
-        let mut lane = parked(now);
-        lane.begin();
-        read(&mut lane, [2]);
-        let decided = lane.end(delivered(1), at(now));
-        assert_eq!(answers(&decided), []);
-        assert_eq!(lane.link.open.as_ref().map(|open| open.entry.version), Some(2));
-        lane.begin();
-        let decided = lane.end(delivered(2), at(now));
-        assert_eq!(answers(&decided), [(2, Delivered, None)]);
-        assert_eq!(lane.link.open, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_answer_voids_what_it_carried_at_once() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1]);
-        lane.begin();
-        let decided = lane.end(failed(1, FailureClass::Transient, Effect::Unknown, now), at(now));
-        assert!(decided.link_changed);
-        assert_eq!(lane.link.sent.get("name"), Some(&Sent::Void));
-        assert!(lane.lost(now + DEADLINE - Duration::from_millis(1), DEADLINE).is_some());
-        assert!(lane.lost(now + DEADLINE, DEADLINE).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_request_is_remembered_beyond_a_repetition_that_succeeded() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1]);
-        lane.begin();
-        lane.end(failed(1, FailureClass::Transient, Effect::Unknown, now), at(now));
-        lane.begin();
-        lane.end(delivered(1), at(now));
-        assert!(lane.lost(now, DEADLINE).is_some(), "the first one may still land");
-        assert!(!lane.is_idle(now, DEADLINE) && lane.is_idle(now + DEADLINE, DEADLINE));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_parked_contact_is_not_due_while_a_lost_request_may_still_land() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1]);
-        let soon = Circumstances { parked_delay: Duration::from_secs(5), tries_before_parking: 1, ..at(now) };
-        lane.begin();
-        lane.end(failed(1, FailureClass::Transient, Effect::Unknown, now), soon);
-        assert_eq!(lane.link.open.as_ref().map(|open| open.next_attempt.as_second()), Some(30));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn while_the_crm_is_paused_nothing_is_parked() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1]);
-        for _ in 0..10 {
-            lane.begin();
-            let paused = Circumstances { paused: true, ..at(now) };
-            assert_eq!(lane.end(failed(1, FailureClass::Transient, Effect::None, now), paused), Decided::default());
-        }
-        assert_eq!(lane.link.open, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refusal_of_the_connection_uses_up_no_try() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1]);
-        for class in [FailureClass::Connection, FailureClass::Auth, FailureClass::Throttled] {
-            lane.begin();
-            assert_eq!(lane.end(failed(1, class, Effect::None, now), at(now)), Decided::default());
-        }
-        assert_eq!(lane.tries(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_conflict_is_tried_once_more_and_then_rejected() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1]);
-        lane.begin();
-        lane.end(failed(1, FailureClass::Conflict, Effect::None, now), at(now));
-        lane.begin();
-        let decided = lane.end(failed(1, FailureClass::Conflict, Effect::None, now), at(now));
-        assert_eq!(answers(&decided), [(1, Rejected, None)]);
-        assert_eq!(decided.answers[0].reason.as_ref().map(|reason| reason.code), Some(ReasonCode::Conflict));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_sent_before_the_result_of_a_create_is_committed() {
-        let mut lane = lane();
-        let now = Instant::now();
-        read(&mut lane, [1, 2]);
-        lane.begin();
-        let End::Delivered { accepted, .. } = delivered(1) else { unreachable!() };
-        lane.end(End::Delivered { version: 1, operation: Operation::Create, accepted }, at(now));
-        assert!(!lane.is_ready(now, Timestamp::UNIX_EPOCH));
-        lane.committed();
-        assert!(lane.is_ready(now, Timestamp::UNIX_EPOCH));
-    }
-
-    /// One step of the world around a lane.
-    #[derive(Debug, Clone)]
-    enum Step {
-        Read,
-        Record,
-        Begin,
-        End(u8),
-        Replay,
-    }
-
-    proptest! {
-        /// Whatever happens in whatever order, and from whatever offset entries are replayed: each entry gets exactly
-        /// one outcome, and `answered` covers exactly those that have one or are parked.
-        #[test]
-        fn every_entry_is_answered_once(steps in prop::collection::vec(
-            prop_oneof![
-                4 => Just(Step::Read), 2 => Just(Step::Record), 4 => Just(Step::Begin),
-                4 => (0_u8..6).prop_map(Step::End), 1 => Just(Step::Replay),
-            ], 1..200)) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            let _guard = runtime.enter();
-            let now = Instant::now();
-            let mut lane = lane();
-            // Entries exist up to `record`, were read up to `next`.
-            let (mut record, mut next, mut carried) = (0, 1, None);
-            let mut outcomes: BTreeMap<Version, u32> = BTreeMap::new();
-            let mut note = |decided: Decided| {
-                for answer in decided.answers {
-                    *outcomes.entry(answer.entry.version).or_default() += 1;
-                }
-            };
-            let finish = (0..3_000).map(|n| if n % 3 == 0 { Step::Read } else if n % 3 == 1 { Step::Begin } else { Step::End(0) });
-            for step in steps.into_iter().chain(finish) {
-                match step {
-                    Step::Record => record += 1,
-                    Step::Read if next <= record => {
-                        note(lane.read(entry(next), next * 10, false));
-                        next += 1;
-                    }
-                    // A successor: what was not committed is gone, reading starts at the lowest unanswered entry.
-                    Step::Replay => {
-                        lane = Lane::new(lane.link.clone(), Protections::default());
-                        carried = None;
-                        next = 1;
-                    }
-                    Step::Begin if lane.is_ready(now + DEADLINE * 1_000, Timestamp::MAX) => {
-                        lane.begin();
-                        carried = Some(record);
-                    }
-                    Step::End(how) if carried.is_some() => {
-                        let version = carried.take().unwrap();
-                        note(lane.end(match how {
-                            0 | 1 => delivered(version),
-                            2 => failed(version, FailureClass::Transient, Effect::Unknown, now),
-                            3 => failed(version, FailureClass::Rejected, Effect::None, now),
-                            4 => End::Withdrawn,
-                            _ => failed(version, FailureClass::Connection, Effect::None, now),
-                        }, at(now)));
-                    }
-                    _ => {}
-                }
-                prop_assert!(lane.queue.is_empty() || lane.link.open.is_none());
-                prop_assert!(lane.queue.iter().all(|waiting| waiting.entry.version > lane.link.answered));
-            }
-            let expected: BTreeMap<Version, u32> = (1..=record).map(|version| (version, 1)).collect();
-            prop_assert_eq!(outcomes, expected);
-        }
-    }
-}
+mod tests;

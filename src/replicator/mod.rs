@@ -13,6 +13,8 @@ mod attempt;
 mod batch;
 mod claim;
 pub mod delivery;
+#[cfg(test)]
+mod exhaustive;
 pub mod gate;
 pub mod lane;
 pub mod ledger;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::lane::AcceptedState;
 use crate::{
     crm::{
-        Accepted, Presence, Projection,
+        Accepted, Presence, Projection, REMOTE_CONTACT,
         link::{Link, Sent},
     },
     event::{Operation, OutcomeKind},
@@ -66,11 +66,13 @@ impl Plan {
             ended_well && link.open.is_none() && link.presence == Some(projection.presence) && hashes == link.sent;
         let operation = match (link.presence, projection.presence) {
             (_, Presence::Absent) => Operation::Delete,
-            (Some(Presence::Absent), Presence::Active) => Operation::Create,
+            (Some(Presence::Absent), _) => Operation::Create,
             (Some(Presence::Inactive), Presence::Active) => Operation::Reactivate,
             (Some(Presence::Active), Presence::Inactive) => Operation::Deactivate,
             // A create whose answer was lost may stand there: it is a contact to deactivate, not one to create.
             (None, Presence::Inactive) => Operation::Deactivate,
+            // Found by a search, and not written to yet.
+            (None, Presence::Active) if link.remote_ids.contains_key(REMOTE_CONTACT) => Operation::Adopt,
             (None, Presence::Active) => Operation::Create,
             (Some(_), _) => Operation::Update,
         };
@@ -197,6 +199,30 @@ mod tests {
         let link = delivered(&said);
         let more = projection(&[("a", json!("x")), ("b", json!("y"))]);
         assert_eq!(plan(&more, &link).unannounced(&link), [Arc::from("b")]);
+    }
+
+    #[test]
+    fn what_was_found_is_adopted_and_what_was_deleted_is_created_anew() {
+        let said = projection(&[("a", json!("x"))]);
+        let mut link = Link::new(ContactId(uuid::Uuid::nil()));
+        link.remote_ids.insert(REMOTE_CONTACT.to_owned(), "1".to_owned());
+        assert_eq!(plan(&said, &link).operation, Operation::Adopt);
+        let mut link = delivered(&said);
+        link.forget_remote();
+        link.presence = Some(Presence::Absent);
+        for presence in [Presence::Active, Presence::Inactive] {
+            let again = plan(&Projection { presence, ..said.clone() }, &link);
+            assert_eq!((again.operation, again.unchanged), (Operation::Create, false));
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_not_unchanged() {
+        let said = projection(&[("a", json!("x"))]);
+        let mut link = delivered(&said);
+        assert!(plan(&said, &link).unchanged);
+        link.forget_remote();
+        assert!(!plan(&said, &link).unchanged);
     }
 
     #[test]

@@ -387,13 +387,7 @@ impl Parts {
 
     /// A state record, as far as the view has followed.
     fn state<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ResolverError> {
-        let Some(bytes) = self.view.resolver_state(key)? else {
-            return Ok(None);
-        };
-        match decode(&bytes) {
-            Ok(state) => Ok(Some(state)),
-            Err(source) => Err(ResolverError::State { key: key.to_owned(), source }),
-        }
+        state_in(&self.view, key)
     }
 
     fn check_secret(&self) -> Result<(), ResolverError> {
@@ -402,6 +396,25 @@ impl Parts {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+fn state_in<T: DeserializeOwned>(view: &View, key: &str) -> Result<Option<T>, ResolverError> {
+    let Some(bytes) = view.resolver_state(key)? else {
+        return Ok(None);
+    };
+    match decode(&bytes) {
+        Ok(state) => Ok(Some(state)),
+        Err(source) => Err(ResolverError::State { key: key.to_owned(), source }),
+    }
+}
+
+/// How far the input partition `at` was decided, as far as `view` has followed: the offset to read next. `None` if
+/// nothing of it was. Any worker can tell, whoever decides.
+///
+/// # Errors
+/// If the view cannot be read, or a newer program decided.
+pub fn decided(view: &View, at: &TopicPartition) -> Result<Option<Offset>, ResolverError> {
+    Ok(state_in::<state::Position>(view, &state::Position::key(at))?.map(|position| position.offset))
 }
 
 /// A pause that doubles.

@@ -2,6 +2,7 @@
 //!
 //! At most one fault strikes a request. The script comes first, because a test that names the third call means that one;
 //! then windows, the rate limit, and chance. Given the same seed and the same order of calls, the same calls are struck.
+//! All but the rate limit can be kept to some of the calls, by what they would do or where they go ([`Only`]).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,6 +14,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
 use tokio::time::Instant;
+
+use super::system::Action;
 
 /// What happens to one request. The default is nothing out of the ordinary.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -118,8 +121,44 @@ pub struct FaultPlan {
 impl FaultPlan {
     /// One fault, at the `call`-th call from now on.
     pub fn at(call: u64, fault: impl Into<Fault>) -> Self {
-        Self { script: vec![Scripted { call, times: 1, contact: None, fault: fault.into() }], ..Self::default() }
+        Self { script: vec![Scripted::at(call, fault)], ..Self::default() }
     }
+}
+
+/// Which calls a fault is meant for: those to which all applies that is said here.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Only {
+    /// Calls that would do this.
+    pub action: Option<Action>,
+    /// Calls with this HTTP method.
+    pub method: Option<String>,
+    /// Calls whose path begins so, below the sandbox's own.
+    pub path: Option<String>,
+    /// Calls about the contact with this reference, where that can be told.
+    pub contact: Option<String>,
+}
+
+impl Only {
+    pub fn action(action: Action) -> Self {
+        Self { action: Some(action), ..Self::default() }
+    }
+
+    fn means(&self, call: &Arrival<'_>) -> bool {
+        self.action.is_none_or(|action| action == call.action)
+            && self.method.as_deref().is_none_or(|method| method.eq_ignore_ascii_case(call.method))
+            && self.path.as_deref().is_none_or(|path| call.path.starts_with(path))
+            && self.contact.as_deref().is_none_or(|contact| call.contact == Some(contact))
+    }
+}
+
+/// What the faults know of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    pub(super) action: Action,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) contact: Option<&'a str>,
 }
 
 /// Strikes calls by number.
@@ -131,10 +170,30 @@ pub struct Scripted {
     /// How many calls in a row are struck.
     #[serde(default = "once")]
     pub times: u64,
-    /// Counts and strikes only calls about the contact with this `externalIntegrationId`.
+    /// After so many calls all that begins again: with 3, from the third call on, every third one.
     #[serde(default)]
-    pub contact: Option<String>,
+    pub every: Option<u64>,
+    /// Counts and strikes only these.
+    #[serde(default)]
+    pub only: Only,
     pub fault: Fault,
+}
+
+impl Scripted {
+    /// The `call`-th call, once.
+    pub fn at(call: u64, fault: impl Into<Fault>) -> Self {
+        Self { call, times: 1, every: None, only: Only::default(), fault: fault.into() }
+    }
+
+    /// Every `number`-th call that would do this.
+    pub fn every(number: u64, action: Action, fault: impl Into<Fault>) -> Self {
+        Self { every: Some(number), only: Only::action(action), ..Self::at(number, fault) }
+    }
+
+    fn strikes(&self, counted: u64) -> bool {
+        let Some(since_first) = counted.checked_sub(self.call) else { return false };
+        since_first % self.every.unwrap_or(u64::MAX) < self.times
+    }
 }
 
 /// Strikes every call in a stretch of time.
@@ -146,6 +205,8 @@ pub struct Window {
     pub from: Duration,
     #[serde(with = "humantime_serde")]
     pub lasts: Duration,
+    #[serde(default)]
+    pub only: Only,
     pub fault: Fault,
 }
 
@@ -167,6 +228,8 @@ pub struct Chance {
     pub probability: f64,
     #[serde(default = "once")]
     pub times: u64,
+    #[serde(default)]
+    pub only: Only,
     pub fault: Fault,
 }
 
@@ -185,6 +248,8 @@ pub enum BadPlan {
     Probability { probability: f64 },
     #[error("calls are counted from 1")]
     Call,
+    #[error("{times} calls cannot be struck of every {every}")]
+    Every { times: u64, every: u64 },
 }
 
 /// A plan being carried out.
@@ -215,32 +280,33 @@ impl Faults {
     }
 
     /// The fault that strikes the call that arrives now.
-    pub(super) fn strike(&mut self, contact: Option<&str>, now: Instant) -> Fault {
+    pub(super) fn strike(&mut self, call: &Arrival<'_>, now: Instant) -> Fault {
         // Each source of faults sees each call, struck or not, so that one does not shift the counts of another.
-        let scripted = self.scripted(contact);
-        let in_window = self.in_window(now);
-        let by_chance = self.by_chance();
+        let scripted = self.scripted(call);
+        let in_window = self.in_window(call, now);
+        let by_chance = self.by_chance(call);
         scripted.or(in_window).or_else(|| self.above_rate(now)).or(by_chance).unwrap_or_default()
     }
 
-    fn scripted(&mut self, contact: Option<&str>) -> Option<Fault> {
+    fn scripted(&mut self, call: &Arrival<'_>) -> Option<Fault> {
         let mut struck = None;
         for (scripted, counted) in self.plan.script.iter().zip(&mut self.counted) {
-            if scripted.contact.is_some() && scripted.contact.as_deref() != contact {
+            if !scripted.only.means(call) {
                 continue;
             }
             *counted += 1;
-            let strikes = *counted >= scripted.call && *counted - scripted.call < scripted.times;
-            if strikes && struck.is_none() {
+            if scripted.strikes(*counted) && struck.is_none() {
                 struck = Some(scripted.fault.clone());
             }
         }
         struck
     }
 
-    fn in_window(&self, now: Instant) -> Option<Fault> {
+    fn in_window(&self, call: &Arrival<'_>, now: Instant) -> Option<Fault> {
         let elapsed = now.duration_since(self.since);
-        let holds = |window: &&Window| elapsed >= window.from && elapsed - window.from < window.lasts;
+        let holds = |window: &&Window| {
+            elapsed >= window.from && elapsed - window.from < window.lasts && window.only.means(call)
+        };
         self.plan.windows.iter().find(holds).map(|window| window.fault.clone())
     }
 
@@ -256,10 +322,14 @@ impl Faults {
         Some(Fault::retry_after(429, limit.retry_after_seconds))
     }
 
-    fn by_chance(&mut self) -> Option<Fault> {
+    fn by_chance(&mut self, call: &Arrival<'_>) -> Option<Fault> {
         let mut struck = None;
         for (chance, burst) in self.plan.chances.iter().zip(&mut self.bursts) {
+            // Drawn for calls that are not meant as well: the draws follow from the number of the call alone.
             let begins = self.random.random_bool(chance.probability);
+            if !chance.only.means(call) {
+                continue;
+            }
             if *burst == 0 && begins {
                 *burst = chance.times;
             }
@@ -292,6 +362,13 @@ fn check(plan: &FaultPlan) -> Result<(), BadPlan> {
     if plan.script.iter().any(|scripted| scripted.call == 0) {
         return Err(BadPlan::Call);
     }
+    for scripted in &plan.script {
+        if let Some(every) = scripted.every
+            && (every == 0 || scripted.times > every)
+        {
+            return Err(BadPlan::Every { times: scripted.times, every });
+        }
+    }
     match plan.chances.iter().find(|chance| !(0.0..=1.0).contains(&chance.probability)) {
         Some(chance) => Err(BadPlan::Probability { probability: chance.probability }),
         None => Ok(()),
@@ -307,7 +384,16 @@ mod tests {
     }
 
     fn scripted(call: u64, times: u64, contact: Option<&str>, status: u16) -> Scripted {
-        Scripted { call, times, contact: contact.map(str::to_owned), fault: Fault::status(status) }
+        let only = Only { contact: contact.map(str::to_owned), ..Only::default() };
+        Scripted { times, only, ..Scripted::at(call, Fault::status(status)) }
+    }
+
+    fn about(contact: Option<&str>) -> Arrival<'_> {
+        Arrival { action: Action::Upsert, method: "POST", path: "/v1/contacts", contact }
+    }
+
+    fn doing(action: Action) -> Arrival<'static> {
+        Arrival { action, ..about(None) }
     }
 
     #[test]
@@ -316,15 +402,86 @@ mod tests {
         let mut faults = faults(FaultPlan { script, ..FaultPlan::default() });
         let now = Instant::now();
         let calls = ["a", "b", "a", "b", "b"];
-        let struck: Vec<Fault> = calls.iter().map(|contact| faults.strike(Some(contact), now)).collect();
+        let struck: Vec<Fault> = calls.iter().map(|contact| faults.strike(&about(Some(contact)), now)).collect();
         let (none, failed, conflict) = (Fault::default(), Fault::status(500), Fault::status(409));
         assert_eq!(struck, [none.clone(), failed.clone(), failed, conflict, none]);
     }
 
     #[test]
+    fn every_third_create_is_struck_whatever_comes_between() {
+        let lost = Fault::from(Instead::ResetAfter);
+        let script = vec![Scripted::every(3, Action::Create, lost.clone())];
+        let mut faults = faults(FaultPlan { script, ..FaultPlan::default() });
+        let mut struck = Vec::new();
+        for number in 1..=9 {
+            for action in [Action::Search, Action::Create, Action::Update] {
+                if faults.strike(&doing(action), Instant::now()) == lost {
+                    struck.push((number, action));
+                }
+            }
+        }
+        assert_eq!(struck, [3, 6, 9].map(|number| (number, Action::Create)));
+    }
+
+    #[test]
+    fn a_script_that_begins_again_keeps_its_first_call_and_its_length() {
+        let script = vec![Scripted { times: 2, every: Some(4), ..Scripted::at(3, Fault::status(500)) }];
+        let mut faults = faults(FaultPlan { script, ..FaultPlan::default() });
+        let strikes = (1..=12).map(|_| faults.strike(&about(None), Instant::now()) != Fault::default());
+        let struck: Vec<usize> =
+            strikes.enumerate().filter(|(_, struck)| *struck).map(|(index, _)| index + 1).collect();
+        assert_eq!(struck, [3, 4, 7, 8, 11, 12]);
+    }
+
+    #[test]
+    fn all_that_is_said_of_the_calls_that_are_meant_has_to_apply() {
+        let text = |text: &str| Some(text.to_owned());
+        let call = Arrival { action: Action::Delete, method: "DELETE", path: "/contacts/con_1", contact: Some("c-1") };
+        let meant = Only {
+            action: Some(Action::Delete),
+            method: text("delete"),
+            path: text("/contacts/"),
+            contact: text("c-1"),
+        };
+        assert!(Only::default().means(&call));
+        assert!(meant.means(&call));
+        for other in [
+            Only { action: Some(Action::Get), ..meant.clone() },
+            Only { method: text("POST"), ..meant.clone() },
+            Only { path: text("/contacts/con_2"), ..meant.clone() },
+            Only { contact: text("c-2"), ..meant.clone() },
+        ] {
+            assert!(!other.means(&call), "{other:?}");
+        }
+        assert!(!meant.means(&Arrival { contact: None, ..call }), "it cannot be told, so it is not meant");
+    }
+
+    #[test]
+    fn windows_and_chances_keep_to_the_calls_they_are_meant_for() {
+        let only = Only::action(Action::Search);
+        let (lasts, fault) = (Duration::from_secs(1), Fault::status(503));
+        let window = Window { from: Duration::ZERO, lasts, only: only.clone(), fault: fault.clone() };
+        let chance = Chance { probability: 1.0, times: 1, only, fault: fault.clone() };
+        for plan in [
+            FaultPlan { windows: vec![window], ..FaultPlan::default() },
+            FaultPlan { chances: vec![chance], ..FaultPlan::default() },
+        ] {
+            let mut faults = faults(plan);
+            let now = faults.since;
+            assert_eq!(faults.strike(&doing(Action::Create), now), Fault::default());
+            assert_eq!(faults.strike(&doing(Action::Search), now), fault);
+        }
+    }
+
+    #[test]
     fn a_window_strikes_from_its_beginning_up_to_its_end() {
         let down = Fault::from(Instead::ResetBefore);
-        let window = Window { from: Duration::from_secs(5), lasts: Duration::from_secs(2), fault: down.clone() };
+        let window = Window {
+            from: Duration::from_secs(5),
+            lasts: Duration::from_secs(2),
+            only: Only::default(),
+            fault: down.clone(),
+        };
         let mut faults = faults(FaultPlan { windows: vec![window], ..FaultPlan::default() });
         let start = faults.since;
         for (milliseconds, expected) in [
@@ -334,7 +491,11 @@ mod tests {
             (6999, down),
             (7000, Fault::default()),
         ] {
-            assert_eq!(faults.strike(None, start + Duration::from_millis(milliseconds)), expected, "{milliseconds}");
+            assert_eq!(
+                faults.strike(&about(None), start + Duration::from_millis(milliseconds)),
+                expected,
+                "{milliseconds}"
+            );
         }
     }
 
@@ -344,7 +505,7 @@ mod tests {
         let mut faults = faults(FaultPlan { rate_limit, ..FaultPlan::default() });
         let start = faults.since;
         let refused = Fault::retry_after(429, 3);
-        let mut strike = |milliseconds| faults.strike(None, start + Duration::from_millis(milliseconds));
+        let mut strike = |milliseconds| faults.strike(&about(None), start + Duration::from_millis(milliseconds));
         assert_eq!(strike(0), Fault::default());
         assert_eq!(strike(500), Fault::default());
         assert_eq!(strike(999), refused);
@@ -355,11 +516,12 @@ mod tests {
 
     #[test]
     fn chance_repeats_under_the_same_seed_and_comes_in_bursts() {
-        let chance = |probability, times| Chance { probability, times, fault: Fault::status(503) };
+        let chance =
+            |probability, times| Chance { probability, times, only: Only::default(), fault: Fault::status(503) };
         let strikes = |seed, chance: Chance| {
             let plan = FaultPlan { chances: vec![chance], ..FaultPlan::default() };
             let mut faults = Faults::new(plan, seed, Instant::now()).unwrap();
-            (0..1000).map(|_| faults.strike(None, Instant::now()) != Fault::default()).collect::<Vec<bool>>()
+            (0..1000).map(|_| faults.strike(&about(None), Instant::now()) != Fault::default()).collect::<Vec<bool>>()
         };
         let single = strikes(1, chance(0.1, 1));
         assert_eq!(single, strikes(1, chance(0.1, 1)));
@@ -378,7 +540,14 @@ mod tests {
         let refused = |plan| Faults::new(plan, 0, Instant::now()).unwrap_err();
         assert_eq!(refused(FaultPlan::at(1, Fault::status(99))), BadPlan::Status { status: 99 });
         assert_eq!(refused(FaultPlan::at(0, Fault::status(500))), BadPlan::Call);
-        let chance = Chance { probability: 1.5, times: 1, fault: Fault::default() };
+        let plan =
+            FaultPlan { script: vec![Scripted::every(0, Action::Create, Fault::status(500))], ..FaultPlan::default() };
+        assert_eq!(refused(plan), BadPlan::Call);
+        for (times, every) in [(3, 2), (0, 0)] {
+            let script = vec![Scripted { times, every: Some(every), ..Scripted::at(1, Fault::status(500)) }];
+            assert_eq!(refused(FaultPlan { script, ..FaultPlan::default() }), BadPlan::Every { times, every });
+        }
+        let chance = Chance { probability: 1.5, times: 1, only: Only::default(), fault: Fault::default() };
         let plan = FaultPlan { chances: vec![chance], ..FaultPlan::default() };
         assert_eq!(refused(plan), BadPlan::Probability { probability: 1.5 });
         let headers = BTreeMap::from([("no name".to_owned(), String::new())]);
@@ -390,7 +559,10 @@ mod tests {
     fn a_plan_can_be_written_as_json() {
         let plan: FaultPlan = serde_json::from_str(
             r#"{
-                "script": [{ "call": 3, "fault": { "delay_before": "2s", "instead": { "kind": "reset_after" } } }],
+                "script": [
+                    { "call": 3, "fault": { "delay_before": "2s", "instead": { "kind": "reset_after" } } },
+                    { "call": 3, "every": 3, "only": { "action": "create" }, "fault": { "instead": { "kind": "reset_after" } } }
+                ],
                 "windows": [{ "from": "10s", "lasts": "1m", "fault": { "instead": { "kind": "status", "status": 503 } } }],
                 "rate_limit": { "per_second": 5, "retry_after_seconds": 1 },
                 "chances": [{ "probability": 0.01, "fault": { "instead": { "kind": "slow_body", "pause": "3s" } } }]
@@ -399,6 +571,7 @@ mod tests {
         .unwrap();
         assert_eq!(plan.script[0].times, 1);
         assert_eq!(plan.script[0].fault.instead, Instead::ResetAfter);
+        assert_eq!(plan.script[1], Scripted::every(3, Action::Create, Instead::ResetAfter));
         assert_eq!(plan.windows[0].fault, Fault::status(503));
         assert_eq!(plan.chances[0].fault.instead, Instead::SlowBody { pause: Duration::from_secs(3) });
         assert!(serde_json::from_str::<FaultPlan>(r#"{ "scripts": [] }"#).is_err());

@@ -40,7 +40,7 @@ impl Transport for InProcess {
         let deadline = Instant::now() + self.request_deadline;
         let mut sent = http::Request::new(request.body);
         *sent.method_mut() = request.method;
-        let address = format!("{}{}", self.sandbox.settings().base_path, request.path);
+        let address = format!("{}{}", self.sandbox.kind().base_path(), request.path);
         *sent.uri_mut() = address
             .try_into()
             .map_err(|_invalid| TransportError::NotSent { reason: "the request's path is malformed".to_owned() })?;

@@ -1,9 +1,12 @@
 //! The simulated CRMs: strict, with scripted and seeded faults.
 //!
 //! What a connector believes of a CRM and what the CRM does must not come from one place, or both would be wrong
-//! together: nothing here names a type of a connector. [`Sandbox::handle`] is the whole simulated system, an HTTP request
-//! in and an answer (or a broken connection) out. [`server`] puts it on a TCP port; [`in_process`] hands it requests
-//! without a socket, so that a paused clock can be used.
+//! together: nothing here names a type of a connector. A [`Sandbox`] is one whole simulated CRM, of some [`Kind`];
+//! [`Sandbox::handle`] takes an HTTP request in and gives an answer (or a broken connection) out. [`server`] puts one or
+//! several on a TCP port; [`in_process`] hands one its requests without a socket, so that a paused clock can be used.
+//!
+//! Each kind is a file or folder of its own that knows one CRM's rules; what they have in common is here: accepted
+//! credentials, latency, faults and the log of requests (`system.rs` has the seam between the two).
 //!
 //! A request that has arrived runs to its end whether or not the caller still waits: a write that takes effect after the
 //! caller gave up is the very thing that has to be simulated. Every request is logged, with what became of it, for
@@ -12,88 +15,128 @@
 //! Four control addresses stand beside the simulated system, outside its faults and its log: `GET /_sandbox/contacts`,
 //! `GET /_sandbox/requests`, `POST /_sandbox/faults` (a [`FaultPlan`]) and `POST /_sandbox/tokens` (a list of texts).
 
+mod control;
 mod faults;
+mod form;
 pub mod in_process;
+mod previsto;
 mod priava;
 mod requests;
 pub mod server;
+mod system;
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
 use self::{
-    faults::Faults,
-    priava::{Reply, Tenant},
+    faults::{Arrival, Faults},
     requests::Log,
+    system::{Call, System},
 };
 pub use self::{
-    faults::{BadPlan, Chance, Fault, FaultPlan, Instead, RateLimit, Scripted, Window},
+    faults::{BadPlan, Chance, Fault, FaultPlan, Instead, Only, RateLimit, Scripted, Window},
+    previsto::PrevistoSettings,
+    priava::PriavaSettings,
     requests::LoggedRequest,
+    system::Action,
 };
 use crate::clock::Clock;
 
-/// How a simulated Priava behaves. The defaults are what its connector assumes.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Which CRM is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    #[default]
+    Priava,
+    Previsto,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::Priava, Self::Previsto];
+
+    /// As in paths and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Priava => "priava",
+            Self::Previsto => "previsto",
+        }
+    }
+
+    /// As its maker writes it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Priava => "Priava",
+            Self::Previsto => "Previsto",
+        }
+    }
+
+    /// Goes before the documented paths, and belongs to the address that a connector is given.
+    pub fn base_path(self) -> &'static str {
+        match self {
+            Self::Priava => priava::BASE_PATH,
+            Self::Previsto => "",
+        }
+    }
+}
+
+/// Not the name of a simulated CRM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no simulated CRM of that name")]
+pub struct UnknownKind;
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownKind)
+    }
+}
+
+/// How a simulated CRM behaves. The defaults are what its connector assumes.
+#[derive(Debug, Clone)]
 pub struct SandboxSettings {
-    /// Address of the HTTP server; port 0: any free one.
-    pub listen: SocketAddr,
+    pub kind: Kind,
     /// Decides the ids that are given out and the faults that strike by chance.
     pub seed: u64,
-    /// Goes before the documented paths.
-    pub base_path: String,
-    /// Accepted tokens, in the header `APIToken` or as bearer tokens.
+    /// Accepted credentials: whatever the simulated system calls so.
     pub tokens: BTreeSet<String>,
-    /// The tenant's list of titles.
-    pub titles: Vec<String>,
-    /// Whether a title outside the list is dropped; otherwise the contact is refused.
-    pub ignore_unknown_titles: bool,
-    /// The tenant's lists of organisation types and market sectors; an empty list takes anything.
-    pub organisation_types: Vec<String>,
-    pub market_sectors: Vec<String>,
-    /// Whether a contact with an unknown key is refused; otherwise the key is ignored.
-    pub refuse_unknown_keys: bool,
-    /// Whether an update removes what it does not mention; otherwise that stays.
-    pub absent_clears: bool,
     /// How long every answer takes.
-    #[serde(with = "humantime_serde")]
     pub latency: Duration,
     /// Largest request body over TCP, in bytes.
     pub request_bytes_max: usize,
-    /// Connections over TCP at once.
-    pub connections_max: usize,
     /// Requests that the log keeps; older ones are dropped, and counted.
     pub log_max: usize,
-    /// Whether the log keeps whole bodies, and not only their hashes.
+    /// Whether the log keeps whole queries, bodies and answers, and not only hashes of bodies.
     pub log_bodies: bool,
     pub faults: FaultPlan,
+    /// Only for this kind.
+    pub priava: PriavaSettings,
+    /// Only for this kind.
+    pub previsto: PrevistoSettings,
+}
+
+impl SandboxSettings {
+    pub fn of(kind: Kind) -> Self {
+        Self { kind, ..Self::default() }
+    }
 }
 
 impl Default for SandboxSettings {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            kind: Kind::default(),
             seed: 0,
-            base_path: "/api/rest".to_owned(),
             tokens: BTreeSet::from(["sandbox-token".to_owned()]),
-            titles: ["Mr", "Mrs", "Ms", "Miss", "Dr", "Prof"].map(str::to_owned).into(),
-            ignore_unknown_titles: false,
-            organisation_types: Vec::new(),
-            market_sectors: Vec::new(),
-            refuse_unknown_keys: false,
-            absent_clears: false,
             latency: Duration::ZERO,
             request_bytes_max: 1024 * 1024,
-            connections_max: 1024,
             log_max: 100_000,
             log_bodies: false,
             faults: FaultPlan::default(),
+            priava: PriavaSettings::default(),
+            previsto: PrevistoSettings::default(),
         }
     }
 }
@@ -113,7 +156,7 @@ pub enum Reset {
 #[derive(Debug, Clone, Copy)]
 pub struct SlowBody(pub Duration);
 
-/// A simulated Priava tenant. Clones are the same tenant.
+/// One simulated CRM. Clones are the same one.
 #[derive(Clone)]
 pub struct Sandbox(Arc<Inner>);
 
@@ -125,7 +168,7 @@ struct Inner {
 }
 
 struct State {
-    tenant: Tenant,
+    system: Box<dyn System>,
     tokens: BTreeSet<String>,
     faults: Faults,
     log: Log,
@@ -134,7 +177,7 @@ struct State {
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.state.lock();
-        write!(f, "sandbox with {} contacts", state.tenant.len())
+        write!(f, "simulated {} with {} contacts", self.kind().title(), state.system.count())
     }
 }
 
@@ -145,8 +188,12 @@ impl Sandbox {
 
     /// `clock` tells the time of day for the log.
     pub fn with_clock(settings: SandboxSettings, clock: Clock) -> Result<Self, BadPlan> {
+        let system: Box<dyn System> = match settings.kind {
+            Kind::Priava => Box::new(priava::Tenant::new(settings.priava.clone(), settings.seed)),
+            Kind::Previsto => Box::new(previsto::Organisation::new(settings.previsto.clone(), settings.seed)),
+        };
         let state = State {
-            tenant: Tenant::new(settings.seed),
+            system,
             tokens: settings.tokens.clone(),
             faults: Faults::new(settings.faults.clone(), settings.seed, Instant::now())?,
             log: Log::new(settings.log_max),
@@ -156,6 +203,15 @@ impl Sandbox {
 
     pub fn settings(&self) -> &SandboxSettings {
         &self.0.settings
+    }
+
+    /// Whether both are the same simulated CRM.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.settings.kind
     }
 
     /// Replaces the faults; counts and windows start anew.
@@ -170,19 +226,14 @@ impl Sandbox {
         self.0.state.lock().tokens = tokens.into_iter().collect();
     }
 
-    /// The fields of the newest contact with this `externalIntegrationId`.
-    pub fn contact(&self, external_id: &str) -> Option<Value> {
-        self.0.state.lock().tenant.contact(external_id)
+    /// The fields of the newest contact with this reference (of a Priava, its `externalIntegrationId`).
+    pub fn contact(&self, reference: &str) -> Option<Value> {
+        self.0.state.lock().system.contact(reference)
     }
 
-    /// All contacts, oldest first, each with `id`, `writes`, `organisationId` and `fields`.
+    /// All contacts, oldest first, each with `id`, `reference`, `writes` and `fields`.
     pub fn contacts(&self) -> Vec<Value> {
-        self.0.state.lock().tenant.contacts()
-    }
-
-    /// All organisations, oldest first.
-    pub fn organisations(&self) -> Vec<Value> {
-        self.0.state.lock().tenant.organisations()
+        self.0.state.lock().system.contacts()
     }
 
     /// The requests so far, oldest first, as far as the log still has them.
@@ -198,7 +249,7 @@ impl Sandbox {
     /// Answers one request.
     pub async fn handle(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, Reset> {
         if let Some(address) = request.uri().path().strip_prefix("/_sandbox/") {
-            return Ok(self.control(address, &request));
+            return Ok(control::answer(self, address, &request));
         }
         let (answer, answered) = oneshot::channel();
         // A task of its own: the system does not stop because a caller went away.
@@ -213,24 +264,34 @@ impl Sandbox {
     ) {
         let (sequence, fault) = {
             let mut state = self.0.state.lock();
-            let contact = priava::contact_key(request.body());
-            let fault = state.faults.strike(contact.as_deref(), Instant::now());
-            let body = self.0.settings.log_bodies.then(|| request.body().clone());
+            let asked = state.system.asked(&request);
+            let arrival = Arrival {
+                action: asked.action,
+                method: request.method().as_str(),
+                path: request.uri().path(),
+                contact: asked.contact.as_deref(),
+            };
+            let fault = state.faults.strike(&arrival, Instant::now());
+            let keep = self.0.settings.log_bodies;
             let entry = LoggedRequest {
                 sequence: 0,
                 since_start: self.0.started.elapsed(),
                 arrived_at: self.0.clock.now(),
                 method: request.method().to_string(),
                 path: request.uri().path().to_owned(),
-                contact,
+                query: request.uri().query().filter(|_| keep).map(str::to_owned),
+                action: asked.action,
+                contact: asked.contact,
+                remote_id: asked.remote_id,
                 body_hash: requests::hash(request.body()),
-                body,
+                body: keep.then(|| request.body().clone()),
                 faulty: fault != Fault::default(),
                 effect: None,
                 ended: false,
                 ended_since_start: None,
                 status: None,
                 retry_after: None,
+                answer: None,
                 answered: false,
             };
             (state.log.arrived(entry), fault)
@@ -239,10 +300,10 @@ impl Sandbox {
         let result = self.take_effect(&request, sequence, &fault);
         pause(fault.delay_after).await;
 
-        let head = result.as_ref().ok().map(|response| (response.status(), response.headers()));
-        let answered = head.is_some() && !answer.is_closed();
+        let response = result.as_ref().ok();
+        let answered = response.is_some() && !answer.is_closed();
         // Logged before the caller can see the answer, and taken back if there is no caller any more.
-        self.0.state.lock().log.ended(sequence, self.0.started.elapsed(), head, answered);
+        self.0.state.lock().log.ended(sequence, self.0.started.elapsed(), response, answered);
         let given_up = answer.send(result).is_err();
         if given_up {
             self.0.state.lock().log.given_up(sequence);
@@ -262,8 +323,7 @@ impl Sandbox {
             Instead::ResetBefore => return Err(Reset::Closed),
             Instead::Status { effect: false, .. } => return Ok(fault.answer()),
             Instead::ExpireToken => {
-                if let Some(token) = token_of(request) {
-                    let token = token.to_owned();
+                if let Some(token) = state.system.credential(request) {
                     state.tokens.remove(&token);
                 }
             }
@@ -273,12 +333,11 @@ impl Sandbox {
             | Instead::SlowBody { .. }
             | Instead::LongBody { .. } => {}
         }
-        let reply = self.respond(request, &mut state);
-        if reply.stored {
-            state.log.took_effect(sequence);
-        }
+        let State { system, tokens, log, .. } = &mut *state;
+        let reply = system.answer(Call { request, tokens, now: Instant::now() });
+        log.carried_out(sequence, reply.effect, reply.remote_id.as_deref());
         drop(state);
-        let mut response = respond_json(reply.status, &reply.body);
+        let mut response = reply.into_response();
         match &fault.instead {
             Instead::ResetAfter => return Err(Reset::Closed),
             Instead::Status { .. } => return Ok(fault.answer()),
@@ -290,51 +349,6 @@ impl Sandbox {
         }
         Ok(response)
     }
-
-    /// What the system itself answers.
-    fn respond(&self, request: &http::Request<Bytes>, state: &mut State) -> Reply {
-        let settings = &self.0.settings;
-        let path = request.uri().path().strip_prefix(settings.base_path.as_str());
-        if path != Some(priava::CONTACTS_PATH) {
-            return Reply::refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address");
-        }
-        if request.method() != Method::POST {
-            return Reply::refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST");
-        }
-        if !token_of(request).is_some_and(|token| state.tokens.contains(token)) {
-            return Reply::refusal(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or not valid");
-        }
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let media_type = content_type.and_then(|value| value.split(';').next()).map(str::trim);
-        if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
-            return Reply::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send JSON");
-        }
-        state.tenant.upsert(settings, request.body())
-    }
-
-    fn control(&self, address: &str, request: &http::Request<Bytes>) -> http::Response<Bytes> {
-        match (request.method(), address) {
-            (&Method::GET, "contacts") => respond_json(
-                StatusCode::OK,
-                &json!({ "contacts": self.contacts(), "organisations": self.organisations() }),
-            ),
-            (&Method::GET, "requests") => {
-                let query = request.uri().query().unwrap_or_default();
-                let after = query.strip_prefix("after=").and_then(|number| number.parse().ok()).unwrap_or(0);
-                let state = self.0.state.lock();
-                let body = json!({ "dropped": state.log.dropped(), "requests": state.log.after(after) });
-                respond_json(StatusCode::OK, &body)
-            }
-            (&Method::POST, "faults") => {
-                let plan = parse(request.body());
-                command(plan.and_then(|plan| self.set_faults(plan).map_err(|error| error.to_string())))
-            }
-            (&Method::POST, "tokens") => {
-                command(parse::<Vec<String>>(request.body()).map(|tokens| self.set_tokens(tokens)))
-            }
-            _ => respond_json(StatusCode::NOT_FOUND, &json!({ "error": "no such control address" })),
-        }
-    }
 }
 
 async fn pause(duration: Duration) {
@@ -342,29 +356,6 @@ async fn pause(duration: Duration) {
     if !duration.is_zero() {
         tokio::time::sleep(duration).await;
     }
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| error.to_string())
-}
-
-fn command(result: Result<(), String>) -> http::Response<Bytes> {
-    match result {
-        Ok(()) => respond_json(StatusCode::OK, &json!({})),
-        Err(why) => respond_json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
-    }
-}
-
-fn token_of(request: &http::Request<Bytes>) -> Option<&str> {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    header("apitoken").or_else(|| header("authorization").and_then(|value| value.strip_prefix("Bearer ")))
-}
-
-fn respond_json(status: StatusCode, body: &Value) -> http::Response<Bytes> {
-    let mut response = http::Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    response
 }
 
 #[cfg(test)]

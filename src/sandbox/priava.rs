@@ -10,13 +10,45 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::SandboxSettings;
+use super::system::{Action, Asked, Call, Reply, System, media_type};
 
-/// Path of the upsert below the base path.
-pub(super) const CONTACTS_PATH: &str = "/v1/crm/contacts";
+/// Goes before the documented paths.
+pub(super) const BASE_PATH: &str = "/api/rest";
+/// Path of the upsert.
+const CONTACTS_PATH: &str = "/api/rest/v1/crm/contacts";
+
+/// How a simulated Priava behaves. The defaults are what its connector assumes.
+#[derive(Debug, Clone)]
+pub struct PriavaSettings {
+    /// The tenant's list of titles.
+    pub titles: Vec<String>,
+    /// Whether a title outside the list is dropped; otherwise the contact is refused.
+    pub ignore_unknown_titles: bool,
+    /// The tenant's lists of organisation types and market sectors; an empty list takes anything.
+    pub organisation_types: Vec<String>,
+    pub market_sectors: Vec<String>,
+    /// Whether a contact with an unknown key is refused; otherwise the key is ignored.
+    pub refuse_unknown_keys: bool,
+    /// Whether an update removes what it does not mention; otherwise that stays.
+    pub absent_clears: bool,
+}
+
+impl Default for PriavaSettings {
+    fn default() -> Self {
+        Self {
+            titles: ["Mr", "Mrs", "Ms", "Miss", "Dr", "Prof"].map(str::to_owned).into(),
+            ignore_unknown_titles: false,
+            organisation_types: Vec::new(),
+            market_sectors: Vec::new(),
+            refuse_unknown_keys: false,
+            absent_clears: false,
+        }
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -64,18 +96,8 @@ static COUNTRIES: LazyLock<HashSet<String>> = LazyLock::new(|| {
     include_str!("countries.txt").lines().flat_map(|line| line.split('|')).map(str::to_lowercase).collect()
 });
 
-/// The system's own answer.
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) body: Value,
-    /// Whether the contact was written.
-    pub(super) stored: bool,
-}
-
-impl Reply {
-    pub(super) fn refusal(status: StatusCode, code: &str, description: &str) -> Self {
-        Self { status, body: json!({ "error": code, "error_description": description }), stored: false }
-    }
+fn refusal(status: StatusCode, code: &str, description: &str) -> Reply {
+    Reply::json(status, json!({ "error": code, "error_description": description }).to_string())
 }
 
 /// Why a contact is not taken.
@@ -86,7 +108,7 @@ fn invalid<T>(description: impl Into<String>) -> Result<T, Invalid> {
 }
 
 /// The `externalIntegrationId` of a body, whatever else is wrong with it.
-pub(super) fn contact_key(body: &[u8]) -> Option<String> {
+fn contact_key(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body.get("externalIntegrationId")?.as_str().map(str::to_owned)
 }
@@ -107,6 +129,7 @@ type ForeignKey = (String, String);
 type NameKey = [String; 3];
 
 pub(super) struct Tenant {
+    settings: PriavaSettings,
     contacts: BTreeMap<u64, Contact>,
     by_foreign_key: HashMap<ForeignKey, u64>,
     /// The newest contact with an id, whatever its source; for looking in from outside.
@@ -118,8 +141,9 @@ pub(super) struct Tenant {
 }
 
 impl Tenant {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(settings: PriavaSettings, seed: u64) -> Self {
         Self {
+            settings,
             contacts: BTreeMap::new(),
             by_foreign_key: HashMap::new(),
             by_external_id: HashMap::new(),
@@ -131,28 +155,7 @@ impl Tenant {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.contacts.len()
-    }
-
-    pub(super) fn contact(&self, external_id: &str) -> Option<Value> {
-        let contact = self.contacts.get(self.by_external_id.get(external_id)?)?;
-        Some(Value::Object(contact.fields.clone()))
-    }
-
-    pub(super) fn contacts(&self) -> Vec<Value> {
-        let shown = self.contacts.iter().map(|(id, contact)| {
-            json!({
-                "id": id,
-                "writes": contact.writes,
-                "organisationId": contact.organisation,
-                "fields": contact.fields,
-            })
-        });
-        shown.collect()
-    }
-
-    pub(super) fn organisations(&self) -> Vec<Value> {
+    fn organisations(&self) -> Vec<Value> {
         let shown = self
             .organisations
             .iter()
@@ -160,28 +163,29 @@ impl Tenant {
         shown.collect()
     }
 
-    pub(super) fn upsert(&mut self, settings: &SandboxSettings, body: &[u8]) -> Reply {
+    fn upsert(&mut self, body: &[u8]) -> Reply {
         let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
-            return Reply::refusal(StatusCode::BAD_REQUEST, "invalid_request", "the body is not a JSON object");
+            return refusal(StatusCode::BAD_REQUEST, "invalid_request", "the body is not a JSON object");
         };
-        match self.write(settings, body) {
+        match self.write(body) {
             Ok((id, created)) => {
-                Reply { status: StatusCode::OK, body: json!({ "id": id, "created": created }), stored: true }
+                let body = json!({ "id": id, "created": created }).to_string();
+                Reply::json(StatusCode::OK, body).with_effect().about(id.to_string())
             }
-            Err(Invalid(description)) => Reply::refusal(StatusCode::BAD_REQUEST, "validation_error", &description),
+            Err(Invalid(description)) => refusal(StatusCode::BAD_REQUEST, "validation_error", &description),
         }
     }
 
     /// Checks everything, then writes everything.
-    fn write(&mut self, settings: &SandboxSettings, body: Map<String, Value>) -> Result<(u64, bool), Invalid> {
-        let mut said = known_fields(settings, body)?;
-        check_lists(settings, &mut said)?;
+    fn write(&mut self, body: Map<String, Value>) -> Result<(u64, bool), Invalid> {
+        let mut said = known_fields(&self.settings, body)?;
+        check_lists(&self.settings, &mut said)?;
         let known = self.find(&said);
         let has_phone = ["phoneNumber", "mobile"].iter().any(|name| text_of(&said, name).is_some());
         if known.is_none() && !has_phone {
             return invalid("phoneNumber or mobile is required");
         }
-        let organisation = self.named_organisation(settings, &said)?;
+        let organisation = self.named_organisation(&said)?;
 
         let id = known.unwrap_or_else(|| self.take_id());
         let mut contact = match known.and_then(|id| self.contacts.remove(&id)) {
@@ -189,7 +193,7 @@ impl Tenant {
             None => Contact { fields: Map::new(), organisation: None, writes: 0 },
         };
         self.forget_keys(id, &contact.fields);
-        if settings.absent_clears {
+        if self.settings.absent_clears {
             contact.fields.clear();
             contact.organisation = None;
         }
@@ -248,7 +252,7 @@ impl Tenant {
         }
     }
 
-    fn named_organisation(&self, settings: &SandboxSettings, said: &Map<String, Value>) -> Result<Named, Invalid> {
+    fn named_organisation(&self, said: &Map<String, Value>) -> Result<Named, Invalid> {
         let name = match said.get("organisation") {
             None => return Ok(Named::Nothing),
             Some(Value::String(name)) if !name.trim().is_empty() => name.trim(),
@@ -258,7 +262,7 @@ impl Tenant {
             return Ok(Named::Known(*id));
         }
         // The lists matter only where an organisation is created.
-        let lists = [&settings.organisation_types, &settings.market_sectors];
+        let lists = [&self.settings.organisation_types, &self.settings.market_sectors];
         for (field, list) in OF_ORGANISATION.iter().zip(lists) {
             if let Some(value) = text_of(said, field)
                 && !list.is_empty()
@@ -282,6 +286,62 @@ impl Tenant {
     }
 }
 
+impl System for Tenant {
+    fn asked(&self, request: &http::Request<Bytes>) -> Asked {
+        let upsert = request.uri().path() == CONTACTS_PATH && request.method() == Method::POST;
+        let action = if upsert { Action::Upsert } else { Action::Other };
+        Asked { action, contact: contact_key(request.body()), remote_id: None }
+    }
+
+    fn credential(&self, request: &http::Request<Bytes>) -> Option<String> {
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let token = header("apitoken").or_else(|| header("authorization")?.strip_prefix("Bearer "));
+        token.map(str::to_owned)
+    }
+
+    fn answer(&mut self, call: Call<'_>) -> Reply {
+        if call.request.uri().path() != CONTACTS_PATH {
+            return refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address");
+        }
+        if call.request.method() != Method::POST {
+            return refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST");
+        }
+        if !self.credential(call.request).is_some_and(|token| call.tokens.contains(&token)) {
+            return refusal(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or not valid");
+        }
+        if media_type(call.request).as_deref() != Some("application/json") {
+            return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send JSON");
+        }
+        self.upsert(call.request.body())
+    }
+
+    fn count(&self) -> usize {
+        self.contacts.len()
+    }
+
+    fn contacts(&self) -> Vec<Value> {
+        let shown = self.contacts.iter().map(|(id, contact)| {
+            json!({
+                "id": id,
+                "reference": text_of(&contact.fields, "externalIntegrationId"),
+                "writes": contact.writes,
+                "organisationId": contact.organisation,
+                "fields": contact.fields,
+            })
+        });
+        shown.collect()
+    }
+
+    fn contact(&self, reference: &str) -> Option<Value> {
+        let contact = self.contacts.get(self.by_external_id.get(reference)?)?;
+        Some(Value::Object(contact.fields.clone()))
+    }
+
+    fn remarks(&self) -> Map<String, Value> {
+        Map::from_iter([("organisations".to_owned(), Value::Array(self.organisations()))])
+    }
+}
+
 /// What a call says about the organisation.
 enum Named {
     Nothing,
@@ -291,7 +351,7 @@ enum Named {
 }
 
 /// The known fields of a body, each of its right type.
-fn known_fields(settings: &SandboxSettings, body: Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
+fn known_fields(settings: &PriavaSettings, body: Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
     let mut said = Map::new();
     for (name, value) in body {
         let Some((_, kind)) = FIELDS.iter().find(|(known, _)| *known == name) else {
@@ -324,7 +384,7 @@ fn known_fields(settings: &SandboxSettings, body: Map<String, Value>) -> Result<
     Ok(said)
 }
 
-fn check_address(settings: &SandboxSettings, name: &str, members: &Map<String, Value>) -> Result<(), Invalid> {
+fn check_address(settings: &PriavaSettings, name: &str, members: &Map<String, Value>) -> Result<(), Invalid> {
     for (member, value) in members {
         if !ADDRESS_MEMBERS.contains(&member.as_str()) {
             if settings.refuse_unknown_keys {
@@ -346,7 +406,7 @@ fn check_address(settings: &SandboxSettings, name: &str, members: &Map<String, V
     Ok(())
 }
 
-fn check_lists(settings: &SandboxSettings, said: &mut Map<String, Value>) -> Result<(), Invalid> {
+fn check_lists(settings: &PriavaSettings, said: &mut Map<String, Value>) -> Result<(), Invalid> {
     let listed = text_of(said, "title").is_none_or(|title| settings.titles.iter().any(|entry| entry == title));
     if !listed {
         if !settings.ignore_unknown_titles {

@@ -5,11 +5,12 @@
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::header;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::system::Action;
 use crate::privacy::hex;
 
 /// One request and what became of it.
@@ -23,8 +24,15 @@ pub struct LoggedRequest {
     pub arrived_at: Timestamp,
     pub method: String,
     pub path: String,
-    /// `externalIntegrationId`, where the body has one.
+    /// What follows the path, if the settings want it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// What it would have done.
+    pub action: Action,
+    /// The reference of the contact that it was about, as its sender knows it, where that can be told.
     pub contact: Option<String>,
+    /// The id of that contact, as the system knows it, where that can be told.
+    pub remote_id: Option<String>,
     /// Equal for equal bodies.
     pub body_hash: String,
     /// The body itself, if the settings want it.
@@ -43,6 +51,9 @@ pub struct LoggedRequest {
     pub status: Option<u16>,
     /// `Retry-After` of the answer, where it is in seconds.
     pub retry_after: Option<u64>,
+    /// The body that was answered, if the settings want it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    pub answer: Option<Bytes>,
     /// Whether the caller was still there for the answer.
     pub answered: bool,
 }
@@ -52,6 +63,7 @@ impl fmt::Debug for LoggedRequest {
         f.debug_struct("LoggedRequest")
             .field("sequence", &self.sequence)
             .field("since_start", &self.since_start)
+            .field("action", &self.action)
             .field("contact", &self.contact)
             .field("body_hash", &self.body_hash)
             .field("faulty", &self.faulty)
@@ -106,28 +118,34 @@ impl Log {
         self.arrived
     }
 
-    pub(super) fn took_effect(&mut self, sequence: u64) {
-        self.effects += 1;
-        let number = self.effects;
+    /// Notes that the system has carried out a request, whether or not it had an effect.
+    pub(super) fn carried_out(&mut self, sequence: u64, effect: bool, remote_id: Option<&str>) {
+        self.effects += u64::from(effect);
+        let number = effect.then_some(self.effects);
         if let Some(entry) = self.entry(sequence) {
-            entry.effect = Some(number);
+            entry.effect = number;
+            if let Some(remote_id) = remote_id {
+                entry.remote_id = Some(remote_id.to_owned());
+            }
         }
     }
 
-    /// Notes the end of a request `since_start`, with the head of its answer unless the connection broke.
+    /// Notes the end of a request `since_start`, with its answer unless the connection broke.
     pub(super) fn ended(
         &mut self,
         sequence: u64,
         since_start: Duration,
-        answer: Option<(StatusCode, &HeaderMap)>,
+        answer: Option<&http::Response<Bytes>>,
         answered: bool,
     ) {
         if let Some(entry) = self.entry(sequence) {
             entry.ended = true;
             entry.ended_since_start = Some(since_start);
-            entry.status = answer.map(|(status, _)| status.as_u16());
-            let retry_after = answer.and_then(|(_, headers)| headers.get(header::RETRY_AFTER));
+            entry.status = answer.map(|answer| answer.status().as_u16());
+            let retry_after = answer.and_then(|answer| answer.headers().get(header::RETRY_AFTER));
             entry.retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+            // Whoever wants the body of the question wants that of the answer.
+            entry.answer = answer.filter(|_| entry.body.is_some()).map(|answer| answer.body().clone());
             entry.answered = answered;
         }
     }
@@ -175,7 +193,10 @@ mod tests {
                 arrived_at: Timestamp::UNIX_EPOCH,
                 method: "POST".to_owned(),
                 path: "/".to_owned(),
+                query: None,
+                action: Action::Other,
                 contact: None,
+                remote_id: None,
                 body_hash: hash(b""),
                 body: None,
                 faulty: false,
@@ -184,17 +205,18 @@ mod tests {
                 ended_since_start: None,
                 status: None,
                 retry_after: None,
+                answer: None,
                 answered: false,
             })
         };
         for expected in 1..=4 {
             assert_eq!(entry(&mut log), expected);
         }
-        log.took_effect(4);
-        log.took_effect(1);
-        log.took_effect(3);
-        let headers = HeaderMap::from_iter([(header::RETRY_AFTER, http::HeaderValue::from_static("7"))]);
-        log.ended(4, Duration::from_secs(9), Some((StatusCode::OK, &headers)), true);
+        log.carried_out(4, true, Some("con_4"));
+        log.carried_out(1, true, Some("con_1"));
+        log.carried_out(3, true, None);
+        let answer = http::Response::builder().header(header::RETRY_AFTER, "7").body(Bytes::new()).unwrap();
+        log.ended(4, Duration::from_secs(9), Some(&answer), true);
         let kept = log.after(0);
         assert_eq!(
             kept.iter().map(|entry| (entry.sequence, entry.effect)).collect::<Vec<_>>(),
@@ -204,6 +226,7 @@ mod tests {
             (kept[1].ended_since_start, kept[1].retry_after, kept[0].ended_since_start),
             (Some(Duration::from_secs(9)), Some(7), None)
         );
+        assert_eq!((kept[0].remote_id.as_deref(), kept[1].remote_id.as_deref()), (None, Some("con_4")));
         assert_eq!(log.arrivals(), 4);
         assert_eq!((kept[1].status, kept[1].answered, kept[0].ended), (Some(200), true, false));
         assert_eq!(log.dropped(), 2);

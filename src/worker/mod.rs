@@ -7,7 +7,9 @@
 mod supervisor;
 mod topics;
 
-use std::{collections::BTreeMap, convert::Infallible, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, convert::Infallible, fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -24,6 +26,7 @@ use crate::{
     crm::{self, transport::Transport},
     event::{change::Rules, outcome::Subjects},
     identity::Limits,
+    ingest::{self, Ingest},
     log::{Log, LogError},
     metrics::Metrics,
     privacy::Hasher,
@@ -62,6 +65,12 @@ pub enum WorkerError {
     View(#[source] ViewError),
     #[error("the CRM {crm} is not usable")]
     Crm { crm: Arc<str>, source: crm::SetupError },
+    #[error("events cannot be taken at ingest.listen ({address})")]
+    Ingest {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Part(#[from] PartError),
 }
@@ -186,11 +195,46 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             }
         });
     }
+    if let Some(address) = settings.ingest.address() {
+        let source = |source| WorkerError::Ingest { address, source };
+        let ingest = Ingest::bind(address, ingest_parts(&settings, &log, &view, clock, &metrics)).await;
+        let ingest = ingest.map_err(source)?;
+        let mut stop = supervisor.stop();
+        // What it needs of the others is only read, and may be old: it can end before or after them.
+        let grace = settings.worker.shutdown_deadline.mul_f64(0.8);
+        supervisor.add("ingest", async move {
+            let asked = async move {
+                // An error says that the supervisor is gone, and with it the reason to go on.
+                let _gone = stop.wait_for(|stop| *stop).await.is_err();
+            };
+            Ok(ingest.run(asked, grace).await)
+        });
+    }
     drop(working);
     // Last, when all other parts are known: or the worker would seem ready between two of them.
     log_ready.ready();
     info!(worker = %settings.worker.id, instance = %settings.instance, "the worker runs");
     Ok(supervisor.run(asked, settings.worker.shutdown_deadline).await?)
+}
+
+fn ingest_parts(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    view: &View,
+    clock: Clock,
+    metrics: &Metrics,
+) -> ingest::Parts {
+    let view = view.clone();
+    ingest::Parts {
+        settings: settings.ingest.clone(),
+        topics: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
+        event_bytes_max: settings.input.event_bytes_max,
+        rules: Arc::new(Rules::new(&settings.input, &settings.source)),
+        log: log.clone(),
+        decided: Arc::new(move |at| resolver::decided(&view, at)),
+        clock,
+        metrics: metrics.clone(),
+    }
 }
 
 /// Creates and checks our topics; waits for a log that is away. A compacted topic begins with a birth record in each

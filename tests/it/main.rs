@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod history;
+mod ingest;
 mod invariants;
 mod outage;
 mod privacy;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contact_replicator::sandbox::{Fault, FaultPlan, Instead, Window};
+use contact_replicator::sandbox::{Fault, FaultPlan, Instead, Only, Window};
 
 use crate::{
     invariants,
@@ -12,7 +12,12 @@ use crate::{
 const CONTACTS: u64 = 100;
 
 fn window(from: u64, lasts: u64, fault: impl Into<Fault>) -> Window {
-    Window { from: Duration::from_secs(from), lasts: Duration::from_secs(lasts), fault: fault.into() }
+    Window {
+        from: Duration::from_secs(from),
+        lasts: Duration::from_secs(lasts),
+        only: Only::default(),
+        fault: fault.into(),
+    }
 }
 
 fn subject(number: u64) -> String {

@@ -33,7 +33,7 @@ use contact_replicator::{
     event::OutcomeKind,
     log::{Header, Log, NewRecord, Record, TopicPartition},
     metrics::Registry,
-    sandbox::{Chance, Fault, FaultPlan, Instead, server::Server},
+    sandbox::{Chance, Fault, FaultPlan, Instead, Only, server::Server},
     telemetry,
 };
 use serde_json::{Value, json};
@@ -283,7 +283,8 @@ fn quoting(status: u16, effect: bool) -> Fault {
 }
 
 fn plan(faults: impl IntoIterator<Item = Fault>, probability: f64) -> FaultPlan {
-    let chances = faults.into_iter().map(|fault| Chance { probability, times: 1, fault }).collect();
+    let chances =
+        faults.into_iter().map(|fault| Chance { probability, times: 1, only: Only::default(), fault }).collect();
     FaultPlan { chances, ..FaultPlan::default() }
 }
 

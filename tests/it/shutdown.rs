@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contact_replicator::{
     log::{Isolation, Log, TopicPartition},
-    sandbox::{Chance, Fault, FaultPlan},
+    sandbox::{Chance, Fault, FaultPlan, Only},
 };
 use tokio::time::Instant;
 
@@ -16,7 +16,10 @@ use crate::{
 const CONTACTS: usize = 60;
 
 fn every_call(fault: Fault) -> FaultPlan {
-    FaultPlan { chances: vec![Chance { probability: 1.0, times: 1, fault }], ..FaultPlan::default() }
+    FaultPlan {
+        chances: vec![Chance { probability: 1.0, times: 1, only: Only::default(), fault }],
+        ..FaultPlan::default()
+    }
 }
 
 async fn publish_all(scene: &Scene) {

@@ -20,7 +20,7 @@ use contact_replicator::{
         partition_of,
     },
     protection::{Protection, Protections},
-    sandbox::{Fault, FaultPlan, Instead, Window},
+    sandbox::{Fault, FaultPlan, Instead, Only, Window},
 };
 use futures::future::LocalBoxFuture;
 use tokio::time::Instant;
@@ -192,7 +192,7 @@ impl Stage {
         self.world().set_faults(FaultPlan::at(1, Fault::retry_after(503, 20)));
         self.say("stuck", 1, "Ann").await;
         self.called(1).await;
-        let others = Window { from: Duration::ZERO, lasts: FOREVER, fault: others.into() };
+        let others = Window { from: Duration::ZERO, lasts: FOREVER, only: Only::default(), fault: others.into() };
         self.world().set_faults(FaultPlan { windows: vec![others], ..FaultPlan::default() });
         for number in 0..12 {
             self.say(&format!("s{number}"), 1, "Bob").await;
@@ -329,7 +329,12 @@ impl Stage {
     /// The contact is parked with its first version when its worker sends the second, and dies before it could say so.
     async fn a_successor_that_sees_records_late(&mut self) {
         self.world().set_faults(FaultPlan {
-            windows: vec![Window { from: Duration::ZERO, lasts: FOREVER, fault: Fault::status(503) }],
+            windows: vec![Window {
+                from: Duration::ZERO,
+                lasts: FOREVER,
+                only: Only::default(),
+                fault: Fault::status(503),
+            }],
             ..FaultPlan::default()
         });
         self.say("s", 1, "Ann").await;

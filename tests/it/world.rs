@@ -29,7 +29,7 @@ use contact_replicator::{
     metrics::{self, Metrics, Registry},
     privacy::Secret,
     protection::Protections,
-    sandbox::{FaultPlan, Sandbox, SandboxSettings, in_process::InProcess},
+    sandbox::{self, FaultPlan, Sandbox, SandboxSettings, in_process::InProcess},
     worker,
 };
 use jiff::Timestamp;
@@ -56,8 +56,11 @@ pub(crate) struct Tenant {
 
 pub(crate) const ONE: &[Tenant] = &[Tenant { name: CRM, kind: CrmKind::Priava }];
 /// One of each kind, and two of the kind that all know: their books must never mix.
-pub(crate) const ALL: &[Tenant] =
-    &[Tenant { name: CRM, kind: CrmKind::Priava }, Tenant { name: "venues", kind: CrmKind::Priava }];
+pub(crate) const ALL: &[Tenant] = &[
+    Tenant { name: CRM, kind: CrmKind::Priava },
+    Tenant { name: "venues", kind: CrmKind::Priava },
+    Tenant { name: "previsto", kind: CrmKind::Previsto },
+];
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -579,16 +582,19 @@ pub(crate) fn group_of(crm: &str) -> String {
 
 /// The other side of a CRM.
 fn sandbox(tenant: Tenant, seed: u64, clock: Clock) -> Sandbox {
+    let kind = match tenant.kind {
+        CrmKind::Priava => sandbox::Kind::Priava,
+        CrmKind::Previsto => sandbox::Kind::Previsto,
+    };
     let settings = SandboxSettings {
+        kind,
         seed,
         log_bodies: true,
         log_max: 10_000_000,
         latency: Duration::from_millis(5),
         ..SandboxSettings::default()
     };
-    match tenant.kind {
-        CrmKind::Priava => Sandbox::with_clock(settings, clock).expect("a plan without faults"),
-    }
+    Sandbox::with_clock(settings, clock).expect("a plan without faults")
 }
 
 fn settings(tokens: &Path, crms: &[Tenant]) -> Settings {
@@ -631,6 +637,10 @@ fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
     if let Some(priava) = &mut crm.priava {
         priava.token_env = None;
         priava.token_file = Some(token.to_owned());
+    }
+    if let Some(previsto) = &mut crm.previsto {
+        previsto.api_key_env = None;
+        previsto.api_key_file = Some(token.to_owned());
     }
     crm
 }

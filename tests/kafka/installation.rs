@@ -211,7 +211,7 @@ impl Installation {
             [[crm]]
             name = "{CRM}"
             kind = "priava"
-            base_url = "http://{crm}/api/rest"
+            base_url = "http://{crm}/priava/api/rest"
             [crm.delivery]
             in_flight_max = 16
             requests_per_second = 0.0
@@ -588,7 +588,8 @@ impl Sandbox {
     async fn start(folder: &Path) -> Self {
         let errors = File::create(folder.join("sandbox.log")).unwrap();
         let mut command = program();
-        command.args(["sandbox", "--listen", "127.0.0.1:0", "--latency", "5ms", "--keep-bodies", "--token", TOKEN]);
+        command.args(["sandbox", "--kind", "priava", "--listen", "127.0.0.1:0", "--token", TOKEN]);
+        command.args(["--latency", "5ms", "--keep-bodies"]);
         let mut process = Process::start("sandbox", &mut command, Stdio::piped(), errors.into());
         let output = process.child.stdout.take().unwrap();
         let address = tokio::task::spawn_blocking(move || {
@@ -601,14 +602,15 @@ impl Sandbox {
     }
 
     async fn page(&self, name: &str) -> Vec<u8> {
-        let (status, body) = ask(self.address, "GET", &format!("/_sandbox/{name}"), b"").await.unwrap();
+        let (status, body) = ask(self.address, "GET", &format!("/priava/_sandbox/{name}"), b"").await.unwrap();
         assert_eq!(status, 200);
         body
     }
 
     /// Replaces what goes wrong; `plan` is a plan of faults in JSON.
     pub(crate) async fn misbehave(&self, plan: &Value) {
-        let (status, body) = ask(self.address, "POST", "/_sandbox/faults", plan.to_string().as_bytes()).await.unwrap();
+        let (status, body) =
+            ask(self.address, "POST", "/priava/_sandbox/faults", plan.to_string().as_bytes()).await.unwrap();
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     }
 

@@ -39,7 +39,8 @@ use crate::{
     metrics::Metrics,
     protection::Protections,
     sandbox::{
-        BadPlan, Chance, Fault, FaultPlan, Instead, Reset, Sandbox, SandboxSettings, Scripted, Window, server::Server,
+        BadPlan, Chance, Fault, FaultPlan, Instead, Only, Reset, Sandbox, SandboxSettings, Scripted, Window,
+        server::Server,
     },
     worker::{self, WorkerError},
 };
@@ -120,8 +121,8 @@ const TOKEN: &str = "sandbox-token";
 
 /// What goes wrong on purpose: a little of everything by chance, refusals that ask for patience, and an outage.
 fn faults() -> FaultPlan {
-    let chance = |probability, fault: Fault| Chance { probability, times: 1, fault };
-    let throttled = |call| Scripted { call, times: 2, contact: None, fault: Fault::retry_after(429, 1) };
+    let chance = |probability, fault: Fault| Chance { probability, times: 1, only: Only::default(), fault };
+    let throttled = |call| Scripted { times: 2, ..Scripted::at(call, Fault::retry_after(429, 1)) };
     FaultPlan {
         script: vec![throttled(100), throttled(400)],
         chances: vec![
@@ -136,6 +137,7 @@ fn faults() -> FaultPlan {
         windows: vec![Window {
             from: Duration::from_secs(2),
             lasts: Duration::from_secs(3),
+            only: Only::default(),
             fault: Instead::ResetBefore.into(),
         }],
         ..FaultPlan::default()

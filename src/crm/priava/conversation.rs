@@ -173,6 +173,25 @@ async fn a_contact_is_created_updated_cleared_and_deactivated_under_one_id() {
 }
 
 #[tokio::test]
+async fn an_erased_contact_is_the_same_one_with_nothing_of_the_person_left() {
+    for setup in both(|_| ()).await {
+        let first = record(ilka());
+        let id = setup.accepted(&first, None, &[]).await;
+        let link = link_after(&setup, &first);
+        let stub = ContactRecord { status: Status::Erased, contact: None, ..record(json!({})) };
+        let (_, step) = setup.deliver(&stub, Some(&link), &[]).await;
+        let Step::Done(accepted) = step else { panic!("accepted, not {step:?}") };
+        assert_eq!((accepted.operation, &accepted.remote_ids[REMOTE_CONTACT]), (Operation::Blank, &id));
+        let expected = json!({
+            "firstName": "Erased", "lastName": "Erased", "email": "erased@example.invalid", "inactive": true,
+            "externalIntegrationId": CONTACT.key(), "integrationSrc": "contact-hub",
+        });
+        assert_eq!(setup.stored(), expected);
+        assert_eq!(setup.sandbox.contacts().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn every_country_that_is_sent_is_one_that_the_vendor_lists() {
     let setup = in_process(|_| ());
     let (first, last) = (b'A', b'Z');

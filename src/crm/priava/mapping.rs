@@ -16,7 +16,7 @@ use super::{
     wire::{AddressField, AddressPart, Field, Names},
 };
 use crate::{
-    config::{CountryForm, MiddleName, OnDelete, PriavaSettings, StreetNumber},
+    config::{CountryForm, MiddleName, OnDelete, OnErase, PriavaSettings, StreetNumber},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
     crm::{Loss, Presence, Projection, Verdict, link::Link},
     event::{OutcomeKind, ReasonCode},
@@ -28,7 +28,14 @@ pub(super) struct Mapping {
     names: Names,
     integration_src: String,
     settings: PriavaSettings,
-    on_delete: OnDelete,
+    policies: Policies,
+}
+
+/// What becomes of a contact that is no longer to be there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policies {
+    pub(super) on_delete: OnDelete,
+    pub(super) on_erase: OnErase,
 }
 
 /// Attributes that Priava has no field for.
@@ -55,8 +62,8 @@ const SWITCHED_OFF: &str = "switched off by configuration";
 const DEBTOR_NUMBER: &str = "debtor_number";
 
 impl Mapping {
-    pub(super) fn new(settings: &PriavaSettings, names: Names, integration_src: String, on_delete: OnDelete) -> Self {
-        Self { names, integration_src, settings: settings.clone(), on_delete }
+    pub(super) fn new(settings: &PriavaSettings, names: Names, integration_src: String, policies: Policies) -> Self {
+        Self { names, integration_src, settings: settings.clone(), policies }
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
@@ -66,10 +73,8 @@ impl Mapping {
             _ if !ever_sent => {
                 return Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact));
             }
-            Status::Erased => {
-                return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Erase));
-            }
-            Status::Deleted | Status::Merged => match self.on_delete {
+            Status::Erased => return self.erase(record, link),
+            Status::Deleted | Status::Merged => match self.policies.on_delete {
                 OnDelete::Keep => {
                     return Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy));
                 }
@@ -105,6 +110,26 @@ impl Mapping {
         let presence = draft.presence(presence, was_told);
         let Draft { fields, losses, .. } = draft;
         Ok(Projection { fields, presence, losses: losses.into_iter().collect() })
+    }
+
+    /// What is left of a contact whose person asked to be forgotten: our key, so that the same contact is meant whatever
+    /// happens to this call, placeholders for what Priava insists on, and the flag. All else that was ever sent is
+    /// emptied, also what is otherwise left to Priava's users.
+    fn erase(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
+        match self.policies.on_erase {
+            OnErase::Keep => return Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy)),
+            OnErase::Delete => return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Erase)),
+            OnErase::Blank => {}
+        }
+        let nothing = Document::default();
+        let sent = link.into_iter().flat_map(|link| link.sent.keys()).map(|path| (path.to_string(), Value::Null));
+        let mut draft = Draft { mapping: self, document: &nothing, fields: sent.collect(), losses: BTreeSet::new() };
+        draft.keys(record.contact_id);
+        draft.set(Field::FirstName, self.settings.placeholder_first_name.as_str());
+        draft.set(Field::LastName, self.settings.placeholder_last_name.as_str());
+        draft.set(Field::Email, self.settings.placeholder_email.as_str());
+        let presence = draft.presence(Some(Presence::Inactive), true);
+        Ok(Projection { fields: draft.fields, presence, losses: Vec::new() })
     }
 }
 

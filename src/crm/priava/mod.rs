@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use self::wire::NameError;
 use self::{
-    mapping::Mapping,
+    mapping::{Mapping, Policies},
     wire::{Holds, Names},
 };
 use super::{
@@ -30,10 +30,10 @@ use super::{
     session::{SessionError, StaticToken, TokenSource},
 };
 use crate::{
-    config::{ClearWith, CrmSettings, OnDelete, PriavaSettings},
-    contact::ContactRecord,
+    config::{ClearWith, CrmSettings, PriavaSettings},
+    contact::{ContactRecord, record::Status},
     crm::link::Link,
-    event::ReasonCode,
+    event::{Operation, ReasonCode},
 };
 
 /// The connector of one tenant.
@@ -44,6 +44,8 @@ pub struct Priava {
     mapping: Mapping,
     /// Paths that may be cleared in Priava.
     clearable: BTreeMap<String, Holds>,
+    /// Paths of all that can be emptied, whatever is configured: what an erasure goes by.
+    optional: BTreeMap<String, Holds>,
     clear_with: ClearWith,
     status_classes: StatusClasses,
 }
@@ -52,10 +54,10 @@ impl Priava {
     /// `instance` is the `integrationSrc` where none is configured.
     pub fn new(crm: &CrmSettings, instance: &str) -> Result<Self, SetupError> {
         let settings = section(crm)?;
-        Self::with(settings, crm.on_delete, instance)
+        Self::with(settings, Policies { on_delete: crm.on_delete, on_erase: crm.on_erase }, instance)
     }
 
-    fn with(settings: &PriavaSettings, on_delete: OnDelete, instance: &str) -> Result<Self, SetupError> {
+    fn with(settings: &PriavaSettings, policies: Policies, instance: &str) -> Result<Self, SetupError> {
         let bad = |key: &'static str, why: &'static str| SetupError::Setting { key, why };
         if !settings.path.starts_with('/') {
             return Err(bad("path", "it does not begin with a slash"));
@@ -72,7 +74,8 @@ impl Priava {
             headers.push((HeaderName::from_static("tenantregion"), region));
         }
         let names = Names::new(&settings.field_names)?;
-        let mut clearable = names.clearable();
+        let optional = names.clearable();
+        let mut clearable = optional.clone();
         if let Some(unknown) = settings.never_cleared.iter().find(|path| !clearable.contains_key(*path)) {
             return Err(NameError::Unknown { name: unknown.clone() }.into());
         }
@@ -90,8 +93,9 @@ impl Priava {
         Ok(Self {
             path: settings.path.clone(),
             headers,
-            mapping: Mapping::new(settings, names, integration_src.to_owned(), on_delete),
+            mapping: Mapping::new(settings, names, integration_src.to_owned(), policies),
             clearable,
+            optional,
             clear_with: settings.clear_with,
             status_classes: StatusClasses::parse(&settings.status_classes)?,
         })
@@ -119,7 +123,7 @@ impl Priava {
 
     /// How `path` is cleared on the wire; `None`: by leaving it out.
     fn cleared(&self, path: &str) -> Option<Value> {
-        match (self.clear_with, self.clearable.get(path)) {
+        match (self.clear_with, self.optional.get(path)) {
             (ClearWith::Omit, _) => None,
             (ClearWith::Empty, Some(Holds::Text)) => Some(Value::from("")),
             (ClearWith::Empty | ClearWith::Null, _) => Some(Value::Null),
@@ -132,8 +136,9 @@ impl Priava {
             None => {
                 let known = delivery.link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT)).cloned();
                 let id = wire::remote_id(body).or(known).unwrap_or_else(|| delivery.record.contact_id.key());
+                let erased = delivery.record.status == Status::Erased;
                 Step::Done(Accepted {
-                    operation: delivery.operation,
+                    operation: if erased { Operation::Blank } else { delivery.operation },
                     remote_ids: BTreeMap::from([(REMOTE_CONTACT.to_owned(), id)]),
                 })
             }
@@ -164,7 +169,8 @@ impl Connector for Priava {
     }
 
     fn fields(&self) -> Vec<String> {
-        self.clearable.keys().cloned().collect()
+        // Also what is never cleared: an erasure clears it.
+        self.optional.keys().cloned().collect()
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

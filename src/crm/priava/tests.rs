@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    config::{CountryForm, MiddleName, StreetNumber},
+    config::{CountryForm, MiddleName, OnDelete, OnErase, StreetNumber},
     contact::{ContactId, Document, record::Status},
     crm::{Effect, Presence, Response, TransportError, link::Sent, testing::priava_settings},
     event::{Operation, OutcomeKind, Reason},
@@ -60,9 +60,25 @@ fn connector(change: impl FnOnce(&mut PriavaSettings)) -> Priava {
 }
 
 fn connector_on_delete(on_delete: OnDelete, change: impl FnOnce(&mut PriavaSettings)) -> Priava {
+    connector_with(Policies { on_delete, on_erase: OnErase::Blank }, change)
+}
+
+fn connector_with(policies: Policies, change: impl FnOnce(&mut PriavaSettings)) -> Priava {
     let mut settings = priava_settings();
     change(&mut settings);
-    Priava::with(&settings, on_delete, "contact-hub").unwrap()
+    Priava::with(&settings, policies, "contact-hub").unwrap()
+}
+
+/// What is left of an erased contact, beside what is cleared.
+fn placeholders() -> Value {
+    json!({
+        "firstName": "Erased", "lastName": "Erased", "email": "erased@example.invalid", "inactive": true,
+        "externalIntegrationId": CONTACT.key(), "integrationSrc": "contact-hub",
+    })
+}
+
+fn erased() -> ContactRecord {
+    ContactRecord { status: Status::Erased, ..record(Value::Null) }
 }
 
 /// A link that says that these fields were accepted.
@@ -447,8 +463,80 @@ fn a_deleted_contact_is_treated_by_policy() {
         all.insert("inactive".to_owned(), json!(true));
         assert_eq!(deactivated.fields, all, "the same document, but inactive");
     }
-    let erased = verdict(OutcomeKind::Unsupported, ReasonCode::Erase);
-    assert_eq!(project(Status::Erased, OnDelete::Deactivate, Some(&link)), erased);
+}
+
+#[test]
+fn an_erased_contact_is_treated_by_policy_and_unknown_where_nothing_was_sent() {
+    let project = |on_erase, link: Option<&Link>| {
+        let policies = Policies { on_delete: OnDelete::Keep, on_erase };
+        connector_with(policies, |_| ()).project(&erased(), link)
+    };
+    let link = link_with(&["mobile"]);
+    for (policy, outcome, code) in [
+        (OnErase::Keep, OutcomeKind::Filtered, ReasonCode::KeptByPolicy),
+        (OnErase::Delete, OutcomeKind::Unsupported, ReasonCode::Erase),
+    ] {
+        assert_eq!(project(policy, Some(&link)), Err(Verdict::new(outcome, code)));
+    }
+    for policy in [OnErase::Keep, OnErase::Delete, OnErase::Blank] {
+        for never_sent in [None, Some(&Link::new(CONTACT))] {
+            let unknown = Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact);
+            assert_eq!(project(policy, never_sent), Err(unknown));
+        }
+    }
+}
+
+#[test]
+fn an_erased_contact_keeps_its_key_and_loses_all_that_was_ever_sent() {
+    let sent = ["firstName", "email", "mobile", "marketingOptOut", "organisation", "postalAddress.suburb", "oldName"];
+    // What may have been sent without an answer counts as sent.
+    let mut link = link_with(&sent);
+    link.sent.values_mut().for_each(|sent| *sent = Sent::Void);
+    let keep_much = |settings: &mut PriavaSettings| {
+        settings.never_cleared.extend(["mobile".to_owned(), "marketingOptOut".to_owned()]);
+        settings.send_organisation = false;
+    };
+    for (clear_with, cleared) in [
+        (
+            ClearWith::Null,
+            json!({ "mobile": null, "marketingOptOut": null, "organisation": null, "postalAddress": null, "oldName": null }),
+        ),
+        (
+            ClearWith::Empty,
+            json!({
+                "mobile": "", "marketingOptOut": null, "organisation": "", "postalAddress": { "suburb": "" },
+                "oldName": null,
+            }),
+        ),
+        (ClearWith::Omit, json!({})),
+    ] {
+        let connector = connector(|settings| {
+            keep_much(settings);
+            settings.clear_with = clear_with;
+        });
+        let mut expected = placeholders();
+        expected.as_object_mut().unwrap().extend(cleared.as_object().unwrap().clone());
+        assert_eq!(body_sent(&connector, &erased(), Some(&link), &[]), expected, "{clear_with:?}");
+    }
+}
+
+#[test]
+fn an_erasure_is_called_a_blanking_whatever_the_plan_called_it() {
+    let connector = connector(|_| ());
+    deliver(&connector, &erased(), Some(&link_with(&["mobile"])), &[], |delivery| {
+        let Step::Done(accepted) = connector.next(delivery, &[answer(200, "")]) else { panic!("accepted") };
+        assert_eq!(accepted.operation, Operation::Blank);
+        assert_eq!(delivery.projection.presence, Presence::Inactive);
+    });
+}
+
+#[test]
+fn what_a_dead_worker_may_have_sent_includes_what_is_never_cleared() {
+    let connector = connector(|settings| settings.never_cleared.extend(["mobile".to_owned()]));
+    assert!(connector.fields().contains(&"mobile".to_owned()));
+    let untouched =
+        body_sent(&connector, &record(contact(json!({ "phoneNumbers": [{ "value": "1" }] }))), None, &["mobile"]);
+    assert_eq!(untouched.get("mobile"), None, "but a living contact keeps it");
 }
 
 #[test]
@@ -660,7 +748,8 @@ fn settings_that_cannot_be_meant_are_refused() {
     let check = |change: &dyn Fn(&mut PriavaSettings), expected: &str| {
         let mut settings = priava_settings();
         change(&mut settings);
-        let error = Priava::with(&settings, OnDelete::Keep, "hub").unwrap_err();
+        let policies = Policies { on_delete: OnDelete::Keep, on_erase: OnErase::Keep };
+        let error = Priava::with(&settings, policies, "hub").unwrap_err();
         assert!(format!("{error} {error:?}").contains(expected), "{error:?}");
     };
     check(&|settings: &mut PriavaSettings| settings.path = "v1".to_owned(), "path");

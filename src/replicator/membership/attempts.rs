@@ -9,12 +9,13 @@ use tracing::{error, info, warn};
 use super::Membership;
 use crate::{
     contact::ContactId,
+    crm::FailureClass,
     log::Partition,
     protection::Protection,
     replicator::{
         Error,
         attempt::{Attempt, Attempted},
-        gate::{Admission, PauseReason},
+        gate::{Admission, PauseReason, Showed},
         lane::{Circumstances, End},
         retry::Schedule,
     },
@@ -95,11 +96,16 @@ impl Membership<'_> {
     }
 
     pub(super) fn attempted(&mut self, attempted: Attempted) -> Result<(), Error> {
-        let Attempted { partition, assignment, contact, probe, end } = attempted;
+        let Attempted { partition, assignment, contact, probe, answered, end } = attempted;
         let end = end.map_err(|source| self.view_error(source))?;
         let now = Instant::now();
         let wall = self.parts.clock.now();
-        let paused = self.report_to_gate(&end, probe, now, wall);
+        let paused = self.report_to_gate(&end, Showed { probe, answered }, now, wall);
+        if let End::Failed { failure, .. } = &end
+            && failure.class == FailureClass::Gone
+        {
+            self.parts.metrics.remote_contact_gone(&self.parts.name);
+        }
         let settings = &self.parts.settings;
         // Results of a lost assignment are dropped: whoever owns the partition now answers for it.
         let takes_any = !self.parts.protections.hold(Protection::AssignmentNumber);
@@ -133,7 +139,7 @@ impl Membership<'_> {
     }
 
     /// Tells the gate how the CRM behaved. Returns whether it is paused now.
-    fn report_to_gate(&self, end: &End, probe: bool, now: Instant, wall: Timestamp) -> bool {
+    fn report_to_gate(&self, end: &End, showed: Showed, now: Instant, wall: Timestamp) -> bool {
         let mut gate = self.shared.gate.lock();
         let before = gate.paused();
         match end {
@@ -147,11 +153,9 @@ impl Membership<'_> {
             | End::MustWait { .. }
             | End::Announced { .. }
             | End::Intended { .. }
-            | End::Judged { .. } => {
-                if probe {
-                    gate.probe_withdrawn();
-                }
-            }
+            | End::Found { .. }
+            | End::Interrupted { .. }
+            | End::Judged { .. } => gate.ended(showed),
         }
         let after = gate.paused();
         if before != after {

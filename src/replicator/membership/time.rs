@@ -45,7 +45,7 @@ impl Membership<'_> {
             if let Phase::Cooling { until } = owned.phase
                 && until <= now
             {
-                owned.phase = Phase::Working;
+                owned.cooled();
                 for contact in owned.ready(now, wall) {
                     self.ready.push(*partition, contact);
                 }

@@ -1,0 +1,120 @@
+//! HTTP from the commands: one request, one answer, nothing behind the caller's back.
+//!
+//! No redirects, since a token would travel with them; no proxy from the environment; a time-out and a bound on whatever
+//! comes back. Whether something may be sent again is known to the command.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use url::Url;
+
+use crate::crm::transport;
+
+/// From connecting to the end of the answer. Longer than a server may keep a request waiting for its turn and its log.
+const DEADLINE: Duration = Duration::from_secs(90);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Answers to commands are short; the rest of a longer one is not worth having.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
+#[derive(Debug)]
+pub(super) struct Client(reqwest::Client);
+
+/// A whole answer, whatever its status.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Why there is no answer. No text holds the address, a header or a body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("the address cannot be used: {why}")]
+    Address { why: &'static str },
+    #[error("the HTTP client could not be set up: {reason}")]
+    Setup { reason: String },
+    #[error("there was no usable answer: {reason}")]
+    Unanswered { reason: String },
+}
+
+/// Reads an address that a person gave.
+///
+/// # Errors
+/// [`ClientError::Address`] for what is no `http` or `https` address, or holds more than one.
+pub(super) fn address(text: &str) -> Result<Url, ClientError> {
+    let fault = |why| Err(ClientError::Address { why });
+    let Ok(url) = Url::parse(text) else {
+        return fault("it is not a URL");
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        fault("its scheme is neither http nor https")
+    } else if !url.username().is_empty() || url.password().is_some() {
+        fault("it holds a user or password")
+    } else if url.fragment().is_some() {
+        fault("it holds a fragment")
+    } else {
+        Ok(url)
+    }
+}
+
+impl Client {
+    /// A client for addresses like `url`.
+    pub(super) fn new(url: &Url) -> Result<Self, ClientError> {
+        transport::install_crypto_provider();
+        let builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .http1_only()
+            .connect_timeout(CONNECT_DEADLINE)
+            .timeout(DEADLINE);
+        // Without TLS there is nothing to verify, and a machine without root certificates can send all the same.
+        let builder =
+            if url.scheme() == "https" { builder.https_only(true) } else { builder.tls_certs_only(std::iter::empty()) };
+        let client = builder.build().map_err(|error| ClientError::Setup { reason: transport::describe(error) })?;
+        Ok(Self(client))
+    }
+
+    /// Sends `body` to `url` with POST.
+    pub(super) async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Answer, ClientError> {
+        let unanswered = |error| ClientError::Unanswered { reason: transport::describe(error) };
+        let sending = self.0.post(url.clone()).headers(headers).body(body).send();
+        let mut response = sending.await.map_err(unanswered)?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(ClientError::Unanswered { reason: format!("longer than {ANSWER_BYTES_MAX} bytes") });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body: body.freeze() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_http_and_holds_no_password() {
+        for (text, why) in [
+            ("127.0.0.1:8700", "it is not a URL"),
+            ("ftp://host/events", "its scheme is neither http nor https"),
+            ("http://ann@host/events", "it holds a user or password"),
+            ("http://:secret@host/events", "it holds a user or password"),
+            ("http://host/events#x", "it holds a fragment"),
+        ] {
+            let Err(ClientError::Address { why: said }) = address(text) else { panic!("{text} was taken") };
+            assert_eq!(said, why, "{text}");
+        }
+        for text in ["http://127.0.0.1:8700/events", "https://host/a/events?x=1"] {
+            assert_eq!(address(text).unwrap().as_str(), text);
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! Ours to theirs: what Previsto should hold of a contact, and what of it Previsto has no place for.
+//!
+//! Previsto knows one name, one address, one telephone number and one e-mail address. What has no field but fits into a
+//! text goes to the free dictionary `meta`, where people can see it though the product makes nothing of it. A value that
+//! Previsto would refuse although the contact is fine without it (a number without its country, an unknown accounting
+//! mode) is left out and reported as lost.
+//!
+//! Fields that steer the product (accounting, notification) belong to its users: they are written only where a record
+//! names them among its free attributes.
+//!
+//! Every attribute of the document is either carried or reported; [`NOWHERE`] lists those without any counterpart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{matching, wire, wire::meta};
+use crate::{
+    config::{FormClear, MetaScalars, OnDelete, OnErase, PhoneForm, PrevistoSettings, StreetNumber},
+    contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
+    crm::{Loss, Presence, Projection, REMOTE_CONTACT, Verdict, link::Link},
+    event::{OutcomeKind, ReasonCode},
+};
+
+/// The rules of one organisation in Previsto.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    settings: PrevistoSettings,
+    on_delete: OnDelete,
+    on_erase: OnErase,
+    source: String,
+}
+
+/// Attributes that Previsto has no field for, and that make no sense as a text by themselves.
+const NOWHERE: &[&str] = &["/organization/industry", "/identifiers", "/owner", "/photos", "/relations"];
+
+const NO_FIELD: &str = "no field for it";
+const ONE_ONLY: &str = "room for one only";
+const NOT_IN_LIST: &str = "not in the list of allowed values";
+const NOT_INTERNATIONAL: &str = "not a full international number";
+const NO_ADDRESS: &str = "not an e-mail address";
+
+/// Attributes that are fields of their own, with the values that they may have; none listed: any text.
+const STEERING: [(&str, &[&str]); 4] = [
+    (wire::EAN, &[]),
+    (wire::ACCOUNTING_MODE, &["None", "AddToDraft", "AddToInvoice"]),
+    (wire::ACCOUNTING_TIME, &["BeforeWork", "AfterWork"]),
+    (wire::INVOICE_DELIVERY, &["None", "Email"]),
+];
+
+/// Whether nothing of a contact was ever sent.
+pub(super) fn is_unknown(link: Option<&Link>) -> bool {
+    link.is_none_or(|link| link.sent.is_empty() && link.remote_ids.is_empty() && link.intent.is_none())
+}
+
+impl Mapping {
+    pub(super) fn new(settings: &PrevistoSettings, on_delete: OnDelete, on_erase: OnErase, source: &str) -> Self {
+        Self { settings: settings.clone(), on_delete, on_erase, source: source.to_owned() }
+    }
+
+    pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
+        let absent = || Projection { presence: Presence::Absent, ..Projection::default() };
+        let kept = || Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy);
+        let unsupported = |code| Verdict::new(OutcomeKind::Unsupported, code);
+        match record.status {
+            Status::Live => self.live(record, link),
+            _ if is_unknown(link) => Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact)),
+            Status::Deleted | Status::Merged => match self.on_delete {
+                OnDelete::Keep => Err(kept()),
+                OnDelete::Delete => Ok(absent()),
+                OnDelete::Deactivate if !self.settings.archived_on_update => Err(unsupported(ReasonCode::Deactivate)),
+                OnDelete::Deactivate => Ok(self.archived(record)),
+            },
+            Status::Erased => match self.on_erase {
+                OnErase::Keep => Err(kept()),
+                OnErase::Delete => Ok(absent()),
+                OnErase::Blank if self.settings.clear_with == FormClear::Omit => Err(unsupported(ReasonCode::Erase)),
+                OnErase::Blank => Ok(self.blank(record.contact_id)),
+            },
+        }
+    }
+
+    fn live(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
+        let nothing = Document::default();
+        let mut draft = self.draft(record, &nothing);
+        draft.all()?;
+        let presence = draft.presence(link);
+        Ok(draft.finish(presence))
+    }
+
+    /// The contact as it last was, archived. A record without a document archives the contact as it is.
+    fn archived(&self, record: &ContactRecord) -> Projection {
+        let nothing = Document::default();
+        let mut draft = self.draft(record, &nothing);
+        // Previsto has a name already; that the record has none any more changes nothing.
+        if let Err(_nameless) = draft.all() {
+            draft.rest();
+        }
+        draft.set(wire::ARCHIVED, true);
+        draft.finish(Presence::Inactive)
+    }
+
+    /// Nothing but our own reference, which tells nobody anything.
+    fn blank(&self, contact: ContactId) -> Projection {
+        let mut fields: BTreeMap<String, Value> = wire::clearable().map(|path| (path, Value::Null)).collect();
+        fields.remove(wire::ARCHIVED);
+        if self.settings.archived_on_update {
+            fields.insert(wire::ARCHIVED.to_owned(), Value::Bool(true));
+        }
+        fields.insert(wire::NAME.to_owned(), self.settings.blank_name.as_str().into());
+        fields.extend(self.references(contact));
+        Projection { fields, presence: Presence::Inactive, losses: Vec::new() }
+    }
+
+    /// What marks a contact as ours.
+    fn references(&self, contact: ContactId) -> BTreeMap<String, Value> {
+        let mut fields = BTreeMap::from([(wire::meta_path(meta::EXTERNAL_REF), contact.key().into())]);
+        if self.settings.plant_number {
+            fields.insert(wire::NUMBER.to_owned(), contact.key().into());
+        }
+        if self.settings.send_source {
+            fields.insert(wire::meta_path(meta::SOURCE), self.source.as_str().into());
+        }
+        fields
+    }
+
+    fn draft<'a>(&'a self, record: &'a ContactRecord, nothing: &'a Document) -> Draft<'a> {
+        let document = record.contact.as_ref().unwrap_or(nothing);
+        let fields = self.references(record.contact_id);
+        Draft { settings: &self.settings, document, fields, losses: BTreeSet::new() }
+    }
+
+    /// The e-mail address and the telephone number that a document gives.
+    pub(super) fn reachable(&self, record: &ContactRecord) -> BTreeMap<String, Value> {
+        let nothing = Document::default();
+        let mut draft = self.draft(record, &nothing);
+        draft.fields.clear();
+        draft.email();
+        draft.phone();
+        draft.fields
+    }
+}
+
+/// A projection in the making.
+struct Draft<'a> {
+    settings: &'a PrevistoSettings,
+    document: &'a Document,
+    fields: BTreeMap<String, Value>,
+    losses: BTreeSet<Loss>,
+}
+
+impl<'a> Draft<'a> {
+    fn finish(self, presence: Presence) -> Projection {
+        Projection { fields: self.fields, presence, losses: self.losses.into_iter().collect() }
+    }
+
+    fn set(&mut self, path: impl Into<String>, value: impl Into<Value>) {
+        self.fields.insert(path.into(), value.into());
+    }
+
+    fn clear(&mut self, path: impl Into<String>) {
+        let path = path.into();
+        if !self.settings.never_cleared.contains(&path) {
+            self.fields.insert(path, Value::Null);
+        }
+    }
+
+    fn say(&mut self, path: impl Into<String>, said: Said<&str>) {
+        match said {
+            Said::Value(text) => self.set(path, text),
+            Said::Empty => self.clear(path),
+            Said::Absent => {}
+        }
+    }
+
+    fn lose(&mut self, field: &'static str, why: &'static str) {
+        self.losses.insert(Loss { field, why });
+    }
+
+    fn lose_if_said(&mut self, field: &'static str, why: &'static str) {
+        if says_something(self.document.at(field)) {
+            self.lose(field, why);
+        }
+    }
+
+    /// The text at a pointer; blank text says as little as `null`.
+    fn text(&self, pointer: &str) -> Said<&'a str> {
+        blank_is_empty(self.document.text(pointer))
+    }
+
+    /// All but the presence. A contact without a name is none.
+    fn all(&mut self) -> Result<(), Verdict> {
+        self.name()?;
+        self.rest();
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        self.email();
+        self.phone();
+        self.address();
+        self.organization();
+        self.dictionary();
+        self.say(wire::NOTE, self.text("/notes"));
+        self.free_attributes();
+        for pointer in NOWHERE {
+            self.lose_if_said(pointer, NO_FIELD);
+        }
+    }
+
+    fn is_organization(&self) -> bool {
+        self.document.text("/kind") == Said::Value("organization")
+    }
+
+    fn name(&mut self) -> Result<(), Verdict> {
+        let organization = value(self.text("/organization/name")).filter(|_| self.is_organization());
+        let person = self.persons_name();
+        let Some(name) = organization.map(str::to_owned).or(person) else {
+            let pointer = if self.is_organization() { "/organization/name" } else { "/name" };
+            return Err(Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, pointer));
+        };
+        for pointer in [
+            "/name/honorificPrefix",
+            "/name/givenName",
+            "/name/middleName",
+            "/name/familyName",
+            "/name/honorificSuffix",
+            "/name/formatted",
+        ] {
+            // What stands in the name that is sent is carried, though nobody can tell the parts apart any more.
+            if value(self.text(pointer)).is_some_and(|part| !holds_words(&name, part)) {
+                self.lose(pointer, NO_FIELD);
+            }
+        }
+        self.set(wire::NAME, name);
+        Ok(())
+    }
+
+    /// The full name, or else its parts without titles.
+    fn persons_name(&self) -> Option<String> {
+        if let Said::Value(formatted) = self.text("/name/formatted") {
+            return Some(formatted.trim().to_owned());
+        }
+        let parts = ["/name/givenName", "/name/middleName", "/name/familyName"];
+        let parts: Vec<&str> =
+            parts.into_iter().filter_map(|pointer| value(self.text(pointer))).map(str::trim).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
+
+    fn email(&mut self) {
+        let emails = Items::of(self.document, "/emails", |item| member_text(item, "value").is_some());
+        let chosen =
+            emails.first(|item| member_text(item, "value").is_some_and(|text| matching::email(text).is_some()));
+        if let Some((item, text)) = chosen.and_then(|item| Some((item, member_text(item, "value")?))) {
+            self.set(wire::EMAIL, text.trim());
+            self.lose_member(item, "type", "/emails/type");
+        } else if emails.are_empty {
+            self.clear(wire::EMAIL);
+        }
+        let unfit = emails.each().filter(|item| member_text(item, "value").and_then(matching::email).is_none()).count();
+        if unfit > 0 {
+            self.lose("/emails/value", NO_ADDRESS);
+        }
+        if emails.count() - unfit > 1 {
+            self.lose("/emails/value", ONE_ONLY);
+        }
+    }
+
+    /// How a number is sent; `None` if Previsto would not take it.
+    fn written(&self, phone: &Value) -> Option<String> {
+        let text = member_text(phone, "value")?;
+        match self.settings.phone_form {
+            PhoneForm::AsWritten => Some(text.trim().to_owned()),
+            PhoneForm::International => matching::phone(text),
+        }
+    }
+
+    fn phone(&mut self) {
+        let phones = Items::of(self.document, "/phoneNumbers", |item| member_text(item, "value").is_some());
+        let fits = |item: &Value| !is_fax(item) && self.written(item).is_some();
+        let mobile = phones.first(|item| fits(item) && is_of_type(item, "mobile"));
+        let chosen = mobile.or_else(|| phones.first(fits));
+        let fitting = phones.each().filter(|item| fits(item)).count();
+        let unfit = phones.each().filter(|item| !is_fax(item) && self.written(item).is_none()).count();
+        if let Some((item, text)) = chosen.and_then(|item| Some((item, self.written(item)?))) {
+            self.set(wire::PHONE, text);
+            self.lose_member(item, "type", "/phoneNumbers/type");
+        } else if phones.are_empty {
+            self.clear(wire::PHONE);
+        }
+        if unfit > 0 {
+            self.lose("/phoneNumbers/value", NOT_INTERNATIONAL);
+        }
+        if phones.each().any(is_fax) {
+            self.lose("/phoneNumbers/value", NO_FIELD);
+        }
+        if fitting > 1 {
+            self.lose("/phoneNumbers/value", ONE_ONLY);
+        }
+    }
+
+    fn lose_member(&mut self, item: &Value, member: &str, pointer: &'static str) {
+        if member_text(item, member).is_some() {
+            self.lose(pointer, NO_FIELD);
+        }
+    }
+
+    fn address(&mut self) {
+        let addresses = Items::of(self.document, "/addresses", |item| says_something(Said::Value(item)));
+        let of_type = |label: &'static str| addresses.first(move |item| is_of_type(item, label));
+        let chosen = of_type("work").or_else(|| of_type("home")).or_else(|| addresses.first(|_| true));
+        if addresses.count() > 1 {
+            self.lose("/addresses", ONE_ONLY);
+        }
+        let Some(address) = chosen else {
+            if addresses.are_empty {
+                for field in
+                    [wire::ADDRESS, wire::APARTMENT, wire::POSTAL_CODE, wire::CITY, wire::COUNTRY_CODE, wire::LOCATION]
+                {
+                    self.clear(field);
+                }
+            }
+            return;
+        };
+        self.lose_member(address, "type", "/addresses/type");
+        self.lose_member(address, "district", "/addresses/district");
+        self.lose_member(address, "region", "/addresses/region");
+        self.street(address);
+        self.say(wire::APARTMENT, member(address, "apartment"));
+        self.say(wire::POSTAL_CODE, member(address, "postalCode"));
+        self.say(wire::CITY, member(address, "locality"));
+        self.say(wire::COUNTRY_CODE, member(address, "country"));
+        self.location(address);
+    }
+
+    /// Street with number, further lines, floor; where there is none of them, the box.
+    fn street(&mut self, address: &Value) {
+        let street = member(address, "streetAddress");
+        let lines = value(street).into_iter().flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+        if let Said::Value(number) = member(address, "streetNumber") {
+            match lines.first_mut() {
+                None => lines.push(number.to_owned()),
+                Some(first) => {
+                    *first = match self.settings.street_number {
+                        StreetNumber::Before => format!("{number} {first}"),
+                        StreetNumber::After => format!("{first} {number}"),
+                    }
+                }
+            }
+        }
+        lines.extend(member_text(address, "floor").map(str::to_owned));
+        match member(address, "poBox") {
+            Said::Value(number) if lines.is_empty() => lines.push(post_office_box(number)),
+            Said::Value(_) => self.lose("/addresses/poBox", NO_FIELD),
+            Said::Empty | Said::Absent => {}
+        }
+        if !lines.is_empty() {
+            self.set(wire::ADDRESS, lines.join(", "));
+        } else if street == Said::Empty {
+            self.clear(wire::ADDRESS);
+        }
+    }
+
+    /// Both degrees or neither: without a position, Previsto finds one by the address itself.
+    fn location(&mut self, address: &Value) {
+        match address.get("geo") {
+            None => {}
+            Some(Value::Null) => self.clear(wire::LOCATION),
+            Some(geo) => {
+                let degrees = |name: &str| geo.get(name).filter(|degrees| degrees.is_number()).cloned();
+                match (degrees("longitude"), degrees("latitude")) {
+                    (Some(longitude), Some(latitude)) => self.set(wire::LOCATION, vec![longitude, latitude]),
+                    (None, None) => {}
+                    (Some(_), None) | (None, Some(_)) => self.lose("/addresses/geo", "half of a position"),
+                }
+            }
+        }
+    }
+
+    fn organization(&mut self) {
+        if !self.is_organization() {
+            self.say(wire::meta_path(meta::ORGANIZATION), self.text("/organization/name"));
+        }
+        let (tax, register) = (self.text("/organization/vatNumber"), self.text("/organization/registrationNumber"));
+        match (tax, register) {
+            (Said::Value(tax), register) => {
+                self.set(wire::REGISTRATION_NO, tax);
+                if value(register).is_some() {
+                    self.lose("/organization/registrationNumber", ONE_ONLY);
+                }
+            }
+            (_, Said::Value(register)) => self.set(wire::REGISTRATION_NO, register),
+            (Said::Empty, _) | (_, Said::Empty) => self.clear(wire::REGISTRATION_NO),
+            (Said::Absent, Said::Absent) => {}
+        }
+    }
+
+    fn dictionary(&mut self) {
+        for (key, pointer) in [
+            (meta::KIND, "/kind"),
+            (meta::DEPARTMENT, "/organization/department"),
+            (meta::JOB_TITLE, "/organization/title"),
+            (meta::ORGANIZATION_TYPE, "/organization/type"),
+            (meta::MARKET_SECTOR, "/organization/marketSector"),
+            (meta::BIRTH_DATE, "/birthDate"),
+            (meta::GENDER, "/gender"),
+            (meta::LANGUAGE, "/preferredLanguage"),
+        ] {
+            self.say(wire::meta_path(key), self.text(pointer));
+        }
+        for (key, pointer) in [
+            (meta::CONSENT_MARKETING, "/consent/marketing"),
+            (meta::CONSENT_DATA_PROCESSING, "/consent/dataProcessing"),
+        ] {
+            match self.document.at(pointer) {
+                Said::Value(Value::Bool(consents)) => self.set(wire::meta_path(key), consents.to_string()),
+                Said::Empty => self.clear(wire::meta_path(key)),
+                Said::Value(_) | Said::Absent => {}
+            }
+        }
+    }
+
+    fn free_attributes(&mut self) {
+        let Said::Value(Value::Object(attributes)) = self.document.at("/attributes") else { return };
+        for (name, value) in attributes {
+            if name == wire::NOTIFY_BEFORE_WORK {
+                match value {
+                    Value::Bool(notifies) => self.set(wire::NOTIFY_BEFORE_WORK, *notifies),
+                    Value::Null => self.clear(wire::NOTIFY_BEFORE_WORK),
+                    _ => self.lose("/attributes", NOT_IN_LIST),
+                }
+            } else if let Some((field, choices)) = STEERING.iter().find(|(field, _)| field == name) {
+                match plain(value) {
+                    None => self.clear(*field),
+                    Some(text) if choices.is_empty() || choices.contains(&text.as_str()) => self.set(*field, text),
+                    Some(_) => self.lose("/attributes", NOT_IN_LIST),
+                }
+            } else {
+                self.free_attribute(name, value);
+            }
+        }
+    }
+
+    fn free_attribute(&mut self, name: &str, value: &Value) {
+        let path = wire::meta_path(&format!("{}{name}", self.settings.attribute_prefix));
+        // Brackets would end the key of the form.
+        let is_key =
+            !name.is_empty() && !name.contains(|letter: char| matches!(letter, '[' | ']') || letter.is_control());
+        let is_text = matches!(value, Value::String(_) | Value::Null);
+        if !is_key || (!is_text && self.settings.meta_scalars == MetaScalars::Omit) {
+            if !value.is_null() {
+                self.lose("/attributes", NO_FIELD);
+            }
+            return;
+        }
+        match plain(value) {
+            Some(text) => self.set(path, text),
+            None => self.clear(path),
+        }
+    }
+
+    /// Where a document does not say whether it is active, it is: Previsto's own default, so Previsto is told only if it
+    /// was told something before.
+    fn presence(&mut self, link: Option<&Link>) -> Presence {
+        let said = match self.document.at("/active") {
+            Said::Value(Value::Bool(true)) => Some(Presence::Active),
+            Said::Value(Value::Bool(false)) => Some(Presence::Inactive),
+            _ => None,
+        };
+        let is_linked = link.is_some_and(|link| link.remote_ids.contains_key(REMOTE_CONTACT));
+        if is_linked && !self.settings.archived_on_update {
+            if said.is_some() {
+                self.lose("/active", "switched off by configuration");
+            }
+            return link.and_then(|link| link.presence).unwrap_or_default();
+        }
+        let was_told = link.is_some_and(|link| link.sent.contains_key(wire::ARCHIVED));
+        let told = said.or(was_told.then_some(Presence::Active));
+        if let Some(presence) = told {
+            self.set(wire::ARCHIVED, presence == Presence::Inactive);
+        }
+        told.unwrap_or_default()
+    }
+}
+
+/// A scalar as text; `None` where it says nothing.
+fn plain(value: &Value) -> Option<String> {
+    wire::text_of(value).filter(|text| !text.trim().is_empty())
+}
+
+/// Whether all words of `part` stand in `text`.
+fn holds_words(text: &str, part: &str) -> bool {
+    let words: BTreeSet<&str> = text.split_whitespace().map(|word| word.trim_end_matches(',')).collect();
+    part.split_whitespace().all(|word| words.contains(word.trim_end_matches(',')))
+}
+
+/// The items of an array that say something, and whether the array is known to be empty.
+struct Items<'a> {
+    items: Vec<&'a Value>,
+    are_empty: bool,
+}
+
+impl<'a> Items<'a> {
+    fn of(document: &'a Document, pointer: &str, says_something: impl Fn(&Value) -> bool) -> Self {
+        match document.at(pointer) {
+            Said::Value(Value::Array(items)) => {
+                Self { items: items.iter().filter(|item| says_something(item)).collect(), are_empty: items.is_empty() }
+            }
+            Said::Empty => Self { items: Vec::new(), are_empty: true },
+            Said::Value(_) | Said::Absent => Self { items: Vec::new(), are_empty: false },
+        }
+    }
+
+    /// Of those that fit, the primary one, else the first.
+    fn first(&self, fits: impl Fn(&Value) -> bool) -> Option<&'a Value> {
+        let fitting = || self.items.iter().copied().filter(|item| fits(item));
+        let is_primary = |item: &&Value| item.get("primary").and_then(Value::as_bool) == Some(true);
+        fitting().find(is_primary).or_else(|| fitting().next())
+    }
+
+    fn each(&self) -> impl Iterator<Item = &'a Value> {
+        self.items.iter().copied()
+    }
+
+    fn count(&self) -> usize {
+        self.items.len()
+    }
+}
+
+fn value<T>(said: Said<T>) -> Option<T> {
+    match said {
+        Said::Value(value) => Some(value),
+        Said::Absent | Said::Empty => None,
+    }
+}
+
+fn blank_is_empty(said: Said<&str>) -> Said<&str> {
+    match said {
+        Said::Value(text) if text.trim().is_empty() => Said::Empty,
+        said => said,
+    }
+}
+
+fn says_something(said: Said<&Value>) -> bool {
+    match said {
+        Said::Absent | Said::Empty => false,
+        Said::Value(Value::String(text)) => !text.trim().is_empty(),
+        Said::Value(Value::Array(items)) => !items.is_empty(),
+        Said::Value(Value::Object(members)) => members.values().any(|member| !member.is_null()),
+        Said::Value(_) => true,
+    }
+}
+
+/// What an item of an array says about one of its members.
+fn member<'a>(item: &'a Value, name: &str) -> Said<&'a str> {
+    match item.get(name) {
+        Some(Value::String(text)) => blank_is_empty(Said::Value(text)),
+        Some(Value::Null) => Said::Empty,
+        Some(_) | None => Said::Absent,
+    }
+}
+
+fn member_text<'a>(item: &'a Value, name: &str) -> Option<&'a str> {
+    value(member(item, name))
+}
+
+fn is_of_type(item: &Value, label: &str) -> bool {
+    member_text(item, "type").is_some_and(|text| text.eq_ignore_ascii_case(label))
+}
+
+fn is_fax(phone: &Value) -> bool {
+    is_of_type(phone, "fax")
+}
+
+fn post_office_box(number: &str) -> String {
+    const LABEL: &str = "PO Box";
+    let labelled = number.get(..LABEL.len()).is_some_and(|start| start.eq_ignore_ascii_case(LABEL));
+    if labelled { number.to_owned() } else { format!("{LABEL} {number}") }
+}

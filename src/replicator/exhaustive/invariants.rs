@@ -1,0 +1,100 @@
+//! What must hold, each by name.
+
+use super::{
+    crm::{Fields, Remote},
+    world::{Model, Transaction, World},
+};
+use crate::event::OutcomeKind;
+
+/// An invariant that breaks. The names are those of the functions that look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(non_camel_case_types, reason = "a red test shows the name of the function to read")]
+pub(super) enum Invariant {
+    exactly_one_outcome,
+    converged,
+    no_duplicate_contact,
+    unchanged_is_true,
+    no_call_repeated_for_settled,
+    order,
+    one_in_flight,
+    commit_never_passes_unanswered,
+    every_state_can_finish,
+    assertions_of_the_code,
+}
+
+type Held = Result<(), Invariant>;
+
+fn holds(condition: bool, otherwise: Invariant) -> Held {
+    if condition { Ok(()) } else { Err(otherwise) }
+}
+
+/// No entry gets a second outcome, and one that is superseded is so by a version above it that exists.
+pub(super) fn exactly_one_outcome(before: &World, transaction: &Transaction) -> Held {
+    let fits = transaction.outcomes.iter().all(|outcome| {
+        let fresh = before.log.outcomes[usize::from(outcome.version) - 1].is_none();
+        let follows = outcome.by.is_none_or(|by| outcome.version < by && by <= before.published);
+        fresh && follows && outcome.by.is_some() == (outcome.kind == OutcomeKind::Superseded)
+    });
+    holds(fits, Invariant::exactly_one_outcome)
+}
+
+/// The committed offset leaves behind only entries that have their outcome, or the one that is parked.
+pub(super) fn commit_never_passes_unanswered(model: &Model, after: &World) -> Held {
+    let link = model.link(after.log.link);
+    let open = link.open.as_ref().map(|open| open.entry.version);
+    let passed = 1..=after.log.offset.unwrap_or(0);
+    let answered = |version: u8| after.log.outcomes[usize::from(version) - 1].is_some();
+    holds(
+        passed.into_iter().all(|version| answered(version) || open == Some(version.into())),
+        Invariant::commit_never_passes_unanswered,
+    )
+}
+
+/// What was delivered is not called unchanged afterwards: it would have been gone through twice.
+pub(super) fn no_call_repeated_for_settled(model: &Model, before: &World, transaction: &Transaction) -> Held {
+    let link = model.link(before.log.link);
+    let delivered = link.settled.as_ref().filter(|settled| settled.outcome == OutcomeKind::Delivered);
+    let repeated = transaction.outcomes.iter().any(|outcome| {
+        outcome.kind == OutcomeKind::Unchanged
+            && delivered.is_some_and(|settled| settled.version == u64::from(outcome.version))
+    });
+    holds(!repeated, Invariant::no_call_repeated_for_settled)
+}
+
+/// A contact that a delivery called unchanged is held as its record says.
+pub(super) fn unchanged_is_true(model: &Model, world: &World, version: u8) -> Held {
+    holds(equals(world, model.contents(version)), Invariant::unchanged_is_true)
+}
+
+/// The CRM equals the newest record once there is nothing left to do, unless it refused that record, or lost its contact by
+/// itself since.
+pub(super) fn converged(model: &Model, world: &World) -> Held {
+    let newest = world.published;
+    let Some(outcome) = newest.checked_sub(1).and_then(|newest| world.log.outcomes[usize::from(newest)]) else {
+        return Ok(());
+    };
+    let excused = outcome == OutcomeKind::Rejected || world.deleted_since;
+    holds(excused || equals(world, model.contents(newest)), Invariant::converged)
+}
+
+fn equals(world: &World, contents: Fields) -> bool {
+    world.remotes.contains(&Remote::Held(contents))
+}
+
+/// The CRM holds one contact of ours at most.
+pub(super) fn no_duplicate_contact(world: &World) -> Held {
+    let held = world.remotes.iter().filter(|remote| matches!(remote, Remote::Held(_))).count();
+    holds(held <= 1, Invariant::no_duplicate_contact)
+}
+
+/// What changes the CRM lands in the order of versions, but for what was given up.
+pub(super) fn order(world: &World, version: u8, given_up: bool) -> Held {
+    holds(given_up || world.newest_landed <= version, Invariant::order)
+}
+
+/// No live worker sends while another request that somebody waits for may still take effect.
+pub(super) fn one_in_flight(world: &World) -> Held {
+    let awaited = world.processes.iter().filter(|process| process.up && !process.expelled);
+    let awaited: usize = awaited.map(|process| process.awaited()).sum();
+    holds(awaited <= 1, Invariant::one_in_flight)
+}

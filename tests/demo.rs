@@ -120,6 +120,7 @@ fn exchange(method: &str, url: &str, body: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "beside another process there is no clock but the real one")]
 fn a_demo_that_is_kept_takes_events_until_it_is_told_to_stop_and_leaves_its_log() {
     const PATIENCE: Duration = Duration::from_secs(60);
     let folder = tempfile::tempdir().expect("a temporary folder");

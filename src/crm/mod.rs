@@ -180,6 +180,9 @@ impl fmt::Debug for LookUpKeys {
 #[derive(Debug)]
 pub enum Step {
     Call(Request),
+    /// The search found it, and nothing was written yet: its remote ids are committed, and the delivery begins anew with them.
+    /// Needed where the contact's own data is all it can be found by, since the write that adopts it changes just that.
+    Found(BTreeMap<String, String>),
     Done(Accepted),
     /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.
     Judged(Verdict),

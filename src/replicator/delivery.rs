@@ -178,6 +178,7 @@ impl<'a> Machine<'a> {
         };
         match self.terms.connector.next(&delivery, &self.answers) {
             Step::Call(request) => self.call(request),
+            Step::Found(remote_ids) => Action::End(End::Found { remote_ids }),
             Step::Done(accepted) => {
                 let (version, operation) = (self.record.version, accepted.operation);
                 let accepted = self.plan.clone().accepted(&self.projection, accepted);

@@ -91,6 +91,9 @@ pub enum End {
     /// Nothing that creates was sent, since this is not in the link yet: were the worker to die with the create sent,
     /// nobody would know what to search for.
     Intended { intent: Intent },
+    /// Nothing was written, since the contact that a search found is not in the link yet: were it written to and the answer
+    /// lost, nobody could find it by what it no longer holds.
+    Found { remote_ids: BTreeMap<String, String> },
     /// A terminal result for the version carried, other than having been stored. `suspected` are the fields that somebody may
     /// have changed without being able to commit it.
     Judged { version: Version, outcome: OutcomeKind, reason: Option<Reason>, suspected: Vec<Arc<str>> },
@@ -287,6 +290,12 @@ impl Lane {
             End::Intended { intent } => {
                 self.link.intent = Some(intent);
                 self.intended = true;
+                self.awaits_commit = true;
+                Decided { link_changed: true, ..Decided::default() }
+            }
+            End::Found { remote_ids } => {
+                self.intended = false;
+                self.link.remote_ids.extend(remote_ids);
                 self.awaits_commit = true;
                 Decided { link_changed: true, ..Decided::default() }
             }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::lane::AcceptedState;
 use crate::{
     crm::{
-        Accepted, Presence, Projection,
+        Accepted, Presence, Projection, REMOTE_CONTACT,
         link::{Link, Sent},
     },
     event::{Operation, OutcomeKind},
@@ -71,6 +71,8 @@ impl Plan {
             (Some(Presence::Active), Presence::Inactive) => Operation::Deactivate,
             // A create whose answer was lost may stand there: it is a contact to deactivate, not one to create.
             (None, Presence::Inactive) => Operation::Deactivate,
+            // Found, and not written to yet.
+            (None, Presence::Active) if link.remote_ids.contains_key(REMOTE_CONTACT) => Operation::Adopt,
             (None, Presence::Active) => Operation::Create,
             (Some(_), _) => Operation::Update,
         };

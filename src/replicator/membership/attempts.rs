@@ -144,6 +144,7 @@ impl Membership<'_> {
             | End::MustWait { .. }
             | End::Announced { .. }
             | End::Intended { .. }
+            | End::Found { .. }
             | End::Judged { .. } => {
                 if probe {
                     gate.probe_withdrawn();

@@ -748,6 +748,19 @@ mod tests {
         assert!(lane.is_ready(now, Timestamp::UNIX_EPOCH));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_contact_that_was_found_is_committed_before_it_is_written_to() {
+        let mut lane = lane();
+        read(&mut lane, [1]);
+        lane.begin();
+        let remote_ids = BTreeMap::from([("contact".to_owned(), "7".to_owned())]);
+        let decided = lane.end(End::Found { remote_ids: remote_ids.clone() }, at(Instant::now()));
+        assert!(decided.link_changed && decided.answers.is_empty() && lane.link.remote_ids == remote_ids);
+        assert!(!lane.is_ready(Instant::now(), Timestamp::UNIX_EPOCH));
+        lane.committed();
+        assert!(lane.is_ready(Instant::now(), Timestamp::UNIX_EPOCH));
+    }
+
     /// One step of the world around a lane.
     #[derive(Debug, Clone)]
     enum Step {

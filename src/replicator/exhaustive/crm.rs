@@ -30,7 +30,9 @@ const UNTOUCHED: u8 = 9;
 pub(super) enum Kind {
     Upsert,
     /// Creates are found by our own reference, or only by the contact's first field.
-    Create { planted: bool },
+    Create {
+        planted: bool,
+    },
 }
 
 /// Speaks to the small CRM. What a record says follows from its version alone.
@@ -63,6 +65,7 @@ pub(super) enum Code {
     Refused,
     Gone,
     ServerError,
+    NotSent,
     Lost,
 }
 
@@ -70,6 +73,7 @@ impl Code {
     pub(super) fn answer(self) -> Answer {
         let (status, body) = match self {
             Self::Lost => return Err(TransportError::Unanswered { reason: "reset".to_owned() }),
+            Self::NotSent => return Err(TransportError::NotSent { reason: "no route".to_owned() }),
             Self::Ok => (200, Vec::new()),
             Self::Created(id) => (201, vec![id]),
             Self::Found(ids) => (200, (0..8).filter(|id| ids & 1 << id != 0).collect()),
@@ -193,6 +197,7 @@ fn conclude(answer: &Answer, done: impl FnOnce(&[u8]) -> Accepted) -> Step {
         Ok(response) if response.status.is_success() => return Step::Done(done(&response.body)),
         Ok(response) if response.status == http::StatusCode::GONE => (FailureClass::Gone, Effect::None),
         Ok(response) if response.status.is_client_error() => (FailureClass::Rejected, Effect::None),
+        Err(TransportError::NotSent { .. }) => (FailureClass::Transient, Effect::None),
         Ok(_) | Err(_) => (FailureClass::Transient, Effect::Unknown),
     };
     Step::Failed(Failure { class, effect, reason: ReasonCode::Refused.into(), retry_after: None })
@@ -223,9 +228,7 @@ impl Connector for SmallConnector {
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         match (self.kind, answers.last()) {
             (Kind::Create { .. }, _) => self.create_or_update(delivery, answers),
-            (Kind::Upsert, None) => {
-                Step::Call(request("/upsert", None, self.write(delivery, false), RequestKind::Set))
-            }
+            (Kind::Upsert, None) => Step::Call(request("/upsert", None, self.write(delivery, false), RequestKind::Set)),
             (Kind::Upsert, Some(answer)) => conclude(answer, |_| accepted(delivery.operation, "0".to_owned())),
         }
     }

@@ -72,11 +72,20 @@ pub(crate) struct Setup {
     pub(crate) log: local::Settings,
     /// What every worker holds to.
     pub(crate) protections: Protections,
+    /// How long a search does not find what was just created; workers are told so.
+    pub(crate) search_lag: Duration,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { seed: 1, workers: 1, crms: ONE, log: local::Settings::default(), protections: Protections::default() }
+        Self {
+            seed: 1,
+            workers: 1,
+            crms: ONE,
+            log: local::Settings::default(),
+            protections: Protections::default(),
+            search_lag: Duration::ZERO,
+        }
     }
 }
 
@@ -314,7 +323,7 @@ impl World {
     }
 
     pub(crate) async fn of(setup: Setup) -> Self {
-        let Setup { seed, workers, crms, log, protections } = setup;
+        let Setup { seed, workers, crms, log, protections, search_lag } = setup;
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
         let log = LocalLog::new(log, clock);
         let tokens = tempfile::tempdir().expect("a temporary folder");
@@ -342,8 +351,9 @@ impl World {
                 registry: Registry::new(),
             })
             .collect();
-        let settings = settings(tokens.path(), crms);
-        let sandbox_of = |(number, tenant): (u64, &Tenant)| sandbox(*tenant, seed ^ number << 32, clock);
+        let mut settings = settings(tokens.path(), crms);
+        settings.crm.iter_mut().for_each(|crm| crm.delivery.search_lag = search_lag);
+        let sandbox_of = |(number, tenant): (u64, &Tenant)| sandbox(*tenant, seed ^ number << 32, search_lag, clock);
         let simulated = (0..).zip(crms).map(|of| Simulated { name: of.1.name, sandbox: sandbox_of(of) });
         let crms: Vec<Simulated> = simulated.collect();
         Self {
@@ -581,7 +591,7 @@ pub(crate) fn group_of(crm: &str) -> String {
 }
 
 /// The other side of a CRM.
-fn sandbox(tenant: Tenant, seed: u64, clock: Clock) -> Sandbox {
+fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> Sandbox {
     let kind = match tenant.kind {
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
@@ -592,6 +602,7 @@ fn sandbox(tenant: Tenant, seed: u64, clock: Clock) -> Sandbox {
         log_bodies: true,
         log_max: 10_000_000,
         latency: Duration::from_millis(5),
+        previsto: sandbox::PrevistoSettings { search_lag, ..sandbox::PrevistoSettings::default() },
         ..SandboxSettings::default()
     };
     Sandbox::with_clock(settings, clock).expect("a plan without faults")

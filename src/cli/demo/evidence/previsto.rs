@@ -32,6 +32,8 @@ pub(super) struct Organisation {
     pub(super) instance: String,
     /// Goes before the names of free attributes.
     pub(super) attribute_prefix: String,
+    /// Whether `number` is ours.
+    pub(super) plants_number: bool,
 }
 
 /// Where each text goes that is sent as it is.
@@ -67,7 +69,9 @@ impl Expectation for Organisation {
             }
         };
         set("name", &name(&document)?);
-        set("number", &record.contact_id.key());
+        if self.plants_number {
+            set("number", &record.contact_id.key());
+        }
         set(REFERENCE, &record.contact_id.key());
         set("meta.source", &self.instance);
         for (pointer, field) in TEXTS {
@@ -214,7 +218,7 @@ mod tests {
     }
 
     fn organisation() -> Organisation {
-        Organisation { instance: "demo".to_owned(), attribute_prefix: "attr_".to_owned() }
+        Organisation { instance: "demo".to_owned(), attribute_prefix: "attr_".to_owned(), plants_number: true }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!  (CloudEvents)    1 active │   contact-keys       who owns an identifier       (compacted)
 //!                            │   contact-versions   the replicators' work list   (deleted with age)
 //!                            │   contact-resolver   lease, input positions, term (compacted)
-//!                            └─► contact-outcomes, contact-dead-letters
+//!                            └─► contact-outcomes, contact-identity-events, contact-dead-letters
 //!
 //!  contact-versions ──► replicator ◄──HTTP──► CRM
 //!                       1 per CRM └──► contact-links.<crm> (compacted), contact-outcomes, group offsets

@@ -17,7 +17,10 @@ use prometheus::{
 
 pub use prometheus::Registry;
 
-use crate::event::{Operation, Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM};
+use crate::{
+    event::{Operation, Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM},
+    identity::{judgement::Refusal, membership::DropCode},
+};
 
 /// Begins the name of every metric.
 pub const PREFIX: &str = "contact_replicator";
@@ -138,6 +141,9 @@ struct Shared {
     events_read: IntCounter,
     attributes_ignored: IntCounter,
     versions_tied: IntCounter,
+    identity_conflicts: HashMap<Refusal, IntCounter>,
+    keys_dropped: HashMap<DropCode, IntCounter>,
+    keys_generic: IntCounter,
     dead_letters: HashMap<ReasonCode, IntCounter>,
     fields_lost: IntCounterVec,
     input_lost: IntCounterVec,
@@ -234,6 +240,10 @@ impl Metrics {
         let dead_letters = make.counters("dead_letters_total", "Events put on the dead-letter topic.", &["code"])?;
         let ingest_requests = make.counters("ingest_requests_total", "Requests to the HTTP ingest.", &["result"])?;
         let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
+        let conflicts =
+            make.counters("identity_conflicts_total", "Pairs of contacts that share a key.", &["reason"])?;
+        let dropped =
+            make.counters("keys_dropped_total", "Values of events that were not used as keys.", &["reason"])?;
         let build = make.gauges("build_info", "1; the version is in the label.", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 
@@ -276,6 +286,16 @@ impl Metrics {
             attributes_ignored: make.counter("attributes_ignored_total", "Attributes of events that are not known.")?,
             versions_tied: make
                 .counter("versions_tied_total", "Changes of an equal version and other content than the one before.")?,
+            identity_conflicts: Refusal::ALL
+                .iter()
+                .map(|code| (*code, conflicts.with_label_values(&[code.as_str()])))
+                .collect(),
+            keys_dropped: DropCode::ALL
+                .iter()
+                .map(|code| (*code, dropped.with_label_values(&[code.as_str()])))
+                .collect(),
+            keys_generic: make
+                .counter("keys_generic_total", "Keys that so many contacts assert that they say nothing.")?,
             dead_letters: OutcomeKind::Quarantined
                 .codes()
                 .iter()
@@ -323,6 +343,25 @@ impl Metrics {
     /// A change with an equal version but other content took the place of the older one.
     pub fn version_tied(&self) {
         self.shared.versions_tied.inc();
+    }
+
+    /// Two contacts share a key and stay two.
+    pub fn identity_conflict(&self, code: Refusal) {
+        if let Some(counted) = self.shared.identity_conflicts.get(&code) {
+            counted.inc();
+        }
+    }
+
+    /// Values that an event asserts and that were not used as keys.
+    pub fn keys_dropped(&self, code: DropCode, count: u32) {
+        if let Some(counted) = self.shared.keys_dropped.get(&code) {
+            counted.inc_by(count.into());
+        }
+    }
+
+    /// So many contacts assert a key that it leads to nobody new.
+    pub fn key_became_generic(&self) {
+        self.shared.keys_generic.inc();
     }
 
     /// An outcome was committed. Counts it by CRM, kind and code, and its latency from `received_at`.

@@ -3,8 +3,8 @@
 //! Lines go to standard error, so that a command's own output can be piped. Fields come first, then a fixed lowercase
 //! sentence; `error` is for what needs a person. No line carries a value of a contact.
 //!
-//! Two things would break that behind our back, and are stopped here: sled prints what it stores below the level of a
-//! warning, and a panic prints its message, which may quote what it choked on.
+//! Three things would break that behind our back, and are stopped here: sled prints what it stores below the level of a
+//! warning, rlibphonenumber the number that it reads, and a panic its message, which may quote what it choked on.
 
 use std::{
     io::{self, IsTerminal, Write as _},
@@ -74,7 +74,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// The lines that `level` asks for, without those that could show what sled stores.
+/// The lines that `level` asks for, without those that could show what a library works on.
 fn filter(level: &str) -> Result<impl Filter<Registry> + Send + Sync + use<>, TelemetryError> {
     let asked = EnvFilter::builder().parse(level);
     let asked = asked.map_err(|source| TelemetryError::Level { level: level.to_owned(), source })?;
@@ -82,10 +82,10 @@ fn filter(level: &str) -> Result<impl Filter<Registry> + Send + Sync + use<>, Te
     Ok(asked.and(filter_fn(may_be_shown)))
 }
 
-/// sled prints keys and values, which are contacts, in its lines for debugging.
+/// sled prints keys and values, which are contacts, in its lines for debugging; rlibphonenumber prints telephone numbers.
 fn may_be_shown(line: &Metadata<'_>) -> bool {
-    let of_sled = line.target() == "sled" || line.target().starts_with("sled::");
-    !of_sled || *line.level() <= Level::WARN
+    let library = line.target().split("::").next().unwrap_or_default();
+    !["sled", "rlibphonenumber"].contains(&library) || *line.level() <= Level::WARN
 }
 
 fn lines<W>(format: LogFormat, coloured: bool, to: W) -> Box<dyn Layer<Registry> + Send + Sync>
@@ -156,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn what_sled_stores_is_shown_at_no_level() {
-        for level in ["trace", "sled=trace", "info,sled::pagecache=trace,sled[stored]=trace"] {
+    fn what_a_library_works_on_is_shown_at_no_level() {
+        for level in ["trace", "sled=trace,rlibphonenumber=trace", "info,sled::pagecache=trace,sled[stored]=trace"] {
             let lines = Lines::default();
             let to = lines.clone();
             let layer = super::lines(LogFormat::Text, false, move || to.clone()).with_filter(filter(level).unwrap());
@@ -167,6 +167,7 @@ mod tests {
                     tracing::debug!(target: "sled::pagecache::iterator", "stored");
                     info!(target: "sled::tree", "stored");
                 });
+                tracing::trace!(target: "rlibphonenumber::phonenumberutil", "stored");
                 tracing::warn!(target: "sled::tree", "cannot go on");
             });
             let written = String::from_utf8(lines.0.lock().clone()).unwrap();

@@ -8,7 +8,7 @@ use contact_replicator::{
     contact::{ContactId, ContactRecord},
     event::change::{self, Rules},
     identity::{
-        self, Context, Decision, Known, Limits,
+        self, Context, Decision, Known, Policy,
         keys::{KeyEntry, KeyHash},
     },
     log::{NewRecord, Record, TopicPartition},
@@ -81,10 +81,7 @@ fn decide(settings: &Settings, events: &[NewRecord]) -> Measured {
         now,
         hasher: Hasher::new(settings.identity.secret.as_ref().expect("the settings hold a secret")),
         source_priority: Arc::new([]),
-        limits: Limits {
-            source_records_max: settings.identity.source_records_max,
-            record_bytes_max: settings.identity.record_bytes_max,
-        },
+        policy: Arc::new(Policy::new(&settings.identity, &settings.source)),
     };
     let rules = Rules::new(&settings.input, &settings.source);
     let known = Remembered::default();

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{CommandError, Exit, reach};
 use crate::{
-    config::Settings,
+    config::{CrmSettings, SearchKey, Settings},
     log::{Cleanup, Log, LogError},
     worker,
 };
@@ -28,6 +28,9 @@ pub(super) async fn run(settings: &Settings, output: &mut impl Write) -> Result<
     for crm in &settings.crm {
         report.push(reachable(&crm.name, &crm.base_url, crm.delivery.connect_timeout.min(PATIENCE)).await);
     }
+    for warning in warnings(settings) {
+        writeln!(output, "warn  {warning}").map_err(told())?;
+    }
     let mut exit = Exit::Done;
     for line in report {
         match line {
@@ -40,6 +43,23 @@ pub(super) async fn run(settings: &Settings, output: &mut impl Write) -> Result<
         .map_err(told())?;
     }
     Ok(exit)
+}
+
+/// What is allowed and costs something.
+fn warnings(settings: &Settings) -> Vec<String> {
+    let without_number = settings.crm.iter().filter(|crm| {
+        let previsto = crm.previsto.as_ref();
+        previsto.is_some_and(|previsto| !previsto.plant_number || !previsto.search_by.contains(&SearchKey::Number))
+    });
+    let warning = |crm: &CrmSettings| {
+        format!(
+            "crm {}: contacts cannot be searched for by our reference (plant_number, search_by); after a lost create, one \
+             whose e-mail address and telephone are changed in the CRM meanwhile may be made twice, and one that has \
+             neither stops with ambiguous_match",
+            crm.name
+        )
+    };
+    without_number.map(warning).collect()
 }
 
 async fn reachable(name: &str, base_url: &str, patience: Duration) -> Result<String, String> {
@@ -94,4 +114,21 @@ async fn partitions(log: &dyn Log, topic: &str) -> Result<Option<u32>, LogError>
     timeout(PATIENCE, log.partitions(topic)).await.unwrap_or_else(|_elapsed| {
         Err(LogError::Unavailable { doing: "asking for topics", reason: format!("no answer within {PATIENCE:?}") })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_previsto_without_our_number_is_warned_of() {
+        let mut settings = Settings::reference();
+        assert_eq!(warnings(&settings), Vec::<String>::new());
+        let previsto = settings.crm.iter_mut().find_map(|crm| crm.previsto.as_mut()).unwrap();
+        previsto.plant_number = false;
+        assert!(warnings(&settings)[0].starts_with("crm previsto: "));
+        let previsto = settings.crm.iter_mut().find_map(|crm| crm.previsto.as_mut()).unwrap();
+        (previsto.plant_number, previsto.search_by) = (true, vec![SearchKey::Email]);
+        assert_eq!(warnings(&settings).len(), 1);
+    }
 }

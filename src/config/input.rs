@@ -41,6 +41,9 @@ pub struct SourceSettings {
     /// What orders its changes; absent: `sequence`, else `time`, else log position.
     #[serde(default)]
     pub order: Option<Order>,
+    /// Live source records of this source in one contact, in place of `identity.limits.source_ids_per_source`.
+    #[serde(default)]
+    pub source_ids_per_source: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -32,9 +32,10 @@ struct List {
     stands_by_itself: bool,
 }
 
-const LISTS: [List; 3] = [
+const LISTS: [List; 4] = [
     List { path: &["input", "topics"], required: &["name"], variant: None, stands_by_itself: true },
     List { path: &["source"], required: &["uri", "name"], variant: None, stands_by_itself: false },
+    List { path: &["identity", "rule"], required: &["key"], variant: Some("key"), stands_by_itself: true },
     List { path: &["crm"], required: &["name", "kind", "base_url"], variant: Some("kind"), stands_by_itself: false },
 ];
 

@@ -31,7 +31,10 @@ pub use self::{
     crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
     delivery::DeliverySettings,
     fault::{ConfigError, Fault},
-    identity::{IdentitySettings, ResolverSettings},
+    identity::{
+        Guard, IdentityBlock, IdentityGuards, IdentityLimits, IdentityRule, IdentitySettings, Merge, Requirement,
+        ResolverSettings, RuleKey,
+    },
     ingest::IngestSettings,
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,

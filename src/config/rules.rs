@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fmt::Display, net::SocketAddr, ops::RangeInclus
 use humantime_serde::re::humantime::format_duration;
 
 use super::{
-    CrmKind, CrmSettings, DeliverySettings, IngestSettings, KafkaSettings, PrevistoSettings, PriavaSettings, Settings,
-    TopicNames, fault::Faults,
+    CrmKind, CrmSettings, DeliverySettings, IdentitySettings, IngestSettings, KafkaSettings, Merge, PrevistoSettings,
+    PriavaSettings, RuleKey, Settings, TopicNames, fault::Faults,
 };
 use crate::{crm, log::kafka::OURS, telemetry};
 
@@ -199,7 +199,7 @@ fn worker(settings: &Settings, rules: &mut Rules<'_>) {
 fn topics(settings: &Settings, rules: &mut Rules<'_>) {
     let topics = &settings.topics;
     let names = TopicNames::new(&topics.prefix);
-    let longest = settings.crm.iter().map(|crm| names.links(&crm.name)).chain([names.dead_letters.clone()]);
+    let longest = settings.crm.iter().map(|crm| names.links(&crm.name)).chain([names.identity_events.clone()]);
     let fits = topics.prefix.is_empty() || is_topic_name(&topics.prefix);
     let remedy = "use letters, digits, dots, hyphens and underscores; no name may pass 249 of them";
     rules.require(
@@ -214,6 +214,7 @@ fn topics(settings: &Settings, rules: &mut Rules<'_>) {
         ("topics.versions_retention", topics.versions_retention),
         ("topics.outcomes_retention", topics.outcomes_retention),
         ("topics.dead_letters_retention", topics.dead_letters_retention),
+        ("topics.identity_events_retention", topics.identity_events_retention),
         ("topics.tombstones_retention", topics.tombstones_retention),
     ] {
         rules.lasting(key, retention, HOUR..=YEARS);
@@ -258,9 +259,9 @@ fn input(settings: &Settings, rules: &mut Rules<'_>) {
     );
     let names = TopicNames::new(&settings.topics.prefix);
     let own = |name: &str| {
-        [&names.records, &names.keys, &names.versions, &names.resolver, &names.outcomes, &names.dead_letters]
-            .iter()
-            .any(|own| ***own == *name)
+        let ours = [&names.records, &names.keys, &names.versions, &names.resolver, &names.outcomes];
+        let told = [&names.dead_letters, &names.identity_events];
+        ours.iter().chain(&told).any(|own| ***own == *name)
             || settings.crm.iter().any(|crm| *names.links(&crm.name) == *name)
     };
     let mut seen = BTreeSet::new();
@@ -336,6 +337,9 @@ fn sources(settings: &Settings, rules: &mut Rules<'_>) {
             "two sources have this name",
             "rename one of them",
         );
+        if let Some(limit) = source.source_ids_per_source {
+            rules.within(&key("source_ids_per_source"), limit, 0..=1000);
+        }
         if let Some(region) = &source.region {
             let holds = region.len() == 2 && region.chars().all(|letter| letter.is_ascii_uppercase());
             rules.require(
@@ -370,7 +374,7 @@ fn identity(settings: &Settings, rules: &mut Rules<'_>) {
         );
         rules.require(seen.insert(name), &[&key], quoted(name), "this name is listed twice", "remove one of the two");
     }
-    rules.within("identity.source_records_max", identity.source_records_max, 1..=1000);
+    who_is_who(identity, rules);
     let needed = settings.input.event_bytes_max.saturating_mul(2).saturating_add(RECORD_OVERHEAD_BYTES);
     rules.require(
         identity.record_bytes_max >= needed,
@@ -379,6 +383,77 @@ fn identity(settings: &Settings, rules: &mut Rules<'_>) {
         "a contact with one event at input.event_bytes_max would not fit",
         format!("choose {needed} or more, or lower input.event_bytes_max"),
     );
+}
+
+fn who_is_who(identity: &IdentitySettings, rules: &mut Rules<'_>) {
+    rules.require(
+        identity.merge != Merge::Safe,
+        &["identity.merge"],
+        quoted("safe"),
+        "contacts are not merged by rule yet",
+        "choose \"report\", which tells what would have to be merged, or \"off\"",
+    );
+    let (mut keys, mut domains) = (Vec::new(), BTreeSet::new());
+    for (index, rule) in identity.rule.iter().enumerate() {
+        let at = format!("identity.rule[{index}]");
+        let key = format!("{at}.key");
+        let is_source_id = rule.key == RuleKey::SourceId;
+        let reason = "the source id is the first rule, and only that";
+        rules.require_unseen(is_source_id == (index == 0), &key, reason, "begin with an entry of key \"source_id\"");
+        rules.require_unseen(!keys.contains(&rule.key), &key, "two rules have this key", "remove one of the two");
+        keys.push(rule.key);
+        let requires = format!("{at}.require");
+        let reason = "nothing speaks against what a source itself calls a contact";
+        rules.require_unseen(!is_source_id || rule.require.is_empty(), &requires, reason, "remove the key");
+    }
+    let remedy = "write an entry of key \"source_id\"";
+    rules.require(!identity.rule.is_empty(), &["identity.rule"], "[]", "no event would have a contact", remedy);
+
+    let limits = &identity.limits;
+    rules.within("identity.limits.source_ids_per_source", limits.source_ids_per_source, 0..=1000);
+    rules.within("identity.limits.emails", limits.emails, 1..=100);
+    rules.within("identity.limits.records", limits.records, 1..=1000);
+    rules.within("identity.limits.keys_per_event", limits.keys_per_event, 2..=100);
+    rules.within("identity.limits.generic_after", limits.generic_after, 2..=100);
+
+    for (index, provider) in identity.email_providers.iter().enumerate() {
+        let key = format!("identity.email_providers[{index}]");
+        let remedy = "list the domains of one provider, in lower case, each once";
+        rules.require(!provider.is_empty(), &[&key], "[]", "a provider has a domain", remedy);
+        for domain in provider {
+            rules.require(is_domain(domain), &[&key], quoted(domain), "this is no domain", remedy);
+            rules.require(domains.insert(domain), &[&key], quoted(domain), "this domain is listed twice", remedy);
+        }
+    }
+    let block = &identity.block;
+    for (index, local) in block.email_local.iter().enumerate() {
+        let key = format!("identity.block.email_local[{index}]");
+        let holds = !local.is_empty() && !local.contains('@') && local.to_lowercase() == *local;
+        let remedy = "write what stands before the @, in lower case";
+        rules.require(holds, &[&key], quoted(local), "no address has this local part", remedy);
+    }
+    for (index, domain) in block.email_domain.iter().enumerate() {
+        let key = format!("identity.block.email_domain[{index}]");
+        let remedy = "write the domain in lower case and ASCII, without a dot before it";
+        rules.require(is_domain(domain), &[&key], quoted(domain), "this is no domain", remedy);
+    }
+    for (index, pattern) in block.value_regex.iter().enumerate() {
+        let key = format!("identity.block.value_regex[{index}]");
+        let remedy = "write it in the syntax of the Rust crate regex, which has no back-references";
+        rules.require(
+            regex::Regex::new(pattern).is_ok(),
+            &[&key],
+            quoted(pattern),
+            "this is no regular expression",
+            remedy,
+        );
+    }
+}
+
+/// A name of one or more labels as a key holds it.
+fn is_domain(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.split('.').all(|label| !label.is_empty() && label.bytes().all(fits))
 }
 
 fn loops(settings: &Settings, rules: &mut Rules<'_>) {

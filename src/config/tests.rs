@@ -226,15 +226,19 @@ fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
     }
 }
 
-/// The lines of one table of the reference.
+/// The lines of one table of the reference, or of all entries of a list.
 fn section_of(header: &str) -> Vec<&'static str> {
     let (table, list) = (format!("[{header}]"), format!("[[{header}]]"));
-    let start = if header.is_empty() {
-        0
-    } else {
-        REFERENCE.lines().position(|line| line == table || line == list).unwrap() + 1
-    };
-    REFERENCE.lines().skip(start).take_while(|line| !line.starts_with('[')).collect()
+    let mut inside = header.is_empty();
+    let mut lines = Vec::new();
+    for line in REFERENCE.lines() {
+        if line.starts_with('[') {
+            inside = line == table || line == list;
+        } else if inside {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 #[test]
@@ -359,6 +363,20 @@ fn a_previsto_that_cannot_be_meant_is_told() {
         fine(&[("crm[0].kind", "\"previsto\""), (&format!("crm[0].previsto.{key}"), value)]);
     }
     faulty(&[("crm[0].previsto.page_size", "7")], "crm[0].previsto", "cannot be read");
+}
+
+#[test]
+fn the_api_key_of_a_previsto_is_never_printed() {
+    for (key, value) in [
+        ("api_key_env", "\"hunter2-hunter2\""),
+        ("api_key", "\"hunter2-hunter2\""),
+        ("api_key_env", "[\"hunter2-hunter2\"]"),
+    ] {
+        let changes = [("crm[0].kind", "\"previsto\""), (&*format!("crm[0].previsto.{key}"), value)];
+        let faults = parse(&with(&changes)).expect_err("this is no place for a key");
+        assert!(!format!("{faults:?}").contains(PASSWORD), "{faults:?}");
+        assert!(faults.iter().all(|fault| !fault.to_string().contains(PASSWORD)));
+    }
 }
 
 #[test]
@@ -605,6 +623,32 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
             "ingest.requests_max",
             "over 1073741824",
         ),
+        (&[("identity.merge", "\"safe\"")], "identity.merge", "not merged by rule yet"),
+        (&[("identity.rule", "[]")], "identity.rule", "source_id"),
+        (&[("identity.rule", "[{ key = \"email\" }]")], "identity.rule[0].key", "first rule"),
+        (
+            &[("identity.rule", "[{ key = \"source_id\" }, { key = \"source_id\" }]")],
+            "identity.rule[1].key",
+            "first rule",
+        ),
+        (
+            &[("identity.rule", "[{ key = \"source_id\" }, { key = \"email\" }, { key = \"email\" }]")],
+            "identity.rule[2].key",
+            "two rules have this key",
+        ),
+        (
+            &[("identity.rule", "[{ key = \"source_id\", require = [\"name_compatible\"] }]")],
+            "identity.rule[0].require",
+            "nothing speaks against",
+        ),
+        (&[("identity.rule", "[{ key = \"email_hash\" }]")], "identity.rule[0].key", "choose from"),
+        (&[("identity.email_providers", "[[]]")], "identity.email_providers[0]", "a provider has a domain"),
+        (&[("identity.email_providers", "[[\"X.ch\"]]")], "identity.email_providers[0]", "no domain"),
+        (&[("identity.email_providers", "[[\"x.ch\"], [\"x.ch\"]]")], "identity.email_providers[1]", "listed twice"),
+        (&[("identity.block.email_local", "[\"Info\"]")], "identity.block.email_local[0]", "lower case"),
+        (&[("identity.block.email_domain", "[\".test\"]")], "identity.block.email_domain[0]", "without a dot"),
+        (&[("identity.block.value_regex", "['(']")], "identity.block.value_regex[0]", "regular expression"),
+        (&[("identity.guards.disagree", "[\"shoe_size\"]")], "identity.guards.disagree[0]", "choose from"),
         (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
@@ -656,6 +700,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("topics.versions_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.outcomes_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.dead_letters_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("topics.identity_events_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
         ("ingest.read_timeout".into(), ["99ms", "100ms", "5m", "301s"]),
@@ -675,7 +720,12 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("log.kafka.min_insync_replicas".into(), ["0", "1", "32", "33"]),
         ("input.event_bytes_max".into(), ["1023", "1024", "1048576", "1048577"]),
         ("input.event_depth_max".into(), ["0", "1", "100", "101"]),
-        ("identity.source_records_max".into(), ["0", "1", "1000", "1001"]),
+        ("identity.limits.source_ids_per_source".into(), ["-1", "0", "1000", "1001"]),
+        ("identity.limits.emails".into(), ["0", "1", "100", "101"]),
+        ("identity.limits.records".into(), ["0", "1", "1000", "1001"]),
+        ("identity.limits.keys_per_event".into(), ["1", "2", "100", "101"]),
+        ("identity.limits.generic_after".into(), ["1", "2", "100", "101"]),
+        ("source[0].source_ids_per_source".into(), ["-1", "0", "1000", "1001"]),
         ("resolver.batch_events_max".into(), ["0", "1", "10000", "10001"]),
         ("resolver.panics_in_a_row_max".into(), ["0", "1", "1000", "1001"]),
         ("resolver.standby_lag_max".into(), ["", "0", "9223372036854775807", ""]),
@@ -719,9 +769,9 @@ fn names_fit_their_bounds() {
     for key in ["instance", "crm[0].name", "source[0].name"] {
         faulty(&[(key, "\"\"")], key, "letters");
     }
-    // contact-links.priava, the longest of our names here, has 20 letters.
-    fine(&[("topics.prefix", &long(249 - 20))]);
-    faulty(&[("topics.prefix", &long(249 - 19))], "topics.prefix", "249");
+    // contact-identity-events, the longest of our names here, has 23 letters.
+    fine(&[("topics.prefix", &long(249 - 23))]);
+    faulty(&[("topics.prefix", &long(249 - 22))], "topics.prefix", "249");
     fine(&[("input.topics[0].name", &long(249))]);
     faulty(&[("input.topics[0].name", &long(250))], "input.topics[0].name", "249");
 }

@@ -18,6 +18,8 @@ pub struct TopicSettings {
     pub outcomes_retention: Duration,
     #[serde(with = "humantime_serde")]
     pub dead_letters_retention: Duration,
+    #[serde(with = "humantime_serde")]
+    pub identity_events_retention: Duration,
     /// `delete.retention.ms` of the compacted topics.
     #[serde(with = "humantime_serde")]
     pub tombstones_retention: Duration,
@@ -33,6 +35,7 @@ pub struct TopicNames {
     pub resolver: Arc<str>,
     pub outcomes: Arc<str>,
     pub dead_letters: Arc<str>,
+    pub identity_events: Arc<str>,
     links_prefix: String,
 }
 
@@ -46,6 +49,7 @@ impl TopicNames {
             resolver: name("contact-resolver"),
             outcomes: name("contact-outcomes"),
             dead_letters: name("contact-dead-letters"),
+            identity_events: name("contact-identity-events"),
             links_prefix: format!("{prefix}contact-links."),
         }
     }

@@ -68,6 +68,12 @@ mod tests {
         },
         crm::link::Link,
         event::SourceVersion,
+        identity::{
+            Membership,
+            judgement::Refusal,
+            keys::{AssertedKey, KeyHash, KeyType},
+            membership::{DropCode, Dropped, Refused},
+        },
     };
 
     fn record() -> ContactRecord {
@@ -99,6 +105,16 @@ mod tests {
                     spoke_at: "2026-03-01T10:00:00Z".parse().unwrap(),
                     event_ids: vec!["aa".to_owned()],
                     content: "bb".to_owned(),
+                    membership: Membership {
+                        by: Some(KeyType::Email),
+                        keys: vec![AssertedKey { key_type: KeyType::Email, hash: KeyHash([0xa5; 16]) }],
+                        refusals: vec![Refused {
+                            contact: ContactId(Uuid::from_u128(2)),
+                            key_type: KeyType::Email,
+                            code: Refusal::SameSource,
+                        }],
+                        dropped: vec![Dropped { key_type: KeyType::Email, code: DropCode::Role, count: 2 }],
+                    },
                 },
             }],
             event: None,

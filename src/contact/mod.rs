@@ -2,10 +2,11 @@
 //!
 //! [`document`] is what a source may say about a contact, checked against the table in [`schema`]; [`record`] is what
 //! became of all that the sources said, laid out as [`mod@format`] has it; [`survivorship`] decides whose word counts for
-//! which part. Nothing here knows of logs, HTTP or time.
+//! which part; [`normalise`] makes comparable what people write in many ways. Nothing here knows of logs, HTTP or time.
 
 pub mod document;
 pub mod format;
+pub mod normalise;
 pub mod record;
 pub mod schema;
 pub mod survivorship;

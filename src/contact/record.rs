@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ContactId, Document, Version};
-use crate::event::{EventRef, SourceVersion};
+use crate::{
+    event::{EventRef, SourceVersion},
+    identity::Membership,
+};
 
 /// Version of the layout of the records this program writes to its own topics. A reader refuses what is newer.
 pub const FORMAT: u32 = 1;
@@ -73,12 +76,15 @@ struct FlatMember {
     spoke_at: Timestamp,
     event_ids: Vec<String>,
     content: String,
+    #[serde(default)]
+    membership: Membership,
 }
 
 impl From<FlatMember> for Member {
     fn from(flat: FlatMember) -> Self {
-        let FlatMember { source, subject, live, version, view, spoke_at, event_ids, content } = flat;
-        Self { source, subject, state: MemberState { live, version, view, spoke_at, event_ids, content } }
+        let FlatMember { source, subject, live, version, view, spoke_at, event_ids, content, membership } = flat;
+        let state = MemberState { live, version, view, spoke_at, event_ids, content, membership };
+        Self { source, subject, state }
     }
 }
 
@@ -97,6 +103,9 @@ pub struct MemberState {
     pub event_ids: Vec<String>,
     /// Hash of the last accepted content, so that a repeat under a new event id is known.
     pub content: String,
+    /// How it came to this contact, and the keys that the contact has by it.
+    #[serde(default)]
+    pub membership: Membership,
 }
 
 /// How many event ids a source record remembers.

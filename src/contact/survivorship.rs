@@ -142,6 +142,7 @@ mod tests {
     use crate::{
         contact::{record::MemberState, schema::samples},
         event::SourceVersion,
+        identity::Membership,
     };
 
     fn member(source: &str, subject: &str, spoke_at: i64, view: Value) -> Member {
@@ -156,6 +157,7 @@ mod tests {
                 spoke_at: Timestamp::from_second(spoke_at).unwrap(),
                 event_ids: Vec::new(),
                 content: String::new(),
+                membership: Membership::default(),
             },
         }
     }

@@ -70,6 +70,8 @@ pub enum Verb {
     Delete,
     /// As `Delete`, by a null value: it takes the highest version seen of that subject.
     Tombstone,
+    /// The person asked to be forgotten.
+    Erase,
 }
 
 impl std::fmt::Debug for Verb {
@@ -79,6 +81,7 @@ impl std::fmt::Debug for Verb {
             Self::Patch(_) => "Patch",
             Self::Delete => "Delete",
             Self::Tombstone => "Tombstone",
+            Self::Erase => "Erase",
         })
     }
 }
@@ -311,6 +314,7 @@ enum Kind {
     Snapshot,
     Patch,
     Delete,
+    Erase,
 }
 
 impl Kind {
@@ -329,6 +333,7 @@ impl Kind {
             "created" | "updated" => Some(Self::Snapshot),
             "patched" => Some(Self::Patch),
             "deleted" => Some(Self::Delete),
+            "erased" => Some(Self::Erase),
             _ => None,
         }
     }
@@ -346,6 +351,7 @@ impl Kind {
             }
             // Data that comes along has nothing to say.
             Self::Delete => Ok((Verb::Delete, 0)),
+            Self::Erase => Ok((Verb::Erase, 0)),
         }
     }
 }

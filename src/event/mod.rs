@@ -2,14 +2,16 @@
 //!
 //! [`change`] reads a contact-change event (CloudEvents 1.0 over Kafka, binary or structured) or says what is wrong
 //! with it and where; [`version`] orders the changes of one source's subject; [`entry`] is the replicators' work list;
-//! [`outcome`] is what became of an event, and [`dead_letter`] the place for what could not be read.
+//! [`outcome`] is what became of an event, [`dead_letter`] the place for what could not be read, and [`identity_event`] what
+//! was found out about who is who.
 //! Pure: bytes in, values out.
 
 pub mod change;
 pub mod dead_letter;
 pub mod entry;
 mod envelope;
-mod labels;
+pub mod identity_event;
+pub(crate) mod labels;
 pub mod outcome;
 mod time;
 pub mod version;

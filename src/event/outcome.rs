@@ -328,14 +328,28 @@ struct Data<'a> {
     by_version: Option<Version>,
 }
 
+/// How an event is named in data of ours.
 #[derive(Serialize)]
-struct EventData<'a> {
+pub(super) struct EventData<'a> {
     source: Option<&'a str>,
     id: Option<&'a str>,
     subject: Option<Arc<str>>,
     topic: &'a str,
     partition: Partition,
     offset: Offset,
+}
+
+impl<'a> EventData<'a> {
+    pub(super) fn of(event: &'a EventRef, subjects: &Subjects) -> Self {
+        Self {
+            source: event.source.as_deref(),
+            id: event.id.as_deref(),
+            subject: event.subject.as_ref().map(|subject| subjects.name(subject)),
+            topic: &event.topic,
+            partition: event.partition,
+            offset: event.offset,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -349,14 +363,7 @@ struct ReasonData<'a> {
 impl<'a> Data<'a> {
     fn of(outcome: &'a Outcome, subjects: &Subjects) -> Self {
         Self {
-            event: outcome.event.as_ref().map(|event| EventData {
-                source: event.source.as_deref(),
-                id: event.id.as_deref(),
-                subject: event.subject.as_ref().map(|subject| subjects.name(subject)),
-                topic: &event.topic,
-                partition: event.partition,
-                offset: event.offset,
-            }),
+            event: outcome.event.as_ref().map(|event| EventData::of(event, subjects)),
             cause: outcome.cause.as_ref(),
             contact_id: outcome.contact_id,
             version: outcome.version,

@@ -1,13 +1,14 @@
 //! Which contacts the keys of a change bring up.
 //!
-//! Every contact that owns one of the keys, once, named with the strongest key that led to it and in the order in
-//! which the rules rank the keys. Whether a candidate is the person meant is for [`super::judgement`] to say.
+//! Every contact that owns or claims one of the keys, once, named with the strongest key that led to it: key by key in
+//! the order in which the rules rank them, of each the owner first and then the claimants in the order of their claims.
+//! Whether a candidate is the person meant is for [`super::judgement`] to say.
 
 use std::sync::Arc;
 
 use super::{
     Known,
-    keys::{AssertedKey, KeyEntry, KeyType},
+    keys::{AssertedKey, KeyEntry},
 };
 use crate::contact::ContactId;
 
@@ -23,27 +24,29 @@ pub struct Held {
 pub struct Candidate {
     pub contact: ContactId,
     /// The strongest key that leads to it.
-    pub by: KeyType,
+    pub by: AssertedKey,
 }
 
-/// Looks each key up once.
+/// Looks a key up.
 ///
 /// # Errors
 /// Those of `known`.
-pub fn look_up<K: Known + ?Sized>(asserted: Vec<AssertedKey>, known: &K) -> Result<Vec<Held>, K::Error> {
-    asserted.into_iter().map(|key| Ok(Held { entry: known.key(key.hash)?, key })).collect()
+pub fn look_up<K: Known + ?Sized>(key: AssertedKey, known: &K) -> Result<Held, K::Error> {
+    Ok(Held { entry: known.key(key.hash)?, key })
 }
 
-/// The distinct owners of the keys, in the order of the keys.
+/// The distinct holders of the keys, in the order of the keys. A generic key brings up nobody.
 pub fn collect(held: &[Held]) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
     for Held { key, entry } in held {
-        let Some(owner) = entry.as_ref().and_then(|entry| entry.owner) else {
+        let Some(entry) = entry.as_ref().filter(|entry| !entry.generic) else {
             continue;
         };
-        // A change asserts at most a few dozen keys: looking through them beats a set.
-        if candidates.iter().all(|candidate| candidate.contact != owner) {
-            candidates.push(Candidate { contact: owner, by: key.key_type.clone() });
+        for holder in entry.holders() {
+            // A change asserts at most a few dozen keys of a few holders: looking through them beats a set.
+            if candidates.iter().all(|candidate| candidate.contact != holder) {
+                candidates.push(Candidate { contact: holder, by: key.clone() });
+            }
         }
     }
     candidates
@@ -54,34 +57,40 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::identity::keys::KeyHash;
+    use crate::identity::keys::{KeyHash, KeyType};
 
-    fn held(key_type: KeyType, hash: u8, owner: Option<u128>) -> Held {
+    fn held(hash: u8, owner: Option<u128>, claimants: &[u128]) -> Held {
+        let contact = |id: u128| ContactId(Uuid::from_u128(id));
         let entry = KeyEntry {
-            key_type: key_type.clone(),
-            owner: owner.map(|id| ContactId(Uuid::from_u128(id))),
-            version: None,
-            event_ids: Vec::new(),
-            last_owner: None,
-            epoch: 1,
-            format: 1,
+            owner: owner.map(contact),
+            claimants: claimants.iter().copied().map(contact).collect(),
+            ..KeyEntry::free(KeyType::Email)
         };
-        Held { key: AssertedKey { key_type, hash: KeyHash([hash; 16]) }, entry: Some(Arc::new(entry)) }
+        let key = AssertedKey { key_type: KeyType::Email, hash: KeyHash([hash; 16]) };
+        Held { key, entry: Some(Arc::new(entry)) }
+    }
+
+    #[track_caller]
+    fn check(held: &[Held], expected: &[(u128, u8)]) {
+        let found: Vec<_> = collect(held).iter().map(|found| (found.contact.0.as_u128(), found.by.hash.0[0])).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
-    fn an_owner_is_brought_up_once_by_its_strongest_key() {
-        let candidates = collect(&[
-            held(KeyType::SourceId, 1, Some(7)),
-            held(KeyType::Email, 2, Some(8)),
-            held(KeyType::Phone, 3, Some(7)),
-        ]);
-        let found: Vec<_> = candidates.iter().map(|candidate| (candidate.contact.0.as_u128(), &candidate.by)).collect();
-        assert_eq!(found, [(7, &KeyType::SourceId), (8, &KeyType::Email)]);
+    fn a_holder_is_brought_up_once_by_its_strongest_key() {
+        check(&[held(1, Some(7), &[]), held(2, Some(8), &[]), held(3, Some(7), &[])], &[(7, 1), (8, 2)]);
     }
 
     #[test]
-    fn a_key_without_owner_brings_up_nobody() {
-        assert_eq!(collect(&[held(KeyType::SourceId, 1, None)]), []);
+    fn claimants_come_after_the_owner_of_their_key_in_the_order_of_their_claims() {
+        check(&[held(1, Some(7), &[9, 5]), held(2, Some(5), &[3])], &[(7, 1), (9, 1), (5, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn a_key_that_is_free_generic_or_unknown_brings_up_nobody() {
+        check(&[held(1, None, &[])], &[]);
+        let mut generic = held(1, Some(7), &[8]);
+        Arc::make_mut(generic.entry.as_mut().unwrap()).generic = true;
+        check(&[generic, Held { entry: None, ..held(2, None, &[]) }], &[]);
     }
 }

@@ -10,7 +10,7 @@ use super::{Known, candidates::Held, keys::KeyEntry};
 use crate::{
     contact::{
         ContactId, ContactRecord, Document,
-        record::{EVENT_IDS_MAX, Member},
+        record::{EVENT_IDS_MAX, Member, Status},
     },
     event::{
         Precedence, SourceVersion,
@@ -102,6 +102,11 @@ impl SourceRecord {
         }
     }
 
+    /// Whether its contact, or the one it last belonged to, has not been erased.
+    pub(super) fn has_document(&self) -> bool {
+        self.record().is_some_and(|record| record.status != Status::Erased)
+    }
+
     fn event_ids(&self) -> &[String] {
         match self {
             Self::Live { .. } => self.live_member().map_or(&[], |member| &member.state.event_ids),
@@ -139,12 +144,14 @@ impl SourceRecord {
         };
         let precedence = match change.verb {
             Verb::Tombstone => Precedence::Equal,
-            Verb::Snapshot(_) | Verb::Patch(_) | Verb::Delete => change.version.compare(version),
+            Verb::Snapshot(_) | Verb::Patch(_) | Verb::Delete | Verb::Erase => change.version.compare(version),
         };
         let member = self.live_member();
         match (precedence, member, view_after) {
             (Precedence::Newer, _, _) => Standing::News,
             (Precedence::Older, _, _) => Standing::Older,
+            // What was deleted still has a document, until somebody asks that it be forgotten.
+            (Precedence::Equal, None, None) if change.verb == Verb::Erase && self.has_document() => Standing::News,
             (Precedence::Equal, None, None) => Standing::SameVersion,
             // Only something newer than a delete makes a contact anew: a copy of the last update that comes late, under
             // an id of its own, must not bring back who was deleted.
@@ -167,7 +174,7 @@ impl SourceRecord {
                 // A patch of an unknown subject is its first view.
                 None => Document::default().patched(patch),
             },
-            Verb::Delete | Verb::Tombstone => return None,
+            Verb::Delete | Verb::Tombstone | Verb::Erase => return None,
         };
         Some(Content::new(view, hasher))
     }

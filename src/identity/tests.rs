@@ -3,15 +3,16 @@
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Answer, Context, Decision, Ending, Known, Limits, keys::*, resolve};
+use super::{Answer, Context, Decision, Ending, Known, Policy, keys::*, resolve};
 use crate::{
+    config::{Settings, SourceSettings},
     contact::{
         ContactId, ContactRecord, Document, Version,
         record::{EVENT_IDS_MAX, Status},
@@ -24,9 +25,9 @@ use crate::{
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
-struct World {
-    keys: HashMap<KeyHash, Arc<KeyEntry>>,
-    records: BTreeMap<ContactId, Arc<ContactRecord>>,
+pub(super) struct World {
+    pub(super) keys: HashMap<KeyHash, Arc<KeyEntry>>,
+    pub(super) records: BTreeMap<ContactId, Arc<ContactRecord>>,
 }
 
 impl Known for World {
@@ -42,7 +43,7 @@ impl Known for World {
 }
 
 impl World {
-    fn tell(&mut self, change: &Change) -> Decision {
+    pub(super) fn tell(&mut self, change: &Change) -> Decision {
         let Ok(decision) = resolve(change, self, &context());
         self.keys.extend(decision.keys.iter().map(|new| (new.hash, Arc::clone(&new.entry))));
         for new in &decision.records {
@@ -57,39 +58,45 @@ impl World {
         self.records.values().next().unwrap()
     }
 
-    fn live(&self) -> Vec<&ContactRecord> {
+    pub(super) fn live(&self) -> Vec<&ContactRecord> {
         self.records.values().map(|record| &**record).filter(|record| record.status == Status::Live).collect()
     }
 }
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context {
         epoch: 3,
         now: at("2026-05-01T12:00:00Z"),
         hasher: Hasher::new(&Secret::new("a secret of the tests")),
         source_priority: Arc::from([]),
-        limits: LIMITS,
+        policy: Arc::clone(&POLICY),
     }
 }
 
-pub(super) const LIMITS: Limits = Limits { source_records_max: 20, record_bytes_max: 20_000 };
+/// Made once: its patterns take a while to read.
+static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| Arc::new(policy()));
 
-/// Some change of one source's subject.
-pub(super) fn change_of(source: &str, subject: &str) -> Change {
-    Change { source: source.into(), ..placed("a", subject, None, 0, snapshot("x")) }
+/// The rules of the reference, with a source `old` that holds the same person several times.
+pub(super) fn policy() -> Policy {
+    let Settings { mut identity, source, .. } = Settings::reference();
+    identity.record_bytes_max = 20_000;
+    let old =
+        SourceSettings { uri: "old".into(), name: "old".into(), source_ids_per_source: Some(0), ..source[0].clone() };
+    Policy::new(&identity, &[old])
 }
 
-/// A live contact with these source records: source, subject, and whether it is live.
-pub(super) fn record_of(members: &[(&str, &str, bool)]) -> ContactRecord {
+/// A live contact with these source records: source, subject, whether it is live, and what it says.
+pub(super) fn record_of(members: &[(&str, &str, bool, Value)]) -> ContactRecord {
     let mut world = World::default();
     world.tell(&placed("a", "1", None, 0, snapshot("x")));
     let mut record = world.only_record().clone();
     let member = record.members.remove(0);
     record.members = members
         .iter()
-        .map(|(source, subject, live)| {
+        .map(|(source, subject, live, view)| {
             let mut member = member.clone();
             (member.source, member.subject, member.state.live) = ((*source).into(), (*subject).into(), *live);
+            member.state.view = document(view.clone());
             member
         })
         .collect();
@@ -100,7 +107,7 @@ fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
 }
 
-fn document(value: Value) -> Document {
+pub(super) fn document(value: Value) -> Document {
     Document::parse(value).unwrap().0
 }
 
@@ -119,7 +126,7 @@ fn change(id: &str, sequence: u64, verb: Verb) -> Change {
     placed(id, "1", sequence, 0, verb)
 }
 
-fn placed(id: &str, subject: &str, sequence: Option<Arc<str>>, offset: u64, verb: Verb) -> Change {
+pub(super) fn placed(id: &str, subject: &str, sequence: Option<Arc<str>>, offset: u64, verb: Verb) -> Change {
     let (source, subject, id): (Arc<str>, Arc<str>, Arc<str>) = ("shop".into(), subject.into(), id.into());
     Change {
         event: EventRef {

@@ -19,7 +19,7 @@ use crate::{
         EventRef, ReasonCode,
         change::{Change, Fault},
     },
-    identity::{Answer, Context, Decision, Known, Limits},
+    identity::{Answer, Context, Decision, Known, Policy},
     log::{Offset, Record, TopicPartition},
     privacy::Hasher,
     view::{View, ViewError},
@@ -93,7 +93,7 @@ pub(super) struct Decider {
     pub(super) epoch: u64,
     pub(super) hasher: Hasher,
     pub(super) source_priority: Arc<[Arc<str>]>,
-    pub(super) limits: Limits,
+    pub(super) policy: Arc<Policy>,
     pub(super) panics_in_a_row_max: u32,
     pub(super) panics_in_a_row: u32,
 }
@@ -109,7 +109,7 @@ impl Decider {
             now,
             hasher: self.hasher.clone(),
             source_priority: Arc::clone(&self.source_priority),
-            limits: self.limits,
+            policy: Arc::clone(&self.policy),
         };
         let mut events = Vec::with_capacity(prepared.len());
         for prepared in prepared {
@@ -142,13 +142,7 @@ impl Decider {
 
 /// An event that goes to the dead letters.
 pub(super) fn quarantined(fault: Fault) -> Decision {
-    Decision {
-        keys: Vec::new(),
-        records: Vec::new(),
-        entries: Vec::new(),
-        answer: Answer::DeadLetters(fault),
-        tied: false,
-    }
+    Decision::without_effect(Answer::DeadLetters(fault))
 }
 
 /// The payload of a panic may quote what it choked on, so only the place is told.

@@ -42,7 +42,7 @@ use crate::{
     config::{ResolverSettings, TopicNames},
     contact::format::{FormatError, decode},
     event::{change, outcome::Subjects},
-    identity::{self, Limits},
+    identity::{self, Policy},
     log::{GroupEvent, GroupSpec, Log, LogError, Member, Offset, Revocation, TopicPartition},
     metrics::Metrics,
     privacy::Hasher,
@@ -76,7 +76,9 @@ pub struct Parts {
     pub rules: Arc<change::Rules>,
     /// Sources by their URI, the most trusted first.
     pub source_priority: Arc<[Arc<str>]>,
-    pub limits: Limits,
+    pub policy: Arc<Policy>,
+    /// Whether conflicts and generic keys are told on `contact-identity-events`; they are counted in any case.
+    pub tell_identity_events: bool,
     pub settings: ResolverSettings,
     /// How outcomes name subjects.
     pub subjects: Subjects,

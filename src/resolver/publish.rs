@@ -14,6 +14,7 @@ use crate::{
     event::{
         Outcome, OutcomeKind, Reason,
         dead_letter::letter,
+        identity_event,
         outcome::{ANY_CRM, Encoded},
     },
     identity::Answer,
@@ -43,6 +44,7 @@ pub(super) struct Publisher {
     versions: Destination,
     outcomes: Destination,
     dead_letters: Destination,
+    identity_events: Destination,
 }
 
 /// A topic with its partition count.
@@ -84,6 +86,7 @@ impl Publisher {
             versions: Destination::open(parts, &topics.versions).await?,
             outcomes: Destination::open(parts, &topics.outcomes).await?,
             dead_letters: Destination::open(parts, &topics.dead_letters).await?,
+            identity_events: Destination::open(parts, &topics.identity_events).await?,
         })
     }
 
@@ -92,7 +95,9 @@ impl Publisher {
         let mut outcomes = Vec::new();
         let decisions = || batch.events.iter().map(|event| &event.decision);
         for (hash, new) in newest(decisions().flat_map(|decision| &decision.keys).map(|new| (new.hash, new))) {
-            records.push(self.keys.record(hash.key(), encode(&*new.entry)));
+            // What says nothing leaves the log: a null value, and in time not even that.
+            let value = (!new.entry.is_void()).then(|| encode(&*new.entry));
+            records.push(NewRecord { value, ..self.keys.record(hash.key(), bytes::Bytes::new()) });
         }
         let all = decisions().flat_map(|decision| &decision.records);
         for (contact, new) in newest(all.map(|new| (new.record.contact_id, new))) {
@@ -100,6 +105,14 @@ impl Publisher {
         }
         for entry in decisions().flat_map(|decision| &decision.entries) {
             records.push(self.versions.record(entry.contact_id.key(), entry.encode()));
+        }
+        for event in batch.events.iter().filter(|_| parts.tell_identity_events) {
+            for (number, notice) in event.decision.notices.iter().enumerate() {
+                let Encoded { key, headers, value } =
+                    identity_event::encode(notice, number, &event.event, &parts.instance, &parts.subjects, batch.now);
+                let to = self.identity_events.of(key.as_deref().unwrap_or_default());
+                records.push(NewRecord { to, key, value: Some(value), headers });
+            }
         }
         for event in &batch.events {
             let Some(outcome) = outcome(event, batch.now) else {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     contact::record::FORMAT,
     event::{Outcome, ReasonCode, change::Fault},
-    identity::Answer,
+    identity::{Answer, Notice},
     log::{
         AssignmentNumber, GroupOffsets, LogError, MemberHandle, NewRecord, Offset, OffsetCommit, TopicPartition,
         Transaction, WriteError, Writer,
@@ -168,7 +168,7 @@ impl Term {
             epoch,
             hasher: parts.hasher.clone(),
             source_priority: Arc::clone(&parts.source_priority),
-            limits: parts.limits,
+            policy: Arc::clone(&parts.policy),
             panics_in_a_row_max: parts.settings.panics_in_a_row_max,
             panics_in_a_row: 0,
         };
@@ -260,6 +260,15 @@ impl Term {
             }
             if event.decision.tied {
                 metrics.version_tied();
+            }
+            for notice in &event.decision.notices {
+                match notice {
+                    Notice::Conflict { code, .. } => metrics.identity_conflict(*code),
+                    Notice::Generic { .. } => metrics.key_became_generic(),
+                }
+            }
+            for dropped in &event.decision.dropped {
+                metrics.keys_dropped(dropped.code, dropped.count);
             }
             if let Answer::DeadLetters(fault) = &event.decision.answer {
                 metrics.dead_letter(fault.code);

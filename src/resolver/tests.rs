@@ -31,9 +31,9 @@ use crate::{
     config::{
         InputSettings, InputTopicSettings, ResolverSettings, SubjectForm, TopicNames, TopicSettings, ViewSettings,
     },
-    contact::{ContactId, ContactRecord, Document},
+    contact::{self, ContactId, ContactRecord, Document},
     event::{Entry, change::Rules, outcome::Subjects},
-    identity::{self, Limits},
+    identity::{self, Policy},
     log::{
         Cleanup, Header, Isolation, Log, NewRecord, Record, TopicPartition, TopicSpec,
         local::{LocalLog, Point, Settings, Verdict},
@@ -72,6 +72,7 @@ struct Options {
     secret: &'static str,
     resolve: Arc<Resolve>,
     inputs: Vec<Arc<str>>,
+    tell_identity_events: bool,
 }
 
 impl Default for Options {
@@ -80,8 +81,15 @@ impl Default for Options {
             secret: "a secret of the tests",
             resolve: Arc::new(|change, known, context| identity::resolve(change, known, context)),
             inputs: vec![INPUT.into()],
+            tell_identity_events: true,
         }
     }
+}
+
+fn policy() -> Policy {
+    let mut settings = crate::config::Settings::reference().identity;
+    settings.record_bytes_max = 200 << 10;
+    Policy::new(&settings, &[])
 }
 
 impl Bench {
@@ -109,6 +117,7 @@ impl Bench {
             spec(&topics.versions, PARTITIONS, delete),
             spec(&topics.outcomes, PARTITIONS, delete),
             spec(&topics.dead_letters, PARTITIONS, delete),
+            spec(&topics.identity_events, PARTITIONS, delete),
             TopicSpec { message_bytes_max: 1 << 20, ..spec(&INPUT.into(), INPUT_PARTITIONS, delete) },
         ];
         bench.log.ensure_topics(&ours).await.unwrap();
@@ -123,6 +132,7 @@ impl Bench {
             versions_retention: days(14),
             outcomes_retention: days(14),
             dead_letters_retention: days(14),
+            identity_events_retention: days(14),
             tombstones_retention: days(7),
             message_bytes_max: MESSAGE_BYTES_MAX,
         }
@@ -168,7 +178,8 @@ impl Bench {
             inputs: options.inputs,
             rules: Arc::new(Rules::new(&input_settings, &[])),
             source_priority: Arc::from([]),
-            limits: Limits { source_records_max: 20, record_bytes_max: 200 << 10 },
+            policy: Arc::new(policy()),
+            tell_identity_events: options.tell_identity_events,
             subjects: Subjects::new(SubjectForm::Plain, &Hasher::new(&Secret::new(options.secret))),
             protections: Protections::default(),
             settings: ResolverSettings { batch_events_max: 50, panics_in_a_row_max: 3, standby_lag_max: 100 },
@@ -404,6 +415,47 @@ async fn what_ends_here_is_answered_once_for_all_crms() {
         [("e1", "duplicate", "same_event"), ("e2", "unchanged", "same_record"), ("e3", "unchanged", "unknown_contact")];
     assert_eq!(answers, expected.map(|(id, outcome, code)| (id.to_owned(), outcome.to_owned(), code.to_owned())));
     worker.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shares_a_key_and_is_two_is_told_by_id_and_a_key_of_nobody_leaves_the_log() {
+    for told in [true, false] {
+        let bench = Bench::new().await;
+        let options = Options { tell_identity_events: told, ..Options::default() };
+        let mut worker = bench.worker("a", options).await;
+        worker.until_active().await;
+        let shared = || Some(json!({"emails": [{"value": "fam@example.com"}]}));
+        bench.publish([event("e1", "1", "updated", shared())]).await;
+        bench.until_answered(1).await;
+        bench.publish([event("e2", "2", "updated", shared())]).await;
+        bench.until_answered(2).await;
+
+        let contacts: Vec<ContactId> = bench.entries().await.iter().map(|entry| entry.contact_id).collect();
+        let [first, second] = contacts[..] else { panic!("two contacts: {contacts:?}") };
+        let events = bench.read(&bench.topics.identity_events).await;
+        assert_eq!(events.len(), usize::from(told));
+        for event in &events {
+            assert_eq!(event.header("ce_type").map(|value| &**value), Some(&b"contact.identity.conflict"[..]));
+            assert_eq!(event.key.as_deref(), Some(second.key().as_bytes()));
+            let data: Value = serde_json::from_slice(event.value.as_ref().unwrap()).unwrap();
+            assert_eq!((&data["contact_id"], &data["other_contact_id"]), (&json!(second), &json!(first)));
+            assert_eq!((&data["key_type"], &data["reason"]), (&json!("email"), &json!("same_source")));
+        }
+
+        bench.publish([event("e3", "1", "erased", None), event("e4", "2", "deleted", None)]).await;
+        bench.until_answered(4).await;
+        let mut newest: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
+        for record in bench.read(&bench.topics.keys).await {
+            newest.insert(record.key.unwrap(), record.value);
+        }
+        // The two source ids are remembered for good; of the address nothing is.
+        assert_eq!((newest.len(), newest.values().flatten().count()), (3, 2));
+        let statuses: BTreeMap<_, _> =
+            bench.records().await.into_iter().map(|(contact, record)| (contact, record.status)).collect();
+        let expected = [(first, contact::record::Status::Erased), (second, contact::record::Status::Deleted)];
+        assert_eq!(statuses, BTreeMap::from(expected));
+        worker.shut_down().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

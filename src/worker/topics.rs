@@ -34,6 +34,7 @@ pub fn topic_specs(settings: &Settings) -> Vec<TopicSpec> {
         spec(&names.resolver, 1, compact),
         spec(&names.outcomes, keyed, Cleanup::Delete { after: topics.outcomes_retention }),
         spec(&names.dead_letters, keyed, Cleanup::Delete { after: topics.dead_letters_retention }),
+        spec(&names.identity_events, keyed, Cleanup::Delete { after: topics.identity_events_retention }),
     ];
     specs.extend(settings.crm.iter().map(|crm| spec(&names.links(&crm.name), keyed, compact)));
     specs

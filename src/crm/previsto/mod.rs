@@ -377,26 +377,31 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// By the keys of the create, and, where an update may have followed it, by those of the record as it last was.
     fn find_ours(&mut self) -> Heard<Vec<Contact>> {
-        let own;
-        let keys = match self.delivery.look_up {
-            Some(keys) => keys,
-            None => {
-                own = self.previsto.keys(self.delivery.record, &self.previsto.mapping.reachable(self.delivery.record));
-                &own
-            }
-        };
-        if keys.values.is_empty() {
-            return if self.may_be_there() { ambiguous() } else { Ok(Vec::new()) };
+        let record = self.delivery.record;
+        let own = self.previsto.keys(record, &self.previsto.mapping.reachable(record));
+        let as_sent = self.delivery.look_up.unwrap_or(&own);
+        if as_sent.values.is_empty() && self.may_be_there() {
+            return ambiguous();
         }
-        Ok(self.search(keys)?.ours)
+        let mut ours = self.search(as_sent)?.ours;
+        if ours.is_empty() && own != *as_sent {
+            ours = self.search(&own)?.ours;
+        }
+        Ok(ours)
     }
 
     /// Whether a create may have left for this contact. A predecessor that died without a trace cannot have sent one: it
     /// commits either our reference as planted, or an intent, before it does.
     fn may_be_there(&self) -> bool {
+        self.was_sent() || self.delivery.link.is_some_and(|link| link.intent.is_some())
+    }
+
+    /// Whether the link knows what was sent, instead of suspecting anything: our reference goes with each first write.
+    fn was_sent(&self) -> bool {
         let reference = wire::meta_path(wire::meta::EXTERNAL_REF);
-        self.delivery.link.is_some_and(|link| link.intent.is_some() || link.sent.contains_key(&*reference))
+        self.delivery.link.is_some_and(|link| link.sent.contains_key(&*reference))
     }
 
     /// Searches by one key after the other until one finds what is ours.
@@ -459,6 +464,7 @@ impl<'a> Conversation<'a> {
     /// Stamps a contact of nobody with our reference, and reads it back: somebody else may have stamped it just then.
     fn adopt(&mut self, hit: &Contact) -> Heard<Step> {
         let mut fields = self.delivery.projection.fields.clone();
+        fields.insert(wire::meta_path(wire::meta::ADOPTED), Value::from("true"));
         self.wake(hit, &mut fields);
         self.set(&hit.id, &fields, About::Found)?;
         let stamped = self.read(&hit.id, About::Found)?;
@@ -468,7 +474,10 @@ impl<'a> Conversation<'a> {
     /// Brings a contact of ours to the projection, whatever it holds: a predecessor may have written anything.
     fn set_found(&mut self, hit: &Contact) -> Heard<()> {
         let mut fields = self.delivery.projection.fields.clone();
-        fields.extend(self.cleared());
+        // Of a contact that was adopted and then lost sight of, nobody knows what is from us: the rest is its owner's.
+        if !hit.meta.contains_key(wire::meta::ADOPTED) || self.was_sent() {
+            fields.extend(self.cleared());
+        }
         if !self.stays_as_it_is() {
             let prefix = self.previsto.settings.attribute_prefix.as_str();
             let own = |key: &str| key.starts_with(prefix) || wire::meta::OF_RECORD.contains(&key);
@@ -541,5 +550,9 @@ pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
     StaticToken::basic_user(source).map_err(SessionError::into)
 }
 
+#[cfg(test)]
+mod conversation;
+#[cfg(test)]
+mod driven;
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,8 @@ const META: &str = "meta.";
 pub(super) mod meta {
     pub(crate) const EXTERNAL_REF: &str = "externalRef";
     pub(crate) const SOURCE: &str = "source";
+    /// Says that we did not make the contact, and so that not all it holds is from us.
+    pub(crate) const ADOPTED: &str = "adopted";
     pub(crate) const KIND: &str = "kind";
     pub(crate) const ORGANIZATION: &str = "organization";
     pub(crate) const DEPARTMENT: &str = "department";

@@ -130,7 +130,7 @@ mod tests {
         clock::Clock,
         contact::format::encode,
         log::{
-            Cleanup, NewRecord, Transaction, TopicSpec,
+            Cleanup, NewRecord, TopicSpec, Transaction,
             local::{self, LocalLog},
         },
     };
@@ -197,7 +197,9 @@ mod tests {
         let transaction = Transaction { records: vec![record(0, &link(7, 2))], offsets: None };
         writer.prepare(transaction).await.unwrap();
         let place = TopicPartition::new(TOPIC, 0);
-        let found = read(&log, std::slice::from_ref(&place), contact(7), soon()).await;
+        // Before the log itself ends what nobody commits.
+        let deadline = Instant::now() + Duration::from_millis(500);
+        let found = read(&log, std::slice::from_ref(&place), contact(7), deadline).await;
         let found = &found[&place];
         assert_eq!(found.link.as_ref().map(|link| link.answered), Some(1));
         assert_eq!((found.position, found.end), (Some(1), Some(2)));
@@ -211,8 +213,7 @@ mod tests {
         let mut broken = record(1, &link(7, 1));
         broken.value = Some(newer.to_string().into());
         log.append(vec![record(0, &link(7, 1)), broken]).await.unwrap();
-        let places =
-            [TopicPartition::new(TOPIC, 0), TopicPartition::new(TOPIC, 1), TopicPartition::new("missing", 0)];
+        let places = [TopicPartition::new(TOPIC, 0), TopicPartition::new(TOPIC, 1), TopicPartition::new("missing", 0)];
         let log: Arc<dyn Log> = Arc::new(log);
         let found = read(&*log, &places, contact(7), soon()).await;
         assert_eq!(found[&places[0]].link.as_ref().map(|link| link.answered), Some(1));

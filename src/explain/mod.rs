@@ -21,7 +21,7 @@ mod links;
 mod question;
 pub mod words;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use parking_lot::RwLock;
@@ -31,14 +31,14 @@ use tokio::{
 };
 use tracing::info;
 
-use self::{links::Found, question::Question};
 pub use self::{
     answer::{
-        AbsentBecause, Absence, Answer, CrmState, LinkState, MemberState, OpenState, Owner, Paused, Person, Reading,
+        Absence, AbsentBecause, Answer, CrmState, LinkState, MemberState, OpenState, Owner, Paused, Person, Reading,
         RefusedContact, Waiting, Way,
     },
     question::{Asked, AskedMember, Kind, QuestionError},
 };
+use self::{links::Found, question::Question};
 use crate::{
     clock::Clock,
     config::{SourceSettings, TopicNames},
@@ -50,8 +50,7 @@ use crate::{
     },
     log::{Isolation, Log, LogError, Offset, TopicPartition, partition_of},
     privacy::Hasher,
-    replicator::{self, claim_of},
-    resolver,
+    replicator, resolver,
     view::{View, ViewError},
 };
 
@@ -163,7 +162,8 @@ impl Explainer {
         let view = &self.parts.view;
         let record = lead.contact.map(|contact| view.record(contact)).transpose()?.flatten();
         let topics = &self.parts.topics;
-        let records_at = lead.contact.map(|contact| TopicPartition::new(topics.records.clone(), view.partition(contact)));
+        let records_at =
+            lead.contact.map(|contact| TopicPartition::new(topics.records.clone(), view.partition(contact)));
         let readings = join_all(lead.key_at.iter().chain(&records_at).map(|at| self.reading(at))).await;
 
         let mut answer = Answer {
@@ -203,10 +203,12 @@ impl Explainer {
         let hash = match question {
             Question::Contact(contact) => return Ok(Lead { contact: Some(*contact), ..Lead::default() }),
             Question::Member { source, subject } => KeyHash::of_source_id(&self.parts.hasher, source, subject),
-            Question::Email(address) => match keys::of_email(address.expose(), &self.parts.policy, &self.parts.hasher) {
-                Ok(hash) => hash,
-                Err(code) => return Ok(Lead { because: Some(AbsentBecause::NoKey(code)), ..Lead::default() }),
-            },
+            Question::Email(address) => {
+                match keys::of_email(address.expose(), &self.parts.policy, &self.parts.hasher) {
+                    Ok(hash) => hash,
+                    Err(code) => return Ok(Lead { because: Some(AbsentBecause::NoKey(code)), ..Lead::default() }),
+                }
+            }
         };
         let partition = partition_of(hash.key().as_bytes(), self.parts.partitions);
         let mut lead = Lead {
@@ -296,7 +298,7 @@ impl Explainer {
         let deadline = deadline.min(Instant::now() + BOUNDS_DEADLINE);
         let asking = self.parts.log.committed(&group, &at, Isolation::ReadUncommitted);
         let committed = timeout_at(deadline, asking).await.ok()?.ok()??;
-        let (worker, released) = claim_of(&self.parts.instance, crm, &committed.metadata)?;
+        let (worker, released) = replicator::committed_by(&self.parts.instance, crm, &committed.metadata)?;
         Some(Owner { worker, released })
     }
 

@@ -97,7 +97,11 @@ impl Question {
             return Ok(Self::Contact(ContactId(id)));
         }
         let Some((before, after)) = text.rsplit_once('/') else {
-            return if text.contains('@') { Ok(Self::Email(Secret::new(text))) } else { Err(QuestionError::NoneOfThem) };
+            return if text.contains('@') {
+                Ok(Self::Email(Secret::new(text)))
+            } else {
+                Err(QuestionError::NoneOfThem)
+            };
         };
         let begun_with = |source: &str| text.strip_prefix(source)?.strip_prefix('/');
         let longest = |by: fn(&SourceSettings) -> &str| {

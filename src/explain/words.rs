@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     answer::{
-        AbsentBecause, Absence, Answer, CrmState, LinkState, MemberState, OpenState, Paused, Person, Reading, Waiting,
+        Absence, AbsentBecause, Answer, CrmState, LinkState, MemberState, OpenState, Paused, Person, Reading, Waiting,
         Way,
     },
     question::Kind,
@@ -171,7 +171,10 @@ impl Page {
                     Presence::Inactive => "holds the contact as inactive",
                     Presence::Absent => "does not hold the contact",
                 };
-                self.line(1, format_args!("as last accepted it {held}, with {}", count(link.fields_sent as u64, "field")));
+                self.line(
+                    1,
+                    format_args!("as last accepted it {held}, with {}", count(link.fields_sent as u64, "field")),
+                );
             }
         }
         if link.fields_uncertain > 0 {
@@ -283,7 +286,10 @@ impl Page {
         }
         match answer.asked {
             Kind::Email => {
-                self.line(1, "only an address that a live source record has now leads to its contact, former ones do not");
+                self.line(
+                    1,
+                    "only an address that a live source record has now leads to its contact, former ones do not",
+                );
             }
             Kind::Member => self.line(1, "source and subject are compared letter by letter with those of the events"),
             Kind::Contact => self.line(1, "a contact that ever was keeps its record, so this id was never given here"),

@@ -32,6 +32,7 @@ use crate::{
         self,
         transport::{Http, HttpSetupError, Transport},
     },
+    explain::Desk,
     log::{
         Cleanup, Log, LogError, TopicSpec,
         local::{self, LocalLog},
@@ -248,6 +249,7 @@ impl Stage {
             readiness: Readiness::default(),
             seed: self.seed,
             protections: Protections::default(),
+            desk: Desk::default(),
         };
         let (stop, asked) = oneshot::channel::<()>();
         let mut running = JoinSet::new();

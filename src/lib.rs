@@ -28,7 +28,7 @@
 //!
 //! The middle ring talks to one outside thing each.
 //!
-//! 4. [`log`]: the seam to the stream of records; `kafka` is the real one, `local` lives in memory.
+//! 4. [`log`]: the seam to the stream of records; `kafka` is a cluster, `local` one process, in memory or on disk.
 //! 5. [`view`]: a disposable copy of what the compacted topics say, in sled.
 //! 6. [`crm`]: the connectors, pure, and the one HTTP exchange.
 //! 7. [`privacy`], [`clock`], [`protection`]: keyed hashes and secrets that do not print; the time of day, as something passed
@@ -67,7 +67,8 @@
 //!
 //! # What is absent, on purpose
 //!
-//! - No database and no lock service: Kafka has the only state, its groups and transactions the only agreement.
+//! - No database and no lock service: the log, which is Kafka wherever there is more than one worker, has the only state,
+//!   its groups and transactions the only agreement.
 //! - No leader that hands out work: groups share it. The resolver's lease is a partition like any other.
 //! - No queue without a bound, no retry without an end to its pace, no default in code that the reference of the settings
 //!   does not show.

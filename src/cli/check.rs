@@ -9,8 +9,11 @@ use url::Url;
 
 use super::{CommandError, Exit, reach};
 use crate::{
-    config::{CrmSettings, SearchKey, Settings},
-    log::{Cleanup, Log, LogError},
+    config::{CrmSettings, LogKind, SearchKey, Settings},
+    log::{
+        Cleanup, Log, LogError,
+        local::{self, Presence},
+    },
     worker,
 };
 
@@ -21,9 +24,12 @@ pub(super) async fn run(settings: &Settings, output: &mut impl Write) -> Result<
     let told = || CommandError::io("writing to standard output");
     writeln!(output, "ok    settings").map_err(told())?;
     let mut report = Vec::new();
-    match super::open_log(settings) {
-        Ok(log) => report.extend(topics(settings, &*log).await),
-        Err(error) => report.push(Err(format!("log: {error}"))),
+    match presence(settings) {
+        Some(line) => report.push(Ok(line)),
+        None => match super::open_log(settings).await {
+            Ok(log) => report.extend(topics(settings, &*log).await),
+            Err(error) => report.push(Err(format!("log: {error}"))),
+        },
     }
     for crm in &settings.crm {
         report.push(reachable(&crm.name, &crm.base_url, crm.delivery.connect_timeout.min(PATIENCE)).await);
@@ -76,9 +82,22 @@ async fn reachable(name: &str, base_url: &str, patience: Duration) -> Result<Str
     }
 }
 
+/// What there is to say of a log on disk that is not to be opened now.
+fn presence(settings: &Settings) -> Option<String> {
+    if settings.log.kind != LogKind::Local {
+        return None;
+    }
+    let folder = settings.log_folder();
+    match local::presence(&folder) {
+        Presence::Missing => Some(format!("log: {} is made by the first worker", folder.display())),
+        Presence::InUse => Some(format!("log: {} is open in a running process", folder.display())),
+        Presence::Free => None,
+    }
+}
+
 fn log_fault(settings: &Settings, error: &LogError) -> String {
     let servers = &settings.log.kafka.bootstrap_servers;
-    match error.is_transient() {
+    match error.is_transient() && settings.log.kind == LogKind::Kafka {
         true => format!("log: {error}; start a broker at {servers}, or correct log.kafka.bootstrap_servers"),
         false => format!("log: {error}"),
     }
@@ -87,7 +106,9 @@ fn log_fault(settings: &Settings, error: &LogError) -> String {
 /// A line for each topic that is read or written.
 async fn topics(settings: &Settings, log: &dyn Log) -> Vec<Result<String, String>> {
     let mut report = Vec::new();
-    for topic in &settings.input.topics {
+    // Those that are ours to create are among the others.
+    let foreign = if settings.log.kind == LogKind::Local { &[][..] } else { &settings.input.topics[..] };
+    for topic in foreign {
         let name = &topic.name;
         report.push(match partitions(log, name).await {
             Ok(Some(partitions)) => Ok(format!("input topic {name}: {partitions} partitions")),

@@ -21,11 +21,17 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use tokio::task::spawn_blocking;
 
 use crate::{
+    clock::Clock,
     config::{ConfigError, LogKind, Settings, Surroundings},
     crm::transport::HttpSetupError,
-    log::{Log, LogError, kafka::KafkaLog},
+    log::{
+        Log, LogError,
+        kafka::KafkaLog,
+        local::{self, DiskSettings, LocalLog},
+    },
     metrics::MetricsError,
     telemetry,
     worker::WorkerError,
@@ -35,6 +41,7 @@ const EXAMPLES: &str = "\
 Examples:
   contact-replicator demo
   contact-replicator check --config config/kafka.toml
+  contact-replicator run --config config/embedded.toml
   contact-replicator run --config config/kafka.toml
   contact-replicator publish --config config/kafka.toml changes.ndjson
   contact-replicator explain shop/4711
@@ -213,10 +220,27 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
     }
 }
 
-/// The log that the settings name.
-fn open_log(settings: &Settings) -> Result<Arc<dyn Log>, LogError> {
+/// The log that the settings name. One on disk is opened, and locked, on a thread that may block.
+async fn open_log(settings: &Settings) -> Result<Arc<dyn Log>, LogError> {
     match settings.log.kind {
         LogKind::Kafka => Ok(Arc::new(KafkaLog::new(settings.log.kafka.clone())?)),
+        LogKind::Local => {
+            let local = &settings.log.local;
+            let deadlines =
+                local::Settings { drain_deadline: settings.log.kafka.drain_deadline, ..local::Settings::default() };
+            let disk = DiskSettings {
+                folder: settings.log_folder(),
+                bytes_max: local.bytes_max,
+                compact_interval: local.compact_interval,
+                compact_bytes_per_second: local.compact_bytes_per_second,
+                cache_bytes: local.cache_bytes,
+            };
+            let opened = spawn_blocking(move || LocalLog::open(deadlines, disk, Clock::System)).await;
+            match opened {
+                Ok(log) => Ok(Arc::new(log?)),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     config::Surroundings,
     log::{Header, Log, NewRecord, TopicPartition, partition_of},
     privacy::Secret,
+    worker,
 };
 
 const EXAMPLES: &str = "\
@@ -36,6 +37,8 @@ Examples:
   contact-replicator publish --config config/kafka.toml changes.ndjson
   generate-changes | contact-replicator publish --config config/kafka.toml --mode binary -
   contact-replicator publish --url http://127.0.0.1:8700/events changes.ndjson
+
+A log of kind \"local\" belongs to one process: publish to it while no worker runs.
 
 A line:
   {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"https://shop.example.com\",\"type\":\"com.example.contact.created.v1\",\
@@ -113,7 +116,9 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
             (None, Some(topic)) => topic,
             (None, None) => return Err(UsageError("no topic to publish to".into()).into()),
         };
-        let log = super::open_log(&settings)?;
+        let log = super::open_log(&settings).await?;
+        // A log on this machine's disk may never have been used, and nobody else creates its topics.
+        log.ensure_topics(&worker::input_specs(&settings)).await?;
         let target = ToLog::new(&*log, topic, arguments.mode).await?;
         return publish(open(&arguments.file).await?, target, output).await;
     };

@@ -27,6 +27,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
+  contact-replicator run --config config/embedded.toml
   contact-replicator run --config config/kafka.toml
   contact-replicator run --config config/kafka.toml --accept-topic contact-links.priava
 
@@ -57,7 +58,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let readiness = Readiness::default();
     let desk = Desk::default();
     let transports = transports(&settings)?;
-    let log = super::open_log(&settings)?;
+    let log = super::open_log(&settings).await?;
     let admin = match settings.admin.listen.parse::<SocketAddr>() {
         Ok(address) => {
             let started = Admin::start(address, registry, readiness.clone(), desk.clone()).await;

@@ -1,6 +1,6 @@
 //! Which log, and how to speak to it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
@@ -9,12 +9,34 @@ use serde::Deserialize;
 pub struct LogSettings {
     pub kind: LogKind,
     pub kafka: KafkaSettings,
+    pub local: LocalSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
     Kafka,
+    Local,
+}
+
+/// The log of a single worker, on its own disk.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalSettings {
+    /// Empty: `log` below the worker's folder. [`Settings::log_folder`](super::Settings::log_folder) says which.
+    pub folder: PathBuf,
+    /// Size of the folder above which changes from outside are refused.
+    pub bytes_max: u64,
+    /// How long what came in is kept.
+    #[serde(with = "humantime_serde")]
+    pub input_retention: Duration,
+    /// What is expired or superseded goes at least this often.
+    #[serde(with = "humantime_serde")]
+    pub compact_interval: Duration,
+    /// How fast compaction reads.
+    pub compact_bytes_per_second: u64,
+    /// sled's page caches together, in bytes.
+    pub cache_bytes: u64,
 }
 
 #[derive(Clone, Deserialize)]

@@ -38,7 +38,7 @@ pub use self::{
     ingest::IngestSettings,
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
-    log::{KafkaSettings, LogKind, LogSettings},
+    log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
     secrets::Surroundings,
@@ -64,6 +64,14 @@ pub struct Settings {
     pub ingest: IngestSettings,
     pub admin: AdminSettings,
     pub telemetry: TelemetrySettings,
+}
+
+impl Settings {
+    /// The folder of the log of kind "local".
+    pub fn log_folder(&self) -> PathBuf {
+        let folder = &self.log.local.folder;
+        if folder.as_os_str().is_empty() { self.worker.data.join("log") } else { folder.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

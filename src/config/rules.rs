@@ -25,6 +25,10 @@ const ENVELOPE_BYTES: usize = 65_536;
 const RECORD_OVERHEAD_BYTES: usize = 16_384;
 /// Fewer letters can be guessed, and the index with them.
 const SECRET_LENGTH_MIN: usize = 32;
+/// Below, compaction could not begin in time.
+const LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// Three segments are open at times, and sled needs some for each.
+const LOG_CACHE_BYTES_MIN: u64 = 3 * 8 * 1024 * 1024;
 /// Kafka's limit for the name of a topic.
 const TOPIC_NAME_LENGTH_MAX: usize = 249;
 /// Shorter tokens can be guessed over the network.
@@ -36,6 +40,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) {
     let mut rules = Rules { faults };
     names(settings, &mut rules);
     kafka(&settings.log.kafka, &mut rules);
+    local(settings, &mut rules);
     worker(settings, &mut rules);
     topics(settings, &mut rules);
     input(settings, &mut rules);
@@ -184,6 +189,30 @@ fn properties(kafka: &KafkaSettings, rules: &mut Rules<'_>) {
         let reason = "the program sets this itself, and its promises depend on it";
         rules.require_unseen(!OURS.contains(&name.as_str()), &key, reason, "remove it");
     }
+}
+
+fn local(settings: &Settings, rules: &mut Rules<'_>) {
+    let local = &settings.log.local;
+    let (folder, data) = (settings.log_folder(), &settings.worker.data);
+    rules.require(
+        folder != *data && folder != data.join("view"),
+        &["log.local.folder", "worker.data"],
+        quoted(&folder.display().to_string()),
+        "this is the folder of the worker or of its view",
+        "name another, or leave it empty",
+    );
+    rules.within("log.local.bytes_max", local.bytes_max, LOG_BYTES_MIN..=1 << 50);
+    rules.lasting("log.local.input_retention", local.input_retention, HOUR..=YEARS);
+    rules.require(
+        millis(local.input_retention),
+        &["log.local.input_retention"],
+        format_duration(local.input_retention),
+        "a log counts in milliseconds",
+        "leave out what is finer",
+    );
+    rules.lasting("log.local.compact_interval", local.compact_interval, SECOND..=7 * DAY);
+    rules.within("log.local.compact_bytes_per_second", local.compact_bytes_per_second, 1 << 20..=1 << 40);
+    rules.within("log.local.cache_bytes", local.cache_bytes, LOG_CACHE_BYTES_MIN..=1 << 40);
 }
 
 fn worker(settings: &Settings, rules: &mut Rules<'_>) {

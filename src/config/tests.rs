@@ -123,6 +123,7 @@ fn every_file_of_settings_in_this_tree_is_valid() {
     assert!(
         files.iter().any(|file| file.ends_with("reference.toml"))
             && files.iter().any(|file| file.ends_with("kafka.toml"))
+            && files.iter().any(|file| file.ends_with("embedded.toml"))
     );
     for file in files {
         parse(&fs::read_to_string(&file).unwrap()).unwrap_or_else(|faults| panic!("{}: {faults:#?}", file.display()));
@@ -194,6 +195,7 @@ fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
         "",
         "worker",
         "log.kafka",
+        "log.local",
         "topics",
         "input",
         "input.topics.0",
@@ -292,6 +294,12 @@ fn what_a_file_does_not_say_is_as_in_the_reference() {
     let settings = fine(&[("source", ""), ("input", "")]);
     assert!(settings.source.is_empty());
     assert_eq!(&*settings.input.topics[0].name, "contact-changes");
+}
+
+#[test]
+fn a_log_on_disk_lies_below_the_worker_unless_it_is_told_otherwise() {
+    assert_eq!(fine(&[("worker.data", "\"there\"")]).log_folder(), Path::new("there/log"));
+    assert_eq!(fine(&[("log.local.folder", "\"elsewhere\"")]).log_folder(), Path::new("elsewhere"));
 }
 
 #[test]
@@ -473,7 +481,10 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
             "crm[0].kind",
             "crm[0].kind = \"priva\": there is no such choice; choose from: `priava`",
         ),
-        (&[("log.kind", "\"pulsar\"")], "log.kind", "choose from: `kafka`"),
+        (&[("log.kind", "\"pulsar\"")], "log.kind", "choose from: `kafka` or `local`"),
+        (&[("log.local.folder", "\"data/view\"")], "log.local.folder", "the folder of the worker or of its view"),
+        (&[("log.local.folder", "\"data\"")], "log.local.folder", "name another, or leave it empty"),
+        (&[("log.local.input_retention", "\"3600s 1us\"")], "log.local.input_retention", "milliseconds"),
         (&[("source[0].order", "\"name\"")], "source[0].order", "`sequence`"),
         (&[("topics.partitions", "\"x\"")], "topics.partitions", "topics.partitions = \"x\": expected u32"),
         (&[("topics.partitions", "-1")], "topics.partitions", "expected u32"),
@@ -696,6 +707,8 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("log.kafka.heartbeat_interval".into(), ["99ms", "100ms", "10m", "601s"]),
         ("log.kafka.transaction_timeout".into(), ["999ms", "1s", "15m", "901s"]),
         ("log.kafka.drain_deadline".into(), ["99ms", "100ms", "1h", ""]),
+        ("log.local.input_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("log.local.compact_interval".into(), ["999ms", "1s", "7d", "8d"]),
         ("worker.shutdown_deadline".into(), ["", "100ms", "1h", "3601s"]),
         ("topics.versions_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.outcomes_retention".into(), ["59m", "1h", "36500d", "36501d"]),
@@ -729,6 +742,9 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("resolver.batch_events_max".into(), ["0", "1", "10000", "10001"]),
         ("resolver.panics_in_a_row_max".into(), ["0", "1", "1000", "1001"]),
         ("resolver.standby_lag_max".into(), ["", "0", "9223372036854775807", ""]),
+        ("log.local.bytes_max".into(), ["67108863", "67108864", "1125899906842624", "1125899906842625"]),
+        ("log.local.compact_bytes_per_second".into(), ["1048575", "1048576", "1099511627776", "1099511627777"]),
+        ("log.local.cache_bytes".into(), ["25165823", "25165824", "1099511627776", "1099511627777"]),
         ("view.cache_bytes".into(), ["8388607", "8388608", "1099511627776", "1099511627777"]),
         ("view.batch_records_max".into(), ["0", "1", "100000", "100001"]),
         ("ingest.backlog_max".into(), ["0", "1", "1000000000", "1000000001"]),

@@ -1,7 +1,7 @@
 //! The log: the only way to the outside stream of records.
 //!
-//! Two implementations, one meaning. [`kafka`] speaks to a real broker; [`local`] runs inside the process and is the
-//! log of the demo and of the simulated tests. `tests/` holds one conformance suite that states what each sentence on
+//! Two implementations, one meaning. [`kafka`] speaks to a real broker; [`local`] runs inside the process: on disk
+//! for an installation of one worker, in memory for the demo and the simulated tests. `tests/` holds one conformance suite that states what each sentence on
 //! this page means and runs against both; `local` may be neither stricter nor vaguer than Kafka.
 //!
 //! The vocabulary is Kafka's. A *topic* has *partitions*, each an ordered sequence of *records* numbered by *offset*.

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 use self::{supervisor::Supervisor, topics::birth_records};
 pub use self::{
     supervisor::{PartError, Stopped},
-    topics::topic_specs,
+    topics::{input_specs, topic_specs},
 };
 use crate::{
     admin::{Part, Readiness},
     clock::Clock,
-    config::{Merge, Settings, TopicNames},
+    config::{LogKind, Merge, Settings, TopicNames},
     crm::{self, transport::Transport},
     event::{change::Rules, outcome::Subjects},
     explain::{self, Desk},
@@ -270,7 +270,12 @@ async fn topics_ready(log: &dyn Log, settings: &Settings, part: &Part) -> Result
             Err(error) if error.is_transient() => {
                 part.not_ready(error.to_string());
                 if tries.is_multiple_of(LOG_PATIENCE) {
-                    warn!(%error, "the worker waits for the log: start the broker, or correct log.kafka.bootstrap_servers");
+                    match settings.log.kind {
+                        LogKind::Kafka => {
+                            warn!(%error, "the worker waits for the log: start the broker, or correct log.kafka.bootstrap_servers")
+                        }
+                        LogKind::Local => warn!(%error, "the worker waits for the log"),
+                    }
                 }
                 tries = tries.wrapping_add(1);
                 tokio::time::sleep(LOG_PAUSE).await;

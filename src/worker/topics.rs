@@ -5,16 +5,17 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    config::{Settings, TopicNames},
+    config::{LogKind, Settings, TopicNames},
     log::{Cleanup, NewRecord, TopicPartition, TopicSpec},
     view::follower::BIRTH_KEY,
 };
 
-/// Our own topics, as the settings want them.
+/// The topics that the program creates, as the settings want them.
 ///
 /// What says who somebody is or what a CRM holds is compacted, for good; what reports or lists work is deleted with age.
 /// All topics but the resolver's are keyed (by contact, by key, or by what came in) and have one partition count, so that
-/// whatever concerns a contact has the same partition number everywhere.
+/// whatever concerns a contact has the same partition number everywhere. Of a log of kind "local" the input topics are
+/// among them: nobody else could create those.
 pub fn topic_specs(settings: &Settings) -> Vec<TopicSpec> {
     let topics = &settings.topics;
     let names = TopicNames::new(&topics.prefix);
@@ -37,7 +38,22 @@ pub fn topic_specs(settings: &Settings) -> Vec<TopicSpec> {
         spec(&names.identity_events, keyed, Cleanup::Delete { after: topics.identity_events_retention }),
     ];
     specs.extend(settings.crm.iter().map(|crm| spec(&names.links(&crm.name), keyed, compact)));
+    specs.extend(input_specs(settings));
     specs
+}
+
+/// The input topics, where this program is to create them.
+pub fn input_specs(settings: &Settings) -> Vec<TopicSpec> {
+    let spec = |name: &Arc<str>| TopicSpec {
+        name: name.clone(),
+        partitions: settings.topics.partitions,
+        cleanup: Cleanup::Delete { after: settings.log.local.input_retention },
+        message_bytes_max: settings.topics.message_bytes_max,
+    };
+    match settings.log.kind {
+        LogKind::Kafka => Vec::new(),
+        LogKind::Local => settings.input.topics.iter().map(|topic| spec(&topic.name)).collect(),
+    }
 }
 
 /// The records that each partition of a compacted topic begins with: an id that a topic made anew will not have.
@@ -53,4 +69,20 @@ pub(super) fn birth_records(specs: &[TopicSpec], created: &[Arc<str>]) -> Vec<Ne
             headers: Vec::new(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_topics_are_created_only_where_nobody_else_could() {
+        let mut settings = Settings::reference();
+        let input = settings.input.topics[0].name.clone();
+        let found = |settings: &Settings| topic_specs(settings).into_iter().find(|spec| spec.name == input);
+        assert!(found(&settings).is_none());
+        settings.log.kind = LogKind::Local;
+        let spec = found(&settings).unwrap();
+        assert_eq!(spec.cleanup, Cleanup::Delete { after: settings.log.local.input_retention });
+    }
 }

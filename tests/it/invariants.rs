@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -12,11 +11,10 @@ use bytes::Bytes;
 use contact_replicator::{
     cli::demo::{
         checks::{self, Checked},
-        evidence::{CrmEvidence, Evidence, Projected},
+        evidence::{self, CrmEvidence, Evidence, Links},
     },
     config::{CrmSettings, TopicNames},
     contact::{ContactId, format},
-    crm,
     crm::link::Link,
     log::{Isolation, Log, TopicPartition},
 };
@@ -24,15 +22,13 @@ use jiff::Timestamp;
 
 use crate::world::{CRM, PARTITIONS, Simulated, World, group_of};
 
-/// The newest link of each contact, in one CRM.
-pub(crate) type Links = BTreeMap<ContactId, Link>;
-
 /// Adds what the CRMs say to what the log says.
 pub(crate) async fn with_crms(world: &World, mut evidence: Evidence) -> Evidence {
     evidence.crms.clear();
     for (crm, settings) in world.crms.iter().zip(&world.settings.crm) {
         evidence.crms.push(books(crm, settings, &world.settings.instance).await);
     }
+    evidence.links = all_links(world).await.into_iter().map(|(crm, links)| (crm.into(), links)).collect();
     evidence
 }
 
@@ -43,8 +39,8 @@ async fn books(crm: &Simulated, settings: &CrmSettings, instance: &str) -> CrmEv
     };
     let contacts = page("/_sandbox/contacts").await;
     let requests = page("/_sandbox/requests").await;
-    let connector = crm::build(settings, instance).expect("the settings of the world are fit").connector;
-    CrmEvidence::read(crm.name, &contacts, &requests, Arc::new(Projected(connector))).expect("the sandbox's own pages")
+    let expectation = evidence::expectation(settings, instance).expect("the settings of the world are fit");
+    CrmEvidence::read(crm.name, &contacts, &requests, expectation).expect("the sandbox's own pages")
 }
 
 /// Those of the first CRM.
@@ -165,8 +161,9 @@ impl Offsets {
     }
 }
 
-/// Calls from `since` on, when a CRM takes everything again: for each contact one for what piled up meanwhile, one for
-/// each version that came later, and `extra` for what was open when it came back and for owners that changed.
+/// Writes from `since` on, when a CRM takes everything again: for each contact one for what piled up meanwhile, one for
+/// each version that came later, and `extra` for what was open when it came back and for owners that changed. What only
+/// asks is bounded elsewhere, and often cannot be told to be about anybody.
 pub(crate) fn calls_after_an_outage_bounded(
     world: &World,
     evidence: &Evidence,
@@ -180,7 +177,7 @@ pub(crate) fn calls_after_an_outage_bounded(
     }
     for crm in &evidence.crms {
         let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
-        for call in crm.calls.iter().filter(|call| world.born + call.arrived >= since) {
+        for call in crm.calls.iter().filter(|call| !call.is_read() && world.born + call.arrived >= since) {
             *calls.entry(call.external_id.as_deref().unwrap_or_default()).or_default() += 1;
         }
         for (contact, calls) in calls {

@@ -10,6 +10,7 @@ mod rebuild;
 mod scene;
 mod shutdown;
 mod simulation;
+mod steps;
 mod switches;
 mod two_workers;
 mod world;

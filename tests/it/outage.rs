@@ -54,6 +54,7 @@ fn a_crm_that_is_down_under_ten_thousand_changes_and_a_restart_gets_each_contact
             }
         }
         // The last moment of the outage.
+        let over = scene.world.clock.now();
         let during = scene.world.sandbox.requests().len() - before;
         assert_eq!(effects(&scene.world).len(), before, "the CRM is still away");
         assert_eq!(scene.world.metric(0, r#"contacts_parked{crm="priava"}"#), 0.0);
@@ -63,6 +64,9 @@ fn a_crm_that_is_down_under_ten_thousand_changes_and_a_restart_gets_each_contact
         assert_eq!(evidence.inputs.len() as u64, CONTACTS * (rounds + 1));
         let after = effects(&scene.world).len() - before;
         assert!((100..=200).contains(&after), "{after} effects after the outage");
+        // One each; and one more each, for what the killed worker may have sent.
+        let bounded = invariants::calls_after_an_outage_bounded(&scene.world, &evidence, over, 1);
+        assert!(bounded.ok, "{}", bounded.detail);
         assert_eq!(scene.world.metric(0, r#"crm_paused{crm="priava"}"#), 0.0);
         let links = invariants::links(&scene.world).await;
         assert!(links.values().all(|link| link.open.is_none()), "nothing stayed parked");

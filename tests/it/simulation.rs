@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     history::Sources,
-    invariants,
+    invariants::{self, Offsets},
     world::{ALL, INPUT, PARTITIONS, RESOLVER_GROUP, Rates, Setup, World},
 };
 
@@ -54,6 +54,7 @@ async fn simulate(seed: u64) -> Result<(), String> {
     });
     world.set_faults(faults(&mut random));
 
+    let mut offsets = Offsets::default();
     let mut sources = Sources::new(random.random_range(3..25));
     let mut deaths = 0;
     let end = Instant::now() + Duration::from_secs(120);
@@ -63,6 +64,7 @@ async fn simulate(seed: u64) -> Result<(), String> {
         world.publish(changes).await;
         deaths += world.bury().await;
         trouble(&mut world, &mut reader, &mut random).await;
+        offsets.look(&world).await;
     }
 
     // From here on nothing goes wrong any more.
@@ -86,10 +88,12 @@ async fn simulate(seed: u64) -> Result<(), String> {
         if invariants::is_settled(&evidence) || Instant::now() > deadline {
             tracing::info!(seed, deaths, inputs = sources.told(), "simulated");
             let bounded = invariants::calls_after_an_outage_bounded(&world, &evidence, healed, EXTRA_CALLS_MAX);
-            let verdict = match bounded.ok {
-                true => invariants::all_hold(&world, &evidence).await,
-                false => Err(format!("{}: {}", bounded.name, bounded.detail)),
-            };
+            offsets.look(&world).await;
+            let mut verdict = invariants::all_hold(&world, &evidence).await;
+            for checked in [bounded, offsets.checked()].into_iter().filter(|checked| !checked.ok) {
+                let before = verdict.err().unwrap_or_default();
+                verdict = Err(format!("{}: {}\n{before}", checked.name, checked.detail));
+            }
             return verdict.map_err(|broken| format!("{deaths} deaths, {} inputs\n{broken}", sources.told()));
         }
     }
@@ -201,17 +205,44 @@ macro_rules! seeds {
 
 // Several tests, so that a runner with several threads uses them.
 seeds! {
-    seeds_0_to_24_settle_as_promised: 0..25;
-    seeds_25_to_49_settle_as_promised: 25..50;
-    seeds_50_to_74_settle_as_promised: 50..75;
-    seeds_75_to_99_settle_as_promised: 75..100;
+    seeds_0_to_49_settle_as_promised: 0..50;
+    seeds_50_to_99_settle_as_promised: 50..100;
+    seeds_100_to_149_settle_as_promised: 100..150;
+    seeds_150_to_199_settle_as_promised: 150..200;
+}
+
+/// What the person who runs the tests asks for.
+fn asked(variable: &str) -> Option<u64> {
+    #[expect(clippy::disallowed_methods, reason = "a test takes its seeds from the person who runs it")]
+    let asked = std::env::var(variable);
+    asked.ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+/// So many seeds beyond those of every run: `SEEDS=1000 cargo test --test it more_seeds -- --ignored`. All that fail are
+/// named at the end; `SEED` begins elsewhere.
+#[test]
+#[ignore = "takes about a second for each seed"]
+fn more_seeds() {
+    let first = asked("SEED").unwrap_or(200);
+    let all = first..first + asked("SEEDS").unwrap_or(1_000);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let failed: Vec<u64> = std::thread::scope(|scope| {
+        let share = |thread: u64| {
+            let seeds = all.clone().skip(thread as usize).step_by(threads as usize);
+            scope.spawn(move || {
+                seeds.filter(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()).collect::<Vec<_>>()
+            })
+        };
+        let shares: Vec<_> = (0..threads).map(share).collect();
+        shares.into_iter().flat_map(|share| share.join().expect("panics of seeds are caught")).collect()
+    });
+    assert!(failed.is_empty(), "seeds {failed:?} failed");
 }
 
 /// One seed, with its log lines: `SEED=17 cargo test --test it one_seed -- --nocapture`.
 #[test]
 fn one_seed() {
-    #[expect(clippy::disallowed_methods, reason = "a test takes its seed from the person who runs it")]
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let seed = asked("SEED").unwrap_or(0);
     let lines =
         tracing_subscriber::fmt().with_env_filter("debug,sled=warn").without_time().with_ansi(false).with_test_writer();
     // Where something else took the lines already, the run is the same.

@@ -20,7 +20,7 @@ use contact_replicator::{
         partition_of,
     },
     protection::{Protection, Protections},
-    sandbox::{self, Fault, FaultPlan, Instead},
+    sandbox::{Fault, FaultPlan, Instead, Only, Window},
 };
 use futures::future::LocalBoxFuture;
 use tokio::time::Instant;
@@ -28,11 +28,11 @@ use tokio::time::Instant;
 use crate::{
     invariants::{self, Offsets},
     scene::{Scene, change, play},
-    world::{Break, CRM, Moment, PARTITIONS, Setup, World, group_of},
+    world::{Break, CRM, Moment, PARTITIONS, RESOLVER_GROUP, Setup, World, group_of},
 };
 
 /// Simulated time in which a scenario settles if nothing is wrong.
-const SETTLED_WITHIN: Duration = Duration::from_secs(180);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// After that: whatever was lost has landed.
 const LANDED: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -45,71 +45,81 @@ type Scenario = for<'a> fn(&'a mut Stage) -> LocalBoxFuture<'a, ()>;
 struct Line {
     protection: Protection,
     scenario: Scenario,
-    /// Before the first worker starts.
-    prepare: fn(&mut Setup),
+    /// The invariant that does not hold without it.
     red: &'static str,
 }
 
-const TABLE: &[Line] = &[
-    line(Protection::Answered, |stage| Box::pin(stage.replay_behind_a_stuck_entry()), EVERY_ENTRY),
-    line(Protection::Open, |stage| Box::pin(stage.replay_of_parked_entries()), "superseded_points_forward"),
-    line(Protection::Settled, |stage| Box::pin(stage.an_entry_read_after_its_version_was_sent()), UNCHANGED),
-    line(Protection::VoidSent, |stage| Box::pin(stage.back_to_the_old_name_after_an_unknown_effect()), EQUALS),
-    line(Protection::LostWait, |stage| Box::pin(stage.a_lost_request_that_lands_late()), EQUALS),
-    // An open transaction of a dead worker ends when its time is up: an hour here, as long as no operator waits.
-    Line { prepare: patient, ..line(Protection::Fence, |stage| Box::pin(stage.death_in_a_commit()), EVERY_ENTRY) },
-    line(Protection::StableOffsets, |stage| Box::pin(stage.a_claim_that_takes_long()), invariants::OFFSETS),
-    line(Protection::LinksCatchUp, |stage| Box::pin(stage.a_successor_that_sees_links_late()), EVERY_ENTRY),
-    line(Protection::RecordsCatchUp, |stage| Box::pin(stage.a_successor_that_sees_records_late()), "order_per_contact"),
-    Line {
-        prepare: hasty,
-        ..line(Protection::TakeoverWait, |stage| Box::pin(stage.a_dead_workers_last_request()), EQUALS)
-    },
-    line(Protection::TakeoverResend, |stage| Box::pin(stage.back_to_the_old_name_after_a_death()), EQUALS),
-    Line {
-        prepare: quick_to_move,
-        ..line(
-            Protection::AssignmentNumber,
-            |stage| Box::pin(stage.a_partition_that_goes_and_comes_back()),
-            "no_worker_ends_unasked",
-        )
-    },
-    Line {
-        prepare: patient_pair,
-        ..line(Protection::OwnMap, |stage| Box::pin(stage.a_commit_that_slept()), EVERY_ENTRY)
-    },
-    line(
-        Protection::Overlay,
-        |stage| Box::pin(stage.two_changes_before_the_view_has_one()),
-        "contact_ids_and_versions_rise_by_one",
-    ),
-];
+/// The table, and a test for each of its lines: what would happen without a protection, which one that is, a scenario in
+/// which it would, and the invariant that tells.
+macro_rules! needed {
+    ($($name:ident: $protection:ident, $scenario:ident, $red:expr;)*) => {
+        const TABLE: &[Line] = &[
+            $(Line { protection: Protection::$protection, scenario: |stage| Box::pin(stage.$scenario()), red: $red },)*
+        ];
 
-/// Those that only a CRM without an upsert needs. Its creates are judged where it is.
-const OF_CREATING_CRMS: &[Protection] = &[Protection::LookUp, Protection::Intent];
+        $(
+            #[test]
+            fn $name() {
+                let scenario: Scenario = |stage| Box::pin(stage.$scenario());
+                is_needed(&Line { protection: Protection::$protection, scenario, red: $red });
+            }
+        )*
+    };
+}
 
+needed! {
+    a_replay_would_be_answered_twice: Answered, replay_behind_a_stuck_entry, EVERY_ENTRY;
+    a_parked_entry_would_supersede_itself: Open, replay_of_parked_entries, EVERY_ENTRY;
+    a_delivered_version_would_be_called_unchanged: Settled, an_entry_read_after_its_version_was_sent, UNCHANGED;
+    an_unknown_effect_would_be_taken_for_none: VoidSent, back_to_the_old_name_after_an_unknown_effect, EQUALS;
+    a_lost_request_would_land_on_a_newer_one: LostWait, a_lost_request_that_lands_late, EQUALS;
+    a_dead_worker_would_hold_its_partition: Fence, death_in_a_commit, EVERY_ENTRY;
+    a_dead_resolver_would_hold_the_input: Fence, death_in_a_decision, EVERY_INPUT;
+    an_offset_would_go_back: StableOffsets, a_claim_that_takes_long, invariants::OFFSETS;
+    a_successor_would_answer_again: LinksCatchUp, a_successor_that_sees_links_late, EVERY_ENTRY;
+    a_successor_would_send_an_older_record: RecordsCatchUp, a_successor_that_sees_records_late, ORDER;
+    a_next_resolver_would_decide_again: RecordsCatchUp, a_resolver_that_sees_decisions_late, EVERY_INPUT;
+    a_dead_workers_last_request_would_land_late: TakeoverWait, a_dead_workers_last_request, EQUALS;
+    what_a_dead_worker_sent_would_stay: TakeoverResend, back_to_the_old_name_after_a_death, EQUALS;
+    an_answer_would_meet_another_lane: AssignmentNumber, a_partition_that_goes_and_comes_back, NO_END;
+    a_worker_would_commit_what_it_lost: OwnMap, a_commit_that_slept, EVERY_ENTRY;
+    a_decision_would_not_know_the_one_before: Overlay, two_changes_before_the_view_has_one, VERSIONS;
+}
+
+const EVERY_INPUT: &str = "every_input_is_accounted_for";
 const EVERY_ENTRY: &str = "every_entry_has_one_outcome_per_crm";
+const VERSIONS: &str = "contact_ids_and_versions_rise_by_one";
 const EQUALS: &str = "the_crm_equals_the_records";
 const UNCHANGED: &str = "no_delivered_version_published_as_unchanged";
+const ORDER: &str = "order_per_contact";
+const NO_END: &str = "no_worker_ends_unasked";
 
-const fn line(protection: Protection, scenario: Scenario, red: &'static str) -> Line {
-    Line { protection, scenario, prepare: |_| {}, red }
-}
+/// Those that only a CRM without an upsert needs.
+const OF_CREATING_CRMS: &[Protection] = &[Protection::LookUp, Protection::Intent];
 
-fn patient(setup: &mut Setup) {
-    setup.log.transaction_timeout = FOREVER;
-}
-
-fn patient_pair(setup: &mut Setup) {
-    patient(setup);
-}
-
-fn hasty(setup: &mut Setup) {
-    setup.log.session_timeout = Duration::from_secs(1);
-}
-
-fn quick_to_move(setup: &mut Setup) {
-    setup.log.drain_deadline = Duration::from_millis(500);
+/// The world of a scenario: two workers, of which one runs, and what lets the one thing happen that it is about.
+async fn world_for(protection: Protection, protections: Protections) -> World {
+    let mut setup = Setup { workers: 2, protections, ..Setup::default() };
+    match protection {
+        // What a dead worker has open ends by itself when its time is up, which takes longer than anybody waits.
+        Protection::Fence | Protection::OwnMap => setup.log.transaction_timeout = FOREVER,
+        // It is replaced before its last request must have landed.
+        Protection::TakeoverWait => setup.log.session_timeout = Duration::from_secs(1),
+        // A partition comes back before an answer does.
+        Protection::AssignmentNumber => setup.log.drain_deadline = Duration::from_millis(500),
+        _ => {}
+    }
+    let mut world = World::of(setup).await;
+    if protection == Protection::AssignmentNumber {
+        world.settings.log.kafka.drain_deadline = Duration::from_millis(300);
+    }
+    let delivery = &mut world.settings.crm[0].delivery;
+    // It is about contacts, not about a CRM that fails.
+    delivery.failures_before_pause = 1_000;
+    if protection == Protection::Settled {
+        delivery.unanswered_max = 1;
+    }
+    world
 }
 
 /// A scene whose workers start when the scenario wants it.
@@ -119,20 +129,6 @@ struct Stage {
 }
 
 impl Stage {
-    async fn of(line: &Line, protections: Protections) -> Self {
-        let mut setup = Setup { workers: 2, protections, ..Setup::default() };
-        setup.log = local::Settings::default();
-        (line.prepare)(&mut setup);
-        let mut world = World::of(setup).await;
-        let delivery = &mut world.settings.crm[0].delivery;
-        // A scenario is about one contact, not about a CRM that fails.
-        delivery.failures_before_pause = 1_000;
-        if line.protection == Protection::Settled {
-            delivery.unanswered_max = 1;
-        }
-        Self { scene: Scene::begin_with(world, &[0]).await, offsets: Offsets::default() }
-    }
-
     fn world(&mut self) -> &mut World {
         &mut self.scene.world
     }
@@ -164,7 +160,9 @@ impl Stage {
 
     /// Waits until a scripted death has come, and carries it out.
     async fn buried(&mut self) {
+        let deadline = Instant::now() + SETTLED_WITHIN;
         while self.scene.world.bury().await == 0 {
+            assert!(Instant::now() < deadline, "nobody died");
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -178,7 +176,7 @@ impl Stage {
         let deadline = Instant::now() + SETTLED_WITHIN;
         while !invariants::is_settled(&self.scene.evidence_so_far().await) && Instant::now() < deadline {
             self.offsets.look(&self.scene.world).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         tokio::time::sleep(LANDED).await;
         let mut evidence = self.scene.evidence_so_far().await;
@@ -189,17 +187,12 @@ impl Stage {
         broken
     }
 
-    /// One contact that cannot be delivered for a minute, and, behind it in its partition, others that are.
+    /// One contact that cannot be delivered for a while, and, behind it in its partition, others that are.
     async fn one_stuck_before_twelve(&mut self, others: impl Into<Fault>) {
-        self.world().set_faults(FaultPlan::at(1, Fault::retry_after(503, 60)));
+        self.world().set_faults(FaultPlan::at(1, Fault::retry_after(503, 20)));
         self.say("stuck", 1, "Ann").await;
         self.called(1).await;
-        let others = sandbox::Window {
-            from: Duration::ZERO,
-            lasts: FOREVER,
-            only: sandbox::Only::default(),
-            fault: others.into(),
-        };
+        let others = Window { from: Duration::ZERO, lasts: FOREVER, only: Only::default(), fault: others.into() };
         self.world().set_faults(FaultPlan { windows: vec![others], ..FaultPlan::default() });
         for number in 0..12 {
             self.say(&format!("s{number}"), 1, "Bob").await;
@@ -269,16 +262,48 @@ impl Stage {
         self.world().start(1);
     }
 
+    async fn death_in_a_decision(&mut self) {
+        self.say("s", 1, "Ann").await;
+        self.answered(1).await;
+        self.once(|moment| {
+            let decides = |writer: &str| writer.starts_with(RESOLVER_GROUP);
+            matches!(moment, Moment::Transaction { writer, point: Point::BeforeCommit } if decides(writer))
+                .then_some(Break::Die)
+        });
+        self.say("s", 2, "Bob").await;
+        self.buried().await;
+        self.world().start(1);
+    }
+
+    /// The other worker's view has the first decision only when it is its turn to decide.
+    async fn a_resolver_that_sees_decisions_late(&mut self) {
+        self.say("s", 1, "Ann").await;
+        self.answered(1).await;
+        self.world().start(1);
+        self.scene.ready(1).await;
+        self.world().stop(1).await;
+        self.say("s", 2, "Bob").await;
+        self.answered(2).await;
+        self.world().kill(0).await;
+        self.world().log.set_follower_lag(Duration::from_secs(30));
+        self.world().start(1);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+
     /// The other worker takes over while the first one's claim is on its way, and goes on.
     async fn a_claim_that_takes_long(&mut self) {
         self.scene.ready(0).await;
-        // It comes back to all partitions, and claims them.
+        // It comes back to all partitions, and claims one after the other, the first of them first.
         self.world().stop(0).await;
         let slow = Verdict::Hang(Duration::from_secs(8));
         self.once(move |moment| (moment == at(Point::BeforeCommit)).then_some(Break::Verdict(slow)));
         self.world().start(0);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let joined = |count: usize| move |world: &World| world.log.members(&group_of(CRM)).len() == count;
+        self.scene.until_soon("the first worker in its group", joined(1)).await;
         self.world().start(1);
+        self.scene.until_soon("the second worker in the group", joined(2)).await;
+        let second = self.world().log.members(&group_of(CRM))[1].id;
+        self.moved(0, second).await;
         for number in 0..12 {
             self.say(&format!("s{number}"), 1, "Bob").await;
         }
@@ -304,10 +329,10 @@ impl Stage {
     /// The contact is parked with its first version when its worker sends the second, and dies before it could say so.
     async fn a_successor_that_sees_records_late(&mut self) {
         self.world().set_faults(FaultPlan {
-            windows: vec![sandbox::Window {
+            windows: vec![Window {
                 from: Duration::ZERO,
                 lasts: FOREVER,
-                only: sandbox::Only::default(),
+                only: Only::default(),
                 fault: Fault::status(503),
             }],
             ..FaultPlan::default()
@@ -398,7 +423,6 @@ impl Stage {
 
     /// Two workers, and a contact that is known: its partition, who owns it, and who does not.
     async fn partition_of_a_contact_between_two(&mut self) -> (Partition, MemberId, MemberId) {
-        self.scene.world.settings.log.kafka.drain_deadline = Duration::from_millis(300);
         self.world().start(1);
         self.scene.ready(1).await;
         self.scene.ready(0).await;
@@ -439,61 +463,30 @@ fn at(point: Point) -> Moment<'static> {
 }
 
 async fn played(line: &Line, protections: Protections) -> Vec<Checked> {
-    let mut stage = Stage::of(line, protections).await;
+    let world = world_for(line.protection, protections).await;
+    let mut stage = Stage { scene: Scene::begin_with(world, &[0]).await, offsets: Offsets::default() };
     (line.scenario)(&mut stage).await;
     stage.verdict().await
 }
 
-fn needed(protection: Protection) {
-    let line = TABLE.iter().find(|line| line.protection == protection).expect("it is in the table");
+fn is_needed(line: &Line) {
+    let Line { protection, red, .. } = line;
     play(async {
         let broken = played(line, Protections::default()).await;
         assert!(broken.is_empty(), "with all protections on: {broken:#?}");
     });
     play(async {
-        let broken = played(line, Protections::default().without(protection)).await;
-        let names: Vec<_> = broken.iter().map(|checked| checked.name).collect();
-        assert!(
-            names.contains(&line.red),
-            "without {protection:?}, {} should be red, and red is: {broken:#?}",
-            line.red
-        );
+        let broken = played(line, Protections::default().without(*protection)).await;
+        let is_red = broken.iter().any(|checked| checked.name == *red);
+        assert!(is_red, "without {protection:?}, {red} should be red, and red is: {broken:#?}");
     });
 }
 
 #[test]
-fn every_protection_is_in_the_table_once() {
+fn every_protection_is_in_the_table() {
     for protection in Protection::ALL {
-        let lines = TABLE.iter().filter(|line| line.protection == *protection).count();
-        let elsewhere = usize::from(OF_CREATING_CRMS.contains(protection));
-        assert_eq!(lines + elsewhere, 1, "{protection:?}");
+        let in_table = TABLE.iter().any(|line| line.protection == *protection);
+        let elsewhere = OF_CREATING_CRMS.contains(protection);
+        assert!(in_table != elsewhere, "{protection:?}");
     }
-}
-
-macro_rules! needed {
-    ($($name:ident: $protection:ident;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                needed(Protection::$protection);
-            }
-        )*
-    };
-}
-
-needed! {
-    a_replay_would_be_answered_twice: Answered;
-    a_parked_entry_would_supersede_itself: Open;
-    a_delivered_version_would_be_called_unchanged: Settled;
-    an_unknown_effect_would_be_taken_for_none: VoidSent;
-    a_lost_request_would_land_on_a_newer_one: LostWait;
-    a_dead_workers_transaction_would_hold_its_partition: Fence;
-    an_offset_would_go_back: StableOffsets;
-    an_answer_would_be_given_again_by_the_successor: LinksCatchUp;
-    an_older_record_would_be_sent_by_the_successor: RecordsCatchUp;
-    a_dead_workers_last_request_would_land_on_its_successors: TakeoverWait;
-    what_a_dead_worker_sent_would_stay: TakeoverResend;
-    an_answer_would_meet_a_lane_that_never_asked: AssignmentNumber;
-    a_worker_would_commit_what_is_no_longer_its_own: OwnMap;
-    a_decision_would_not_know_the_one_before: Overlay;
 }

@@ -539,16 +539,23 @@ impl World {
         (0..self.workers()).filter(|worker| ended(&self.slots[*worker])).collect()
     }
 
+    /// Who writes under the resolver's id, which is the same everywhere: the active one; before anybody is, whoever runs.
+    fn deciding_worker(&self) -> Option<usize> {
+        let mut running = (0..self.workers()).filter(|worker| self.is_running(*worker));
+        let first = running.clone().next();
+        // A worker that has just started counts nothing yet.
+        running.find(|worker| self.metrics(*worker).contains("_resolver_active 1")).or(first)
+    }
+
     /// Carries out the deaths that fate has decided, and returns how many.
     pub(crate) async fn bury(&mut self) -> usize {
         let mut died = 0;
         while let Ok(death) = self.deaths.try_recv() {
             let worker = match death {
                 Death::Worker(worker) => Some(worker),
-                // The resolver's id is the same everywhere: one of the workers dies, its own or another.
                 Death::Writer(id) => (0..self.workers())
                     .find(|worker| id.ends_with(&format!("-w{worker}")))
-                    .or_else(|| Some(self.starts as usize % self.workers())),
+                    .or_else(|| self.deciding_worker()),
             };
             if let Some(worker) = worker
                 && self.is_running(worker)

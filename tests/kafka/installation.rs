@@ -422,6 +422,7 @@ impl Observer<'_> {
 
     /// All that there is to judge by.
     pub(crate) async fn conclude(mut self, repeats_allowed: usize) -> Evidence {
+        self.reader.follow_links(&self.installation.log, &[CRM.into()]).await.unwrap();
         self.reader.catch_up(&self.installation.log, PATIENCE).await.unwrap();
         let mut evidence = self.reader.into_evidence();
         let settings = self.installation.settings("observer");

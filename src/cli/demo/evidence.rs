@@ -2,11 +2,14 @@
 //!
 //! Nothing here asks the program under judgement what it did. Topics are read by a plain follower, which sees committed
 //! records only, as any other reader would, so the same code serves every log. What a CRM stored and which requests it
-//! got comes as plain JSON from the sandbox's control addresses. The one thing taken from a connector is what a record
-//! *should* look like in its CRM ([`Expectation`]), because the mapping is judged by tests of its own.
+//! got comes as plain JSON from the sandbox's control addresses, which differ with the kind of CRM ([`Expectation::kind`]).
+//! What a record *should* look like in its CRM is an [`Expectation`]: for Priava it is taken from the connector, whose
+//! mapping is judged by tests of its own; for Previsto it is a table beside this file.
 //!
 //! Gathering goes on while the run does: [`Reader::read_on`] adds what is new, and [`Evidence`] is at any moment all that
 //! was seen so far.
+
+mod previsto;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,14 +23,15 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::{
-    config::TopicNames,
-    contact::{ContactRecord, format},
+    config::{CrmKind, CrmSettings, TopicNames},
+    contact::{ContactId, ContactRecord, format},
     crm::{
-        Connector,
+        self, Connector,
         link::{Link, Sent},
     },
     event::{Entry, Outcome, dead_letter::DeadLetter},
     log::{Follower, Log, LogError, Offset, Record, TopicPartition},
+    sandbox::Action,
     view::follower::BIRTH_KEY,
 };
 
@@ -44,9 +48,14 @@ pub struct Evidence {
     /// Records of our own topics that could not be read, and why.
     pub unreadable: Vec<String>,
     pub crms: Vec<CrmEvidence>,
+    /// By CRM, the newest link of each contact.
+    pub links: BTreeMap<Arc<str>, Links>,
     /// How many accepted calls may be without an outcome: those of workers that were killed before they could commit.
     pub repeats_allowed: usize,
 }
+
+/// What the program keeps of its contacts in one CRM.
+pub type Links = BTreeMap<ContactId, Link>;
 
 /// What one CRM has to say.
 #[derive(Debug, Clone)]
@@ -66,6 +75,8 @@ pub type Fields = BTreeMap<String, Value>;
 /// A contact as the CRM stores it.
 #[derive(Clone, PartialEq)]
 pub struct Stored {
+    /// The CRM's own id.
+    pub remote_id: String,
     /// Our id, as the CRM was told it.
     pub external_id: Option<String>,
     pub fields: Fields,
@@ -85,8 +96,11 @@ pub struct Call {
     pub arrived: Duration,
     /// When all was done that would be done, the answer apart.
     pub ended: Option<Duration>,
+    pub action: Action,
+    /// Absent where it cannot be told, as of a search that finds nobody.
     pub external_id: Option<String>,
-    /// What was sent; `None` if the CRM does not keep it.
+    /// The contact that it makes of the one that was there: what was sent, where that is always all of it. `None` if the
+    /// CRM does not keep it.
     pub fields: Option<Fields>,
     /// Number of its effect in order of effects; absent if nothing was stored.
     pub effect: Option<u64>,
@@ -98,6 +112,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// Whether it only asks.
+    pub fn is_read(&self) -> bool {
+        matches!(self.action, Action::Search | Action::Get)
+    }
+
     /// Whether the CRM took it and the caller knows.
     pub fn was_accepted(&self) -> bool {
         self.answered && self.status.is_some_and(|status| (200..300).contains(&status))
@@ -112,15 +131,36 @@ impl fmt::Debug for Call {
 
 /// Knows what a CRM should hold.
 pub trait Expectation: Send + Sync + fmt::Debug {
+    /// Which words the CRM's books are in.
+    fn kind(&self) -> CrmKind;
+
     /// The fields of `record` in the CRM, given whether the CRM has the contact; `None` if nothing of it is to be sent.
     fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields>;
 }
 
-/// What a connector makes of a record.
+/// What is to be expected of a CRM that has these settings.
+///
+/// # Errors
+/// If the settings are not fit for a connector.
+pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Expectation>, crm::SetupError> {
+    Ok(match (settings.kind, &settings.previsto) {
+        (CrmKind::Previsto, Some(previsto)) => Arc::new(previsto::Organisation {
+            instance: instance.to_owned(),
+            attribute_prefix: previsto.attribute_prefix.clone(),
+        }),
+        (CrmKind::Previsto | CrmKind::Priava, _) => Arc::new(Projected(crm::build(settings, instance)?.connector)),
+    })
+}
+
+/// What the connector of a Priava makes of a record.
 #[derive(Debug, Clone)]
 pub struct Projected(pub Arc<dyn Connector>);
 
 impl Expectation for Projected {
+    fn kind(&self) -> CrmKind {
+        CrmKind::Priava
+    }
+
     fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields> {
         let mut link = Link::new(record.contact_id);
         if stored {
@@ -131,7 +171,7 @@ impl Expectation for Projected {
     }
 }
 
-// The words of the simulated CRM.
+// The words of the simulated Priava.
 const EXTERNAL_ID: &str = "externalIntegrationId";
 /// Fields that the CRM uses but does not keep with the contact.
 const NOT_KEPT: &[&str] = &["organisationType", "organisationMarketSector"];
@@ -161,14 +201,32 @@ impl CrmEvidence {
         let unexpected = |address| move |source| Unexpected { address, source };
         let contacts: ContactsPage = serde_json::from_slice(contacts).map_err(unexpected("contacts"))?;
         let requests: RequestsPage = serde_json::from_slice(requests).map_err(unexpected("requests"))?;
+        let kind = expectation.kind();
         Ok(Self {
             name: name.into(),
-            stored: contacts.contacts.into_iter().map(StoredContact::into_evidence).collect(),
-            calls: requests.requests.into_iter().map(LoggedCall::into_evidence).collect(),
+            stored: contacts.contacts.into_iter().map(|contact| contact.into_evidence(kind)).collect(),
+            calls: calls(requests.requests, kind),
             calls_dropped: requests.dropped,
             expectation,
         })
     }
+}
+
+fn calls(logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
+    let mut contents: Vec<Option<Fields>> = match kind {
+        CrmKind::Priava => logged.iter().map(LoggedCall::content).collect(),
+        CrmKind::Previsto => vec![None; logged.len()],
+    };
+    if kind == CrmKind::Previsto {
+        let mut effects: Vec<usize> = (0..logged.len()).filter(|index| logged[*index].effect.is_some()).collect();
+        effects.sort_by_key(|index| logged[*index].effect);
+        let mut replay = previsto::Replay::default();
+        for index in effects {
+            let call = &logged[index];
+            contents[index] = replay.after(call.action, call.remote_id.as_deref(), call.body.as_deref());
+        }
+    }
+    logged.into_iter().zip(contents).map(|(call, content)| call.into_evidence(content)).collect()
 }
 
 #[derive(Deserialize)]
@@ -178,13 +236,20 @@ struct ContactsPage {
 
 #[derive(Deserialize)]
 struct StoredContact {
+    /// A number or a text.
+    id: Value,
     fields: Map<String, Value>,
 }
 
 impl StoredContact {
-    fn into_evidence(self) -> Stored {
-        let external_id = self.fields.get(EXTERNAL_ID).and_then(Value::as_str).map(str::to_owned);
-        Stored { external_id, fields: normal(self.fields) }
+    fn into_evidence(self, kind: CrmKind) -> Stored {
+        let remote_id = self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned);
+        let (reference, fields) = match kind {
+            CrmKind::Priava => (EXTERNAL_ID, normal(self.fields)),
+            CrmKind::Previsto => (previsto::REFERENCE, previsto::normal(self.fields)),
+        };
+        let external_id = fields.get(reference).and_then(Value::as_str).map(str::to_owned);
+        Stored { remote_id, external_id, fields }
     }
 }
 
@@ -199,7 +264,9 @@ struct LoggedCall {
     sequence: u64,
     since_start_ms: u64,
     ended_since_start_ms: Option<u64>,
+    action: Action,
     contact: Option<String>,
+    remote_id: Option<String>,
     body: Option<String>,
     effect: Option<u64>,
     status: Option<u16>,
@@ -208,14 +275,20 @@ struct LoggedCall {
 }
 
 impl LoggedCall {
-    fn into_evidence(self) -> Call {
-        let body = self.body.and_then(|body| serde_json::from_str::<Map<String, Value>>(&body).ok());
+    /// What an upsert sent.
+    fn content(&self) -> Option<Fields> {
+        let body: Map<String, Value> = serde_json::from_str(self.body.as_deref()?).ok()?;
+        Some(normal(body))
+    }
+
+    fn into_evidence(self, fields: Option<Fields>) -> Call {
         Call {
             sequence: self.sequence,
             arrived: Duration::from_millis(self.since_start_ms),
             ended: self.ended_since_start_ms.map(Duration::from_millis),
+            action: self.action,
             external_id: self.contact,
-            fields: body.map(normal),
+            fields,
             effect: self.effect,
             status: self.status,
             answered: self.answered,
@@ -256,6 +329,8 @@ pub struct Reader {
     follower: Box<dyn Follower>,
     inputs: BTreeSet<Arc<str>>,
     topics: TopicNames,
+    /// Topics of links, with the CRM that each is about.
+    links: BTreeMap<Arc<str>, Arc<str>>,
     positions: BTreeMap<TopicPartition, Offset>,
     evidence: Evidence,
 }
@@ -288,21 +363,41 @@ impl Reader {
             follower: log.follower().await?,
             inputs: inputs.iter().cloned().collect(),
             topics: topics.clone(),
+            links: BTreeMap::new(),
             positions: BTreeMap::new(),
             evidence: Evidence::default(),
         };
         let ours = [&topics.records, &topics.versions, &topics.outcomes, &topics.dead_letters];
         for topic in inputs.iter().chain(ours) {
-            let partitions = log.partitions(topic).await?;
-            let partitions = partitions.ok_or_else(|| LogError::UnknownTopic { topic: Arc::clone(topic) })?;
-            for partition in 0..partitions {
-                let at = TopicPartition::new(Arc::clone(topic), partition);
-                let low = log.watermarks(&at).await?.low;
-                reader.follower.assign(at.clone(), low).await?;
-                reader.positions.insert(at, low);
-            }
+            reader.begin(log, topic).await?;
         }
         Ok(reader)
+    }
+
+    /// Reads the links of these CRMs too, from the oldest.
+    ///
+    /// # Errors
+    /// If a topic is missing, or the log fails.
+    pub async fn follow_links(&mut self, log: &dyn Log, crms: &[Arc<str>]) -> Result<(), LogError> {
+        for crm in crms {
+            let topic = self.topics.links(crm);
+            self.begin(log, &topic).await?;
+            self.links.insert(topic, Arc::clone(crm));
+            self.evidence.links.entry(Arc::clone(crm)).or_default();
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, log: &dyn Log, topic: &Arc<str>) -> Result<(), LogError> {
+        let partitions = log.partitions(topic).await?;
+        let partitions = partitions.ok_or_else(|| LogError::UnknownTopic { topic: Arc::clone(topic) })?;
+        for partition in 0..partitions {
+            let at = TopicPartition::new(Arc::clone(topic), partition);
+            let low = log.watermarks(&at).await?.low;
+            self.follower.assign(at.clone(), low).await?;
+            self.positions.insert(at, low);
+        }
+        Ok(())
     }
 
     /// What was read so far.
@@ -368,6 +463,9 @@ impl Reader {
             format::decode(value).map(|record| evidence.records.push(record))
         } else if *topic == self.topics.outcomes {
             Outcome::decode(&record).map(|outcome| evidence.outcomes.push(outcome))
+        } else if let Some(crm) = self.links.get(topic) {
+            let links = evidence.links.entry(Arc::clone(crm)).or_default();
+            format::decode(value).map(|link: Link| drop(links.insert(link.contact_id, link)))
         } else {
             DeadLetter::read(&record).map(|letter| evidence.dead_letters.push(letter))
         };
@@ -474,6 +572,10 @@ mod tests {
     struct Nothing;
 
     impl Expectation for Nothing {
+        fn kind(&self) -> CrmKind {
+            CrmKind::Priava
+        }
+
         fn of(&self, _: &ContactRecord, _: bool) -> Option<Fields> {
             None
         }
@@ -512,7 +614,14 @@ mod tests {
         });
         assert_eq!(expected.len(), 6, "neither what is empty nor a false that means nothing: {:?}", expected.keys());
         assert_eq!(expected.get("postalAddress.suburb"), Some(&json!("Glebe")));
-        assert_eq!(books.stored, [Stored { external_id: Some("c-1".to_owned()), fields: expected.clone() }]);
+        assert_eq!(
+            books.stored,
+            [Stored {
+                remote_id: books.stored[0].remote_id.clone(),
+                external_id: Some("c-1".to_owned()),
+                fields: expected.clone()
+            }]
+        );
         let [refused, accepted] = books.calls.as_slice() else { panic!("two calls: {:?}", books.calls) };
         assert_eq!(
             (refused.status, refused.retry_after, refused.effect),

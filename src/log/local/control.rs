@@ -96,7 +96,7 @@ impl LocalLog {
     pub fn expire_before(&self, at: &TopicPartition, offset: Offset) {
         self.shared.with(|state, _| {
             state.topics.partition(at).expect("there is such a partition").expire_before(offset);
-            state.changed = true;
+            (state.changed, state.unwritten) = (true, true);
         });
     }
 
@@ -113,7 +113,7 @@ impl LocalLog {
     pub fn append_marker(&self, at: &TopicPartition) {
         self.shared.with(|state, _| {
             state.topics.partition(at).expect("there is such a partition").append_marker();
-            state.changed = true;
+            (state.changed, state.unwritten) = (true, true);
         });
     }
 
@@ -121,7 +121,7 @@ impl LocalLog {
     pub fn add_partitions(&self, topic: &str, partitions: u32) {
         self.shared.with(|state, _| {
             assert!(state.topics.grow(topic, partitions), "there is such a topic");
-            state.changed = true;
+            (state.changed, state.unwritten) = (true, true);
         });
     }
 

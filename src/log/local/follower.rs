@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
+    memory::{Read, Wanted},
     no_such_topic,
     shared::{Shared, State},
 };
@@ -60,8 +61,10 @@ fn look(
     now: Instant,
     followed: &mut [Followed],
     turn: usize,
-    records_max: usize,
-) -> Result<Result<Progress, LogError>, Option<Instant>> {
+) -> Result<Result<Vec<Wanted>, LogError>, Option<Instant>> {
+    if let Some(error) = state.failure() {
+        return Ok(Err(error));
+    }
     // Before any record is in hand, which the error would lose.
     for followed in followed.iter_mut().filter(|followed| !followed.lost) {
         let error = match state.topics.partition(&followed.at) {
@@ -73,27 +76,22 @@ fn look(
         return Ok(Err(error));
     }
     let lag = state.follower_lag;
-    let mut progress = Progress::default();
+    let mut wanted = Vec::new();
     let mut again: Option<Instant> = None;
     for place in 0..followed.len() {
         let place = (place + turn) % followed.len();
         let followed = &mut followed[place];
-        if followed.lost || progress.records.len() >= records_max {
+        if followed.lost {
             continue;
         }
         let Some(partition) = state.topics.partition(&followed.at) else {
             continue;
         };
         let end = followed.end(partition.stable_end(), lag, now);
-        let room = records_max - progress.records.len();
-        let position = partition.read(followed.position, end, room, &mut progress.records);
-        if position != followed.position {
-            followed.position = position;
-            progress.positions.push((followed.at.clone(), position));
-        }
+        wanted.extend(partition.wanted(followed.position, end));
         again = again.into_iter().chain(followed.delayed.front().map(|(due, _)| *due)).min();
     }
-    if progress.positions.is_empty() { Err(again) } else { Ok(Ok(progress)) }
+    if wanted.is_empty() { Err(again) } else { Ok(Ok(wanted)) }
 }
 
 #[async_trait]
@@ -113,7 +111,19 @@ impl Follower for LocalFollower {
         let Self { shared, followed, turn } = self;
         let until = Instant::now().checked_add(wait);
         *turn = turn.wrapping_add(1);
-        let seen = shared.wait(until, |state, now| look(state, now, followed, *turn, records_max.max(1))).await;
-        seen.unwrap_or_else(|| Ok(Progress::default()))
+        let Some(wanted) = shared.wait(until, |state, now| look(state, now, followed, *turn)).await.transpose()? else {
+            return Ok(Progress::default());
+        };
+        let read = shared.read(wanted, records_max.max(1)).await?;
+        // Positions move only here, with the records in hand: a poll that is given up read nothing.
+        let mut progress = Progress::default();
+        for (wanted, Read { records, position }) in read {
+            if let Some(followed) = followed.iter_mut().find(|followed| followed.at == wanted.at) {
+                followed.position = position;
+            }
+            progress.records.extend(records);
+            progress.positions.push((wanted.at, position));
+        }
+        Ok(progress)
     }
 }

@@ -62,8 +62,18 @@ pub(super) struct Group {
     unsettled: bool,
     rounds: Round,
     offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    /// Of `offsets`: what the disk does not know.
+    unwritten: BTreeSet<TopicPartition>,
     /// Offsets of open transactions.
     held: BTreeMap<TransactionNumber, Vec<OffsetCommit>>,
+}
+
+/// A group as the disk knows it.
+#[derive(Debug)]
+pub(super) struct GroupState {
+    pub(super) name: Arc<str>,
+    pub(super) topic: Arc<str>,
+    pub(super) offsets: Vec<(TopicPartition, CommittedOffset)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +105,7 @@ impl Group {
             unsettled: false,
             rounds: 0,
             offsets: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
             held: BTreeMap::new(),
         }
     }
@@ -105,6 +116,22 @@ impl Group {
 
     pub(super) fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// As the disk knew it: its offsets, and no members.
+    pub(super) fn restored(state: GroupState, settings: Settings) -> Self {
+        let mut group = Self::new(state.name, state.topic, settings);
+        group.offsets = state.offsets.into_iter().collect();
+        group
+    }
+
+    /// Takes the offsets that are to be written, or all.
+    pub(super) fn take_changes(&mut self, all: bool) -> Option<GroupState> {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let taken = self.offsets.iter().filter(|(at, _)| all || unwritten.contains(*at));
+        let offsets: Vec<_> = taken.map(|(at, committed)| (at.clone(), committed.clone())).collect();
+        let state = || GroupState { name: self.name.clone(), topic: self.topic.clone(), offsets };
+        (all || !unwritten.is_empty()).then(state)
     }
 
     // Membership.
@@ -414,10 +441,10 @@ impl Group {
     pub(super) fn end(&mut self, transaction: TransactionNumber, committed: bool) {
         let held = self.held.remove(&transaction).unwrap_or_default();
         if committed {
-            let offsets = held
-                .into_iter()
-                .map(|OffsetCommit { at, offset, metadata }| (at, CommittedOffset { offset, metadata }));
-            self.offsets.extend(offsets);
+            for OffsetCommit { at, offset, metadata } in held {
+                self.unwritten.insert(at.clone());
+                self.offsets.insert(at, CommittedOffset { offset, metadata });
+            }
         }
     }
 

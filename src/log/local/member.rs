@@ -20,6 +20,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::{Group, LocalGeneration, MemberId, NO_GENERATION, Round},
+    memory::{Read, Wanted},
     shared::{Shared, State},
 };
 use crate::log::{
@@ -149,13 +150,12 @@ impl Belief {
         (!assigned.is_empty()).then_some(assigned)
     }
 
-    /// Records of started partitions, beginning with the one whose turn it is.
-    fn take_records(&mut self, state: &mut State, spec: &GroupSpec) -> Option<Vec<Record>> {
-        let mut records = Vec::new();
-        let records_max = spec.queue_records_max.clamp(1, EVENT_RECORDS_MAX);
+    /// What started partitions have to read, beginning with the one whose turn it is.
+    fn wanted(&mut self, state: &mut State, spec: &GroupSpec) -> Vec<Wanted> {
         let turn = self.turn;
         let from_turn = self.started.range(turn..).chain(self.started.range(..turn));
         let order: Vec<_> = from_turn.filter(|(_, started)| !started.paused).map(|(partition, _)| *partition).collect();
+        let mut wanted = Vec::new();
         for partition in order {
             let Some(started) = self.started.get_mut(&partition) else {
                 continue;
@@ -168,14 +168,26 @@ impl Belief {
                 // A group's reader is set to go on at the low end; who must know compares offsets itself.
                 started.position = log.watermarks().low;
             }
-            let room = records_max - records.len();
-            started.position = log.read(started.position, log.stable_end(), room, &mut records);
-            if records.len() == records_max {
-                self.turn = partition + 1;
-                break;
+            wanted.extend(log.wanted(started.position, log.stable_end()));
+        }
+        wanted
+    }
+
+    /// Takes what was read, unless the partition was paused, revoked or started elsewhere meanwhile.
+    fn accept(&mut self, read: Vec<(Wanted, Read)>, records_max: usize) -> Option<Vec<Record>> {
+        let mut accepted = Vec::new();
+        for (wanted, Read { records, position }) in read {
+            let partition = wanted.at.partition;
+            let as_wanted = |started: &&mut Started| started.position == wanted.position && !started.paused;
+            if let Some(started) = self.started.get_mut(&partition).filter(as_wanted) {
+                started.position = position;
+                accepted.extend(records);
+                if accepted.len() >= records_max {
+                    self.turn = partition + 1;
+                }
             }
         }
-        (!records.is_empty()).then_some(records)
+        (!accepted.is_empty()).then_some(accepted)
     }
 }
 
@@ -184,8 +196,9 @@ enum Seen {
     Lost(Vec<Partition>),
     Leaving(Vec<(Partition, Round)>),
     Assigned(Vec<(Partition, AssignmentNumber)>),
-    Records(Vec<Record>),
+    Wanted(Vec<Wanted>),
     Fenced,
+    Failed(LogError),
 }
 
 pub(super) struct LocalMember {
@@ -220,6 +233,9 @@ impl LocalMember {
     }
 
     fn look(&self, state: &mut State) -> Option<Seen> {
+        if let Some(error) = state.failure() {
+            return Some(Seen::Failed(error));
+        }
         let mut belief = self.client.belief();
         if let Some(lost) = belief.take_lost() {
             return Some(Seen::Lost(lost));
@@ -237,7 +253,8 @@ impl LocalMember {
             // Cut off: nothing is fetched either.
             return None;
         }
-        belief.take_records(state, &self.client.spec).map(Seen::Records)
+        let wanted = belief.wanted(state, &self.client.spec);
+        (!wanted.is_empty()).then_some(Seen::Wanted(wanted))
     }
 
     /// A revocation, and a task that waits for its end.
@@ -268,21 +285,31 @@ impl LocalMember {
 #[async_trait]
 impl Member for LocalMember {
     async fn next(&mut self) -> Result<GroupEvent, LogError> {
-        let seen = self.shared.wait(None, |state, _| self.look(state).ok_or(None)).await;
-        Ok(match seen.expect("a wait without an end ends with something seen") {
-            Seen::Lost(partitions) => GroupEvent::Revoked(self.revocation(partitions, true, Vec::new())),
-            Seen::Leaving(leaving) => {
-                let partitions = leaving.iter().map(|(partition, _)| *partition).collect();
-                GroupEvent::Revoked(self.revocation(partitions, false, leaving))
-            }
-            Seen::Assigned(assigned) => GroupEvent::Assigned(assigned),
-            Seen::Records(records) => GroupEvent::Records(records),
-            Seen::Fenced => {
-                let GroupSpec { group, instance_id, .. } = &self.client.spec;
-                let name = instance_id.as_deref().unwrap_or_default();
-                return Err(LogError::Unusable { reason: format!("another member of {group} took the name {name}") });
-            }
-        })
+        loop {
+            let seen = self.shared.wait(None, |state, _| self.look(state).ok_or(None)).await;
+            return match seen.expect("a wait without an end ends with something seen") {
+                Seen::Lost(partitions) => Ok(GroupEvent::Revoked(self.revocation(partitions, true, Vec::new()))),
+                Seen::Leaving(leaving) => {
+                    let partitions = leaving.iter().map(|(partition, _)| *partition).collect();
+                    Ok(GroupEvent::Revoked(self.revocation(partitions, false, leaving)))
+                }
+                Seen::Assigned(assigned) => Ok(GroupEvent::Assigned(assigned)),
+                Seen::Wanted(wanted) => {
+                    let records_max = self.client.spec.queue_records_max.clamp(1, EVENT_RECORDS_MAX);
+                    let read = self.shared.read(wanted, records_max).await?;
+                    match self.client.belief().accept(read, records_max) {
+                        Some(records) => Ok(GroupEvent::Records(records)),
+                        None => continue,
+                    }
+                }
+                Seen::Fenced => {
+                    let GroupSpec { group, instance_id, .. } = &self.client.spec;
+                    let name = instance_id.as_deref().unwrap_or_default();
+                    Err(LogError::Unusable { reason: format!("another member of {group} took the name {name}") })
+                }
+                Seen::Failed(error) => Err(error),
+            };
+        }
     }
 
     fn handle(&self) -> Arc<dyn MemberHandle> {

@@ -1,4 +1,8 @@
-//! Records of topics, in memory.
+//! Records of topics: numbered, held back while they are uncommitted, and in memory.
+//!
+//! Where a log is on disk, this holds records until they are committed and taken to be written ([`Topics::take_changes`]);
+//! everything else here (numbers, ends, what may be read) is the same. What is taken stays unreadable until it is said
+//! to be written, so that nobody acts on what a killed process would forget.
 //!
 //! A partition numbers what is appended and forgets what compaction, retention and aborts take; it never renumbers. An
 //! open transaction is the offset of its first record: nothing from there on is readable (the *stable end*), so an
@@ -18,7 +22,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::transactions::TransactionNumber;
-use crate::log::{Cleanup, LogError, NewRecord, Offset, Record, TopicPartition, TopicSpec, Watermarks};
+use crate::log::{Cleanup, LogError, NewRecord, Offset, Partition, Record, TopicPartition, TopicSpec, Watermarks};
 
 /// What a record batch adds to the bytes of its one record, about as on a broker.
 const BATCH_OVERHEAD: usize = 70;
@@ -44,28 +48,149 @@ impl Unfit {
 
 struct Topic {
     spec: TopicSpec,
+    /// In the order of creation; names the topic on disk, where names are long.
+    number: u32,
     partitions: Vec<PartitionLog>,
+    /// Whether the disk does not know it as it is.
+    unwritten: bool,
 }
 
 /// All topics.
 #[derive(Default)]
 pub(super) struct Topics {
     topics: BTreeMap<Arc<str>, Topic>,
+    /// Whether committed records live on disk, and here only until they are written.
+    on_disk: bool,
+}
+
+/// A topic as the disk knows it.
+#[derive(Debug, Clone)]
+pub(super) struct TopicState {
+    pub(super) number: u32,
+    pub(super) spec: TopicSpec,
+}
+
+/// Names a partition on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) topic: u32,
+    pub(super) partition: Partition,
+}
+
+/// What became of a partition since it was last written.
+#[derive(Debug)]
+pub(super) struct PartitionChange {
+    pub(super) place: Place,
+    pub(super) ends: Watermarks,
+    pub(super) records: Vec<Record>,
+}
+
+/// A partition, and from where up to where somebody wants to read it.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) at: TopicPartition,
+    pub(super) place: Place,
+    pub(super) position: Offset,
+    pub(super) end: Offset,
+}
+
+/// What was read of a partition, and the position behind it.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) records: Vec<Record>,
+    pub(super) position: Offset,
 }
 
 impl Topics {
+    /// Topics whose committed records live on disk, as they were found there.
+    pub(super) fn on_disk(found: Vec<(TopicState, Vec<Watermarks>)>) -> Self {
+        let mut topics = BTreeMap::new();
+        for (TopicState { number, mut spec }, ends) in found {
+            spec.partitions = ends.len() as u32;
+            let name = Arc::clone(&spec.name);
+            let mut topic = Topic { spec, number, partitions: Vec::new(), unwritten: false };
+            topic.grow(ends.len() as u32, true);
+            for (partition, ends) in topic.partitions.iter_mut().zip(ends) {
+                (partition.low, partition.next) = (ends.low, ends.high);
+                partition.disk = Some(Unwritten::default());
+            }
+            topics.insert(name, topic);
+        }
+        Self { topics, on_disk: true }
+    }
+
+    /// Takes what is to be written; with `all`, the ends and settings of everything else too.
+    pub(super) fn take_changes(&mut self, all: bool) -> (Vec<TopicState>, Vec<PartitionChange>) {
+        let (mut topics, mut partitions) = (Vec::new(), Vec::new());
+        for topic in self.topics.values_mut() {
+            if std::mem::take(&mut topic.unwritten) || all {
+                topics.push(TopicState { number: topic.number, spec: topic.spec.clone() });
+            }
+            partitions.extend(topic.partitions.iter_mut().filter_map(|partition| partition.take_change(all)));
+        }
+        (topics, partitions)
+    }
+
+    /// What was taken last is written: readers may have it.
+    pub(super) fn written(&mut self) {
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            if let Some(disk) = &mut partition.disk {
+                disk.taken = None;
+            }
+        }
+    }
+
+    /// Reads at most `records_max` records of all of `wanted`, in its order.
+    pub(super) fn read(&mut self, wanted: Vec<Wanted>, records_max: usize) -> Vec<(Wanted, Read)> {
+        let mut read = Vec::new();
+        let mut room = records_max;
+        for wanted in wanted {
+            if room == 0 {
+                break;
+            }
+            let Some(partition) = self.partition(&wanted.at) else {
+                continue;
+            };
+            let mut records = Vec::new();
+            let position = partition.read(wanted.position, wanted.end, room, &mut records);
+            room -= records.len();
+            read.push((wanted, Read { records, position }));
+        }
+        read
+    }
+
+    /// Each partition with what its topic keeps and where its stable end is.
+    pub(super) fn survey(&self) -> Vec<(TopicPartition, Place, Cleanup, Watermarks)> {
+        let of = |topic: &Topic, partition: &PartitionLog| {
+            let ends = Watermarks { low: partition.low, high: partition.stable_end() };
+            (partition.at.clone(), partition.place, topic.spec.cleanup, ends)
+        };
+        self.topics
+            .values()
+            .flat_map(|topic| topic.partitions.iter().map(move |partition| of(topic, partition)))
+            .collect()
+    }
+
     /// Creates what is missing, unless something that exists is not as it is needed.
     pub(super) fn ensure(&mut self, specs: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
         let ours = || specs.iter().filter(|spec| spec.cleanup != Cleanup::Foreign);
         for spec in ours() {
-            if let Some(topic) = self.topics.get(&spec.name) {
-                compare(&topic.spec, spec)?;
+            let Some(topic) = self.topics.get_mut(&spec.name) else {
+                continue;
+            };
+            if self.on_disk && alterable(&topic.spec, spec) {
+                // Nobody else can alter a topic of this log: it becomes what the settings say.
+                topic.unwritten |=
+                    topic.spec.cleanup != spec.cleanup || topic.spec.message_bytes_max != spec.message_bytes_max;
+                (topic.spec.cleanup, topic.spec.message_bytes_max) = (spec.cleanup, spec.message_bytes_max);
             }
+            compare(&topic.spec, spec)?;
         }
         let missing: Vec<_> = ours().filter(|spec| !self.topics.contains_key(&spec.name)).collect();
         for &spec in &missing {
-            let mut topic = Topic { spec: spec.clone(), partitions: Vec::new() };
-            topic.grow(spec.partitions);
+            let number = self.topics.len() as u32;
+            let mut topic = Topic { spec: spec.clone(), number, partitions: Vec::new(), unwritten: true };
+            topic.grow(spec.partitions, self.on_disk);
             self.topics.insert(Arc::clone(&spec.name), topic);
         }
         Ok(missing.into_iter().map(|spec| Arc::clone(&spec.name)).collect())
@@ -77,7 +202,8 @@ impl Topics {
 
     /// Adds partitions until there are `partitions`. Whether there is such a topic.
     pub(super) fn grow(&mut self, topic: &str, partitions: u32) -> bool {
-        self.topics.get_mut(topic).map(|topic| topic.grow(partitions)).is_some()
+        let on_disk = self.on_disk;
+        self.topics.get_mut(topic).map(|topic| topic.grow(partitions, on_disk)).is_some()
     }
 
     pub(super) fn partition(&mut self, at: &TopicPartition) -> Option<&mut PartitionLog> {
@@ -131,12 +257,22 @@ impl Topics {
 }
 
 impl Topic {
-    fn grow(&mut self, partitions: u32) {
+    fn grow(&mut self, partitions: u32, on_disk: bool) {
         self.spec.partitions = self.spec.partitions.max(partitions);
+        self.unwritten = true;
         for partition in self.partitions.len() as u32..partitions {
-            self.partitions.push(PartitionLog::new(TopicPartition::new(Arc::clone(&self.spec.name), partition)));
+            let at = TopicPartition::new(Arc::clone(&self.spec.name), partition);
+            let mut log = PartitionLog::new(at, Place { topic: self.number, partition });
+            log.disk = on_disk.then(|| Unwritten { dirty: true, ..Unwritten::default() });
+            self.partitions.push(log);
         }
     }
+}
+
+/// Whether a topic can become what is needed without losing its meaning.
+fn alterable(found: &TopicSpec, needed: &TopicSpec) -> bool {
+    let same_policy = std::mem::discriminant(&found.cleanup) == std::mem::discriminant(&needed.cleanup);
+    found.partitions == needed.partitions && same_policy
 }
 
 /// Whether a topic that exists does for what is needed. More time or room than needed does.
@@ -183,9 +319,31 @@ struct Stored {
     removable: Option<Instant>,
 }
 
+/// What a partition must give to the disk.
+#[derive(Default)]
+struct Unwritten {
+    records: Vec<Record>,
+    /// Whether its ends are not as the disk knows them.
+    dirty: bool,
+    /// Nothing from here on may be read before what is unwritten was taken and written.
+    held: Option<Offset>,
+    /// As `held`, for what was taken and is being written.
+    taken: Option<Offset>,
+}
+
+impl Unwritten {
+    fn hold(&mut self, offset: Offset) {
+        self.dirty = true;
+        self.held = Some(self.held.map_or(offset, |held| held.min(offset)));
+    }
+}
+
 /// One partition.
 pub(super) struct PartitionLog {
     at: TopicPartition,
+    place: Place,
+    /// On disk if there: then `stored` holds records of open transactions only.
+    disk: Option<Unwritten>,
     /// In order of offset, with gaps.
     stored: VecDeque<Stored>,
     low: Offset,
@@ -195,8 +353,23 @@ pub(super) struct PartitionLog {
 }
 
 impl PartitionLog {
-    fn new(at: TopicPartition) -> Self {
-        Self { at, stored: VecDeque::new(), low: 0, next: 0, open: BTreeMap::new() }
+    fn new(at: TopicPartition, place: Place) -> Self {
+        Self { at, place, disk: None, stored: VecDeque::new(), low: 0, next: 0, open: BTreeMap::new() }
+    }
+
+    fn take_change(&mut self, all: bool) -> Option<PartitionChange> {
+        let ends = self.watermarks();
+        let disk = self.disk.as_mut()?;
+        let dirty = std::mem::take(&mut disk.dirty);
+        debug_assert!(disk.taken.is_none(), "what was taken is written before more is taken");
+        disk.taken = disk.held.take();
+        let records = std::mem::take(&mut disk.records);
+        (dirty || all).then_some(PartitionChange { place: self.place, ends, records })
+    }
+
+    /// What there is to read from `position` up to `end`, if anything.
+    pub(super) fn wanted(&self, position: Offset, end: Offset) -> Option<Wanted> {
+        (position < end).then(|| Wanted { at: self.at.clone(), place: self.place, position, end })
     }
 
     pub(super) fn watermarks(&self) -> Watermarks {
@@ -205,7 +378,8 @@ impl PartitionLog {
 
     /// One past what can be read now: nothing of an open transaction, nothing behind its first record.
     pub(super) fn stable_end(&self) -> Offset {
-        self.open.values().copied().min().unwrap_or(self.next)
+        let unwritten = self.disk.iter().flat_map(|disk| disk.held.into_iter().chain(disk.taken));
+        self.open.values().copied().chain(unwritten).min().unwrap_or(self.next)
     }
 
     fn append(&mut self, new: NewRecord, timestamp: Timestamp, transaction: Option<TransactionNumber>) {
@@ -216,11 +390,19 @@ impl PartitionLog {
         }
         let NewRecord { to, key, value, headers } = new;
         let record = Record { at: to, offset, timestamp, key, value, headers };
+        if let (Some(disk), None) = (&mut self.disk, transaction) {
+            disk.hold(offset);
+            disk.records.push(record);
+            return;
+        }
         self.stored.push_back(Stored { record, transaction, removable: None });
     }
 
     /// Appends a marker that ends nothing: a transaction of somebody else's that left nothing else.
     pub(super) fn append_marker(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            disk.hold(self.next);
+        }
         self.next += 1;
     }
 
@@ -230,10 +412,19 @@ impl PartitionLog {
             return;
         };
         self.next += 1;
-        if !committed {
-            let mut tail = self.stored.split_off(self.index_of(first));
-            tail.retain(|stored| stored.transaction != Some(transaction));
-            self.stored.append(&mut tail);
+        if committed && self.disk.is_none() {
+            return;
+        }
+        let tail = self.stored.split_off(self.index_of(first));
+        let (ended, others): (VecDeque<_>, VecDeque<_>) =
+            tail.into_iter().partition(|stored| stored.transaction == Some(transaction));
+        self.stored.extend(others);
+        if let Some(disk) = &mut self.disk {
+            // Of an abort too: a position that passed its marker must find it again after a restart.
+            disk.hold(first);
+            if committed {
+                disk.records.extend(ended.into_iter().map(|stored| stored.record));
+            }
         }
     }
 
@@ -247,7 +438,7 @@ impl PartitionLog {
     }
 
     /// Reads at most `records_max` records from `position` up to `end`, and answers the position behind them.
-    pub(super) fn read(&self, position: Offset, end: Offset, records_max: usize, into: &mut Vec<Record>) -> Offset {
+    fn read(&self, position: Offset, end: Offset, records_max: usize, into: &mut Vec<Record>) -> Offset {
         if position >= end {
             return position;
         }
@@ -270,14 +461,21 @@ impl PartitionLog {
     /// Deletes what lies below `offset`, as far as it is stable.
     pub(super) fn expire_before(&mut self, offset: Offset) {
         self.low = self.low.max(offset.min(self.stable_end()));
+        if let Some(disk) = &mut self.disk {
+            disk.dirty = true;
+            return;
+        }
         let expired = self.index_of(self.low);
         self.stored.drain(..expired);
     }
 
+    /// Up to the first record that is young enough. Where none is old, no end moves: markers alone cost no reader its
+    /// position.
     fn expire_older(&mut self, oldest: Timestamp) {
-        let first_kept = self.stored.iter().find(|stored| stored.record.timestamp >= oldest);
-        let offset = first_kept.map_or(self.next, |stored| stored.record.offset);
-        self.expire_before(offset);
+        let old = self.stored.iter().take_while(|stored| stored.record.timestamp < oldest);
+        if let Some(last) = old.last().map(|stored| stored.record.offset) {
+            self.expire_before(last + 1);
+        }
     }
 
     /// Removes, below the stable end, all but the newest record of each key, and tombstones that were met by an

@@ -32,6 +32,8 @@ pub(super) struct Transactions {
 #[derive(Default)]
 struct TransactionalId {
     epoch: Epoch,
+    /// Whether the disk knows an older epoch.
+    unwritten: bool,
     open: Option<OpenTransaction>,
     /// Committed, but its markers are still on their way to the partitions.
     unmarked: Option<(OpenTransaction, Instant)>,
@@ -61,6 +63,19 @@ pub(super) enum End {
 }
 
 impl Transactions {
+    /// As the disk knew them: nothing is open.
+    pub(super) fn restored(epochs: Vec<(String, Epoch)>) -> Self {
+        let id = |epoch| TransactionalId { epoch, ..TransactionalId::default() };
+        Self { ids: epochs.into_iter().map(|(name, epoch)| (name, id(epoch))).collect(), last: 0 }
+    }
+
+    /// Takes the epochs that are to be written, or all.
+    pub(super) fn take_changes(&mut self, all: bool) -> Vec<(String, Epoch)> {
+        let unwritten = |id: &mut TransactionalId| std::mem::take(&mut id.unwritten) || all;
+        let changed = self.ids.iter_mut().filter_map(|(name, id)| unwritten(id).then(|| (name.clone(), id.epoch)));
+        changed.collect()
+    }
+
     fn current(&mut self, who: Identity<'_>) -> Result<&mut TransactionalId, WriteError> {
         self.ids.get_mut(who.id).filter(|id| id.epoch == who.epoch).ok_or(WriteError::Fenced)
     }
@@ -81,7 +96,9 @@ impl State {
     pub(super) fn open_id(&mut self, id: &str) -> Epoch {
         let entry = self.transactions.ids.entry(id.to_owned()).or_default();
         entry.epoch += 1;
+        entry.unwritten = true;
         let epoch = entry.epoch;
+        self.unwritten = true;
         self.settle_id(id);
         epoch
     }
@@ -102,6 +119,10 @@ impl State {
 
     /// Begins a transaction; one that was left open by a call that was given up is aborted.
     pub(super) fn begin(&mut self, who: Identity<'_>, now: Instant) -> Result<(), WriteError> {
+        if self.failure().is_some() {
+            // Who opens another writer is told why.
+            return Err(WriteError::Fenced);
+        }
         self.transactions.current(who)?;
         self.settle_id(who.id);
         self.transactions.last += 1;
@@ -156,6 +177,8 @@ impl State {
 
     /// Ends the open transaction.
     pub(super) fn end(&mut self, who: Identity<'_>, end: End, now: Instant) -> Result<(), WriteError> {
+        // Records and offsets reach the disk in one batch: there, markers are never late.
+        let end = if end != End::Abort && self.disk.is_some() { End::Commit } else { end };
         let entry = self.transactions.current(who)?;
         let transaction = entry.open.take().ok_or_else(nothing_open)?;
         if let Some(mut transaction) = self.finish(transaction, end)
@@ -177,6 +200,7 @@ impl State {
             }
         }
         self.changed = true;
+        self.unwritten = true;
         if matches!(end, End::CommitMarkedAfter(_)) {
             return Some(transaction);
         }
@@ -191,6 +215,7 @@ impl State {
             }
         }
         self.changed = true;
+        self.unwritten = true;
     }
 
     /// Aborts what was open for too long and fences its writer; delivers markers that are due.
@@ -205,6 +230,7 @@ impl State {
             }
             if let Some(transaction) = entry.open.take_if(|open| open.times_out <= now) {
                 entry.epoch += 1;
+                entry.unwritten = true;
                 timed_out.push(transaction);
             }
         }

@@ -10,7 +10,7 @@ use super::{
     shared::Shared,
     transactions::{End, Epoch, Identity},
 };
-use crate::log::{GroupOffsets, Transaction, WriteError, Writer};
+use crate::log::{GroupOffsets, LogError, Transaction, WriteError, Writer};
 
 pub(super) struct LocalWriter {
     shared: Arc<Shared>,
@@ -19,9 +19,10 @@ pub(super) struct LocalWriter {
 }
 
 impl LocalWriter {
-    pub(super) fn open(shared: Arc<Shared>, id: &str) -> Self {
+    pub(super) async fn open(shared: Arc<Shared>, id: &str) -> Result<Self, LogError> {
         let epoch = shared.with(|state, _| state.open_id(id));
-        Self { shared, id: id.to_owned(), epoch }
+        shared.written().await?;
+        Ok(Self { shared, id: id.to_owned(), epoch })
     }
 
     fn identity(&self) -> Identity<'_> {
@@ -114,6 +115,8 @@ impl Writer for LocalWriter {
             // Still open: the next writer of this id aborts it, or its time-out does.
             Verdict::UnknownAndAborted => return Err(injected_unknown()),
         }
+        // Answered once a killed process could not forget it.
+        self.shared.written().await.map_err(|error| WriteError::Unknown { reason: error.to_string() })?;
         match self.verdict(Point::AfterCommit).await {
             Verdict::Proceed | Verdict::Hang(_) | Verdict::LateMarkers(_) => Ok(()),
             // It is committed, whatever a script says; only the answer can be lost.

@@ -13,9 +13,13 @@ use super::{Checked, Findings, by_version, newest};
 use crate::{
     cli::demo::evidence::{Call, CrmEvidence, Evidence, Fields},
     contact::{ContactId, ContactRecord, Version},
-    event::{OutcomeKind, outcome::ANY_CRM},
+    crm::REMOTE_CONTACT,
+    event::{Operation, OutcomeKind, outcome::ANY_CRM},
+    sandbox::Action,
 };
 
+/// Requests that only ask, for each contact that is to be made: by number, e-mail address and telephone, two pages each.
+const LOOK_UPS_PER_CREATE_MAX: usize = 6;
 /// A request that was on its way when a refusal was given may arrive for this long after it.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
@@ -78,6 +82,53 @@ pub fn no_duplicate_contact_in_the_crm(evidence: &Evidence) -> Checked {
         }
     }
     findings.verdict(format!("{judged} stored contacts, all different and known"))
+}
+
+/// Whatever a CRM stores is named by the link of the contact whose id it carries and by no other, and what a link names is
+/// there. A contact of which nothing was ever delivered may be there without a link: a write that was given up has landed,
+/// and the next one looks for it.
+pub fn every_contact_in_the_crm_has_one_link(evidence: &Evidence) -> Checked {
+    let mut findings = Findings::of("every_contact_in_the_crm_has_one_link");
+    findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
+    let mut judged = 0_usize;
+    for crm in &evidence.crms {
+        let Some(links) = evidence.links.get(&crm.name) else {
+            findings.fault(format!("the links of {} were not read", crm.name));
+            continue;
+        };
+        let delivered = evidence.outcomes.iter().filter(|outcome| outcome.crm == crm.name);
+        let delivered = delivered.filter(|outcome| outcome.outcome == OutcomeKind::Delivered);
+        let delivered: BTreeSet<String> = delivered.filter_map(|outcome| Some(outcome.contact_id?.key())).collect();
+        let mut named: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (contact, link) in links {
+            if let Some(remote_id) = link.remote_ids.get(REMOTE_CONTACT) {
+                named.entry(remote_id).or_default().push(contact.key());
+            }
+        }
+        for stored in &crm.stored {
+            judged += 1;
+            let (remote_id, owner) = (stored.remote_id.as_str(), stored.external_id.as_ref());
+            match named.remove(remote_id).as_deref() {
+                Some([contact]) => findings.ensure(owner == Some(contact), || {
+                    format!("{remote_id} in {} is named by the link of another, {contact}", crm.name)
+                }),
+                Some(several) => {
+                    findings.fault(format!("{remote_id} is named by {} links of {}", several.len(), crm.name));
+                }
+                None => findings.ensure(owner.is_some_and(|owner| !delivered.contains(owner)), || {
+                    format!("{} stores {remote_id}, which no link names", crm.name)
+                }),
+            }
+        }
+        for (remote_id, contacts) in named {
+            findings.fault(format!(
+                "the link of {} in {} names {remote_id}, which is not there",
+                contacts.join(" and of "),
+                crm.name
+            ));
+        }
+    }
+    findings.verdict(format!("{judged} stored contacts, each named by its link and no other"))
 }
 
 /// Each stored contact is what its newest record says, if that version ended well; and if it did not, what an older one
@@ -186,7 +237,8 @@ pub fn order_per_contact(evidence: &Evidence) -> Checked {
     for crm in &evidence.crms {
         let contents = contents(evidence, crm);
         for (contact, mut calls) in calls_by_contact(crm) {
-            calls.retain(|call| call.effect.is_some());
+            // A delete carries no version.
+            calls.retain(|call| call.effect.is_some() && call.action != Action::Delete);
             calls.sort_by_key(|call| call.effect);
             let mut reached = 0;
             for call in calls {
@@ -257,7 +309,8 @@ pub fn nothing_before_retry_after(evidence: &Evidence) -> Checked {
             judged += 1;
             let concerned = crm.calls.iter().filter(|call| {
                 let whole = refusal.status == Some(429);
-                call.sequence > refusal.sequence && (whole || call.external_id == refusal.external_id)
+                call.sequence > refusal.sequence
+                    && (whole || (call.external_id.is_some() && call.external_id == refusal.external_id))
             });
             for call in concerned.filter(|call| call.arrived > ended && call.arrived < ended + patience) {
                 if call.arrived <= ended + ON_ITS_WAY {
@@ -289,19 +342,29 @@ pub fn calls_per_event(evidence: &Evidence) -> Checked {
                 *delivered.entry(contact.key()).or_default() += 1;
             }
         }
-        let (mut accepted_in_all, mut beyond) = (0, 0);
+        let mut beyond = 0;
         for (contact, calls) in calls_by_contact(crm) {
-            let accepted = calls.iter().filter(|call| call.was_accepted()).count();
-            let failed = calls.len() - accepted;
-            accepted_in_all += accepted;
+            let accepted = calls.iter().filter(|call| call.was_accepted() && !call.is_read()).count();
+            let failed = calls.iter().filter(|call| !call.was_accepted()).count();
             // After a failure a version may be delivered although a newer one answers for it by then.
             let allowed = delivered.get(contact).copied().unwrap_or(0) + failed;
             beyond += accepted.saturating_sub(allowed);
         }
+        let accepted_in_all = crm.calls.iter().filter(|call| call.was_accepted()).count();
         findings.ensure(beyond <= evidence.repeats_allowed, || {
             format!("{} took {beyond} calls that no delivered version accounts for", crm.name)
         });
         let calls = crm.calls.len();
+        let look_ups = crm.calls.iter().filter(|call| call.is_read()).count();
+        let makes_one = |operation: Option<Operation>| matches!(operation, Some(Operation::Create | Operation::Adopt));
+        let made = evidence.outcomes.iter().filter(|outcome| {
+            outcome.crm == crm.name && (makes_one(outcome.operation) || outcome.outcome == OutcomeKind::Rejected)
+        });
+        let begun = made.count() + calls - accepted_in_all;
+        let look_ups_max = (begun * LOOK_UPS_PER_CREATE_MAX).saturating_add(evidence.repeats_allowed);
+        findings.ensure(look_ups <= look_ups_max, || {
+            format!("{} was asked {look_ups} look-ups, and {look_ups_max} would do", crm.name)
+        });
         let per_event = calls as f64 / events.max(1) as f64;
         let failed = calls - accepted_in_all;
         told.push(format!(

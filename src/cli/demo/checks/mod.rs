@@ -23,8 +23,9 @@ pub use self::{
         superseded_points_forward, unsettled,
     },
     crm::{
-        calls_per_event, no_delivered_version_published_as_unchanged, no_duplicate_contact_in_the_crm,
-        nothing_before_retry_after, one_request_in_flight_per_contact, order_per_contact, the_crm_equals_the_records,
+        calls_per_event, every_contact_in_the_crm_has_one_link, no_delivered_version_published_as_unchanged,
+        no_duplicate_contact_in_the_crm, nothing_before_retry_after, one_request_in_flight_per_contact,
+        order_per_contact, the_crm_equals_the_records,
     },
 };
 use super::evidence::Evidence;
@@ -54,6 +55,7 @@ pub const ALL: &[fn(&Evidence) -> Checked] = &[
     everything_published_can_be_read,
     the_crm_equals_the_records,
     no_duplicate_contact_in_the_crm,
+    every_contact_in_the_crm_has_one_link,
     no_delivered_version_published_as_unchanged,
     order_per_contact,
     one_request_in_flight_per_contact,

@@ -10,12 +10,15 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     cli::demo::evidence::{Call, CrmEvidence, Expectation, Fields},
+    config::CrmKind,
     contact::{
         Document,
         record::{FORMAT, Status},
     },
+    crm::{REMOTE_CONTACT, link::Link},
     event::{Entry, Operation, OutcomeKind, Reason, ReasonCode, dead_letter::DeadLetter, outcome::ANY_CRM},
     log::{Header, Record, TopicPartition},
+    sandbox::Action,
 };
 
 const CRM: &str = "venues";
@@ -30,6 +33,10 @@ fn contact(number: u128) -> ContactId {
 struct FamilyNames;
 
 impl Expectation for FamilyNames {
+    fn kind(&self) -> CrmKind {
+        CrmKind::Priava
+    }
+
     fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields> {
         if record.status != Status::Live && !stored {
             return None;
@@ -122,9 +129,15 @@ fn logged(sequence: u64, from: u64, to: u64, contact: u128, name: &str) -> Value
     let id = ContactId(Uuid::from_u128(contact)).key();
     let body = json!({"externalIntegrationId": id, "lastName": name, "title": null, "inactive": false});
     json!({
-        "sequence": sequence, "since_start_ms": from, "ended_since_start_ms": to, "contact": id,
+        "sequence": sequence, "action": "upsert", "since_start_ms": from, "ended_since_start_ms": to, "contact": id,
         "body": body.to_string(), "effect": null, "status": 200, "answered": true, "retry_after": null,
     })
+}
+
+fn link(number: u128, remote_id: &str) -> Link {
+    let mut link = Link::new(contact(number));
+    link.remote_ids.insert(REMOTE_CONTACT.to_owned(), remote_id.to_owned());
+    link
 }
 
 /// Contact 1 has four versions: 1 was superseded, 2 was delivered after a 429, 3 was parked and superseded, 4 delivered
@@ -183,6 +196,7 @@ fn good() -> Evidence {
         dead_letters: vec![letter],
         unreadable: Vec::new(),
         crms: vec![crm.unwrap()],
+        links: BTreeMap::from([(CRM.into(), BTreeMap::from([(contact(1), link(1, "7"))]))]),
         repeats_allowed: 0,
     }
 }
@@ -215,7 +229,7 @@ fn a_run_that_went_well_passes_every_check() {
 fn nothing_at_all_does_not_pass_for_a_run_that_went_well() {
     let checked = all(&Evidence::default());
     let failed: Vec<_> = checked.iter().filter(|checked| !checked.ok).map(|checked| checked.name).collect();
-    assert_eq!(failed.len(), 8, "{failed:?}");
+    assert_eq!(failed.len(), 9, "{failed:?}");
 }
 
 #[test]
@@ -366,6 +380,41 @@ fn a_contact_stored_twice_or_by_nobody_is_found() {
     });
     fails(check, "which is no contact", |evidence| evidence.crms[0].stored[0].external_id = Some(contact(9).key()));
     fails(check, "without our id", |evidence| evidence.crms[0].stored[0].external_id = None);
+}
+
+#[test]
+fn a_contact_that_no_link_or_more_than_one_names_is_found() {
+    let check = every_contact_in_the_crm_has_one_link;
+    fn links(evidence: &mut Evidence) -> &mut BTreeMap<ContactId, Link> {
+        evidence.links.get_mut(CRM).unwrap()
+    }
+    fails(check, "stores 7, which no link names", |evidence| links(evidence).clear());
+    fails(check, "names 8, which is not there", |evidence| drop(links(evidence).insert(contact(1), link(1, "8"))));
+    fails(check, "7 is named by 2 links", |evidence| drop(links(evidence).insert(contact(2), link(2, "7"))));
+    fails(check, "is named by the link of another", |evidence| {
+        *links(evidence) = BTreeMap::from([(contact(2), link(2, "7"))]);
+    });
+    fails(check, "links of venues were not read", |evidence| evidence.links.clear());
+    let mut evidence = good();
+    links(&mut evidence).clear();
+    evidence.outcomes.retain(|outcome| outcome.outcome != OutcomeKind::Delivered);
+    assert!(check(&evidence).ok, "what landed of a write that was given up is found by the next one");
+}
+
+#[test]
+fn look_ups_beyond_what_creates_need_are_found() {
+    let ask = |evidence: &mut Evidence| {
+        for _ in 0..20 {
+            let read = Call { action: Action::Search, external_id: None, ..call(evidence, 3).clone() };
+            evidence.crms[0].calls.push(read);
+        }
+    };
+    fails(calls_per_event, "look-ups", ask);
+    let mut evidence = good();
+    ask(&mut evidence);
+    evidence.outcomes[3].operation = Some(Operation::Create);
+    evidence.outcomes[6].operation = Some(Operation::Create);
+    assert!(calls_per_event(&evidence).ok, "{}", calls_per_event(&evidence).detail);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The real worker on the log in memory, with a paused clock, simulated CRMs, and faults by seed.
 
 mod bad_input;
+mod explain;
 mod history;
 mod ingest;
 mod invariants;

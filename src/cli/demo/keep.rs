@@ -26,7 +26,7 @@ impl fmt::Debug for Kept {
 impl Kept {
     pub(super) async fn new(stage: Stage, worker: Worker) -> Result<Self, DemoError> {
         let any_port = (Ipv4Addr::LOCALHOST, 0).into();
-        let admin = Admin::start(any_port, stage.registry.clone(), stage.readiness.clone()).await;
+        let admin = Admin::start(any_port, stage.registry.clone(), stage.readiness.clone(), stage.desk.clone()).await;
         let admin = admin.map_err(DemoError::io("listening for health and metrics"))?;
         let folder = stage.settings.worker.data.clone();
         Ok(Self { stage, worker, admin, folder })
@@ -67,6 +67,7 @@ impl fmt::Display for Kept {
              \"emails\":[{{\"value\":\"ada.lovelace@example.com\"}}],\
              \"phoneNumbers\":[{{\"value\":\"+447700900123\",\"type\":\"mobile\"}}]}}}}'"
         )?;
+        writeln!(f, "  contact-replicator explain --admin http://{admin} ada.lovelace@example.com")?;
         writeln!(f, "The CRMs behave now. To lose every fifth answer of one, and to end that:")?;
         for (_, name, _) in self.stage.server.hosted().take(1) {
             let faults = format!("http://{}/{name}/_sandbox/faults", self.stage.server.address());

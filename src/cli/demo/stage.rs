@@ -28,6 +28,7 @@ use crate::{
     clock::Clock,
     config::{CrmKind, CrmSettings, LogKind, Settings, TopicNames},
     crm::transport::{Http, Transport},
+    explain::Desk,
     log::{
         Cleanup, Log, LogError, NewRecord, TopicSpec,
         local::{self, LocalLog, Presence},
@@ -57,6 +58,7 @@ pub(super) struct Stage {
     pub(super) server: Server,
     pub(super) registry: Registry,
     pub(super) readiness: Readiness,
+    pub(super) desk: Desk,
     faults: FaultPlan,
     seed: u64,
     /// Holds the token, and what is not to be kept; goes when dropped.
@@ -118,7 +120,8 @@ impl Stage {
         let faults = if options.faults { faults() } else { FaultPlan::default() };
         let settings = Arc::new(settings);
         let (registry, readiness) = (Registry::new(), Readiness::default());
-        Ok(Self { settings, log, sandboxes, server, registry, readiness, faults, seed: options.scale.seed, folder })
+        let (desk, seed) = (Desk::default(), options.scale.seed);
+        Ok(Self { settings, log, sandboxes, server, registry, readiness, desk, faults, seed, folder })
     }
 
     pub(super) fn start_worker(&self, clock: Clock) -> Result<Worker, DemoError> {
@@ -136,6 +139,7 @@ impl Stage {
             readiness: self.readiness.clone(),
             seed: self.seed,
             protections: Protections::default(),
+            desk: self.desk.clone(),
         };
         let (stop, asked) = oneshot::channel::<()>();
         let mut running = JoinSet::new();

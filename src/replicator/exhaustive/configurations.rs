@@ -1,21 +1,32 @@
 //! The worlds in which, with every protection in place, nothing breaks and everything can finish.
 
 use super::{
-    crm::{Fields, Kind},
+    crm::{ABSENT, Fields, Kind},
     search::{Explored, explore},
     world::{Budget, Configuration, Model},
 };
+use crate::config::OnGone;
 
 /// Versions that change one field and lose the other.
 const CHANGED_AND_CLEARED: &[Fields] = &[[1, 2], [3, 0]];
+const DELETED_AND_BACK: &[Fields] = &[[1, 2], ABSENT, [3, 0]];
 const ONCE: &[Fields] = &[[1, 2]];
 /// A field appears, and disappears again.
 const COME_AND_GONE: &[Fields] = &[[1, 0], [1, 2], [1, 0]];
 
 pub(super) const PLANTED: Kind = Kind::Create { planted: true };
 pub(super) const BY_DATA: Kind = Kind::Create { planted: false };
-pub(super) const NOTHING: Budget =
-    Budget { crashes: 0, lost: 0, refusals: 0, errors: 0, unknown: 0, handovers: 0, expulsions: 0, deletions: 0 };
+pub(super) const NOTHING: Budget = Budget {
+    crashes: 0,
+    lost: 0,
+    refusals: 0,
+    errors: 0,
+    unauthorized: 0,
+    unknown: 0,
+    handovers: 0,
+    expulsions: 0,
+    deletions: 0,
+};
 
 /// A world in which nothing goes wrong; tests add to it.
 pub(super) fn quiet(kind: Kind, contents: &[Fields]) -> Configuration {
@@ -27,6 +38,8 @@ pub(super) fn quiet(kind: Kind, contents: &[Fields]) -> Configuration {
         tries_before_parking: 2,
         neighbour: false,
         idle_follows: false,
+        expires: false,
+        on_gone: OnGone::Recreate,
         off: None,
     }
 }
@@ -45,8 +58,9 @@ fn nothing_breaks(name: &str, configuration: Configuration) -> Explored {
 
 /// One test for each world: its kind of CRM, what its versions say, what goes wrong in it, and what else is set.
 macro_rules! worlds {
-    ($($name:ident: $kind:expr, $contents:expr, { $($budget:ident: $times:expr),* }, { $($set:ident: $to:expr),* };)*) => {$(
+    ($($(#[$mark:meta])? $name:ident: $kind:expr, $contents:expr, { $($budget:ident: $times:expr),* }, { $($set:ident: $to:expr),* };)*) => {$(
         #[test]
+        $(#[$mark])?
         fn $name() {
             let budget = Budget { $($budget: $times,)* ..NOTHING };
             let configuration = Configuration { budget, $($set: $to,)* ..quiet($kind, $contents) };
@@ -81,4 +95,24 @@ worlds! {
         { find_before_create: false };
     a_create_is_handed_over: PLANTED, CHANGED_AND_CLEARED, { handovers: 1, lost: 1 }, {};
     a_contact_is_deleted_in_the_crm: PLANTED, CHANGED_AND_CLEARED, { deletions: 1, lost: 1, crashes: 1 }, {};
+    what_is_gone_is_left_alone: PLANTED, CHANGED_AND_CLEARED, { deletions: 1, lost: 1 }, { on_gone: OnGone::Drop };
+    a_record_goes_and_comes_back: Kind::Upsert, DELETED_AND_BACK, { lost: 1 }, {};
+    a_record_goes_when_a_worker_dies: Kind::Upsert, DELETED_AND_BACK, { crashes: 1 }, {};
+    a_version_expires_and_another_follows: Kind::Upsert, CHANGED_AND_CLEARED, { lost: 1, errors: 1, crashes: 1 },
+        { expires: true };
+    a_credential_is_renewed: PLANTED, CHANGED_AND_CLEARED, { unauthorized: 1, crashes: 1 }, {};
+    a_delivery_of_two_requests_is_cut_by_a_death: Kind::Stepwise, CHANGED_AND_CLEARED, { crashes: 1 }, {};
+    a_delivery_of_two_requests_loses_an_answer: Kind::Stepwise, CHANGED_AND_CLEARED, { lost: 1, unauthorized: 1 }, {};
+    a_delivery_of_two_requests_is_cut_by_an_expulsion: Kind::Stepwise, ONCE, { expulsions: 1, lost: 1 }, {};
+    #[ignore = "larger: a minute or more"]
+    larger_two_deaths_and_two_lost_answers: Kind::Upsert, CHANGED_AND_CLEARED, { crashes: 2, lost: 2 }, {};
+    #[ignore = "larger: a minute or more"]
+    larger_creates_by_data_that_changes: BY_DATA, CHANGED_AND_CLEARED, { crashes: 1, lost: 2, unauthorized: 1 },
+        { tries_before_parking: 1 };
+    #[ignore = "larger: a minute or more"]
+    larger_deliveries_of_two_requests: Kind::Stepwise, CHANGED_AND_CLEARED, { crashes: 1, lost: 2, deletions: 1 },
+        { tries_before_parking: 1 };
+    #[ignore = "larger: a minute or more"]
+    larger_records_that_go: Kind::Upsert, DELETED_AND_BACK, { crashes: 1, lost: 1, errors: 1 },
+        { tries_before_parking: 1 };
 }

@@ -23,6 +23,9 @@ pub(super) const FIELDS: [&str; 2] = ["mail", "name"];
 /// What a record says, or what a contact holds, per field; 0: nothing.
 pub(super) type Fields = [u8; FIELDS.len()];
 
+/// A version that says that the CRM should not hold the contact.
+pub(super) const ABSENT: Fields = [8; FIELDS.len()];
+
 /// In a request: the field is not spoken of.
 const UNTOUCHED: u8 = 9;
 
@@ -33,6 +36,8 @@ pub(super) enum Kind {
     Create {
         planted: bool,
     },
+    /// Creates with the first field alone and sets the rest by a second request; found by our own reference.
+    Stepwise,
 }
 
 /// Speaks to the small CRM. What a record says follows from its version alone.
@@ -63,6 +68,10 @@ pub(super) enum Code {
     /// One bit for each contact found.
     Found(u8),
     Refused,
+    /// The credential is refused; whether a renewal brought another.
+    Unauthorized {
+        renewed: bool,
+    },
     Gone,
     ServerError,
     NotSent,
@@ -78,6 +87,7 @@ impl Code {
             Self::Created(id) => (201, vec![id]),
             Self::Found(ids) => (200, (0..8).filter(|id| ids & 1 << id != 0).collect()),
             Self::Refused => (400, Vec::new()),
+            Self::Unauthorized { .. } => (401, Vec::new()),
             Self::Gone => (410, Vec::new()),
             Self::ServerError => (500, Vec::new()),
         };
@@ -93,6 +103,12 @@ pub(super) fn apply(remotes: &mut Remotes, request: &Request) -> Code {
         "/upsert" => {
             let held = if let Remote::Held(held) = remotes[0] { held } else { Fields::default() };
             remotes[0] = Remote::Held(with(held, &request.body));
+            Code::Ok
+        }
+        "/delete" => {
+            if let Remote::Held(_) = remotes[0] {
+                remotes[0] = Remote::Deleted;
+            }
             Code::Ok
         }
         "/contacts" => {
@@ -148,6 +164,25 @@ impl SmallConnector {
         Bytes::copy_from_slice(&body)
     }
 
+    /// What a create carries.
+    fn first(&self, delivery: &Delivery<'_>) -> Bytes {
+        let whole = self.write(delivery, false);
+        if self.kind == Kind::Stepwise { Bytes::copy_from_slice(&[whole[0], UNTOUCHED]) } else { whole }
+    }
+
+    /// What follows a create that carried the first field alone.
+    fn second(&self, delivery: &Delivery<'_>, answers: &[Answer], last: &Answer) -> Step {
+        let [Ok(created), rest @ ..] = answers else { return conclude(last, |_| unreachable!("it failed")) };
+        if !created.status.is_success() {
+            return conclude(last, |_| unreachable!("it failed"));
+        }
+        let id = created.body[0].to_string();
+        match rest {
+            [] => Step::Call(request("/contacts/", Some(&id), self.write(delivery, false), RequestKind::Set)),
+            _ => conclude(last, |_| accepted(Operation::Create, id)),
+        }
+    }
+
     fn create_or_update(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         let known = delivery.link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT));
         if let Some(id) = known {
@@ -169,10 +204,11 @@ impl SmallConnector {
             },
         };
         match (found.as_slice(), rest.last()) {
-            ([id], _) if self.kind == (Kind::Create { planted: false }) => {
+            ([id], _) if self.kind != (Kind::Create { planted: true }) => {
                 Step::Found(BTreeMap::from([(REMOTE_CONTACT.to_owned(), id.to_string())]))
             }
-            ([], None) => Step::Call(request("/contacts", None, self.write(delivery, false), RequestKind::Create)),
+            ([], None) => Step::Call(request("/contacts", None, self.first(delivery), RequestKind::Create)),
+            ([], Some(answer)) if self.kind == Kind::Stepwise => self.second(delivery, rest, answer),
             ([], Some(answer)) => conclude(answer, |body| accepted(Operation::Create, body[0].to_string())),
             ([id], None) => {
                 Step::Call(request("/contacts/", Some(&id.to_string()), self.write(delivery, false), RequestKind::Set))
@@ -196,6 +232,7 @@ fn conclude(answer: &Answer, done: impl FnOnce(&[u8]) -> Accepted) -> Step {
     let (class, effect) = match answer {
         Ok(response) if response.status.is_success() => return Step::Done(done(&response.body)),
         Ok(response) if response.status == http::StatusCode::GONE => (FailureClass::Gone, Effect::None),
+        Ok(response) if response.status == http::StatusCode::UNAUTHORIZED => (FailureClass::Auth, Effect::None),
         Ok(response) if response.status.is_client_error() => (FailureClass::Rejected, Effect::None),
         Err(TransportError::NotSent { .. }) => (FailureClass::Transient, Effect::None),
         Ok(_) | Err(_) => (FailureClass::Transient, Effect::Unknown),
@@ -206,10 +243,10 @@ fn conclude(answer: &Answer, done: impl FnOnce(&[u8]) -> Accepted) -> Step {
 impl Connector for SmallConnector {
     fn project(&self, record: &ContactRecord, _: Option<&Link>) -> Result<Projection, Verdict> {
         let said = self.contents[usize::try_from(record.version).expect("small") - 1];
-        let fields = FIELDS.iter().zip(said).filter(|(_, value)| *value != 0);
+        let fields = FIELDS.iter().zip(said).filter(|(_, value)| *value != 0 && said != ABSENT);
         Ok(Projection {
             fields: fields.map(|(field, value)| ((*field).to_owned(), json!(value))).collect(),
-            presence: Presence::Active,
+            presence: if said == ABSENT { Presence::Absent } else { Presence::Active },
             losses: Vec::new(),
         })
     }
@@ -219,7 +256,11 @@ impl Connector for SmallConnector {
     }
 
     fn look_up_keys(&self, _: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
-        let Kind::Create { planted } = self.kind else { return None };
+        let planted = match self.kind {
+            Kind::Upsert => return None,
+            Kind::Create { planted } => planted,
+            Kind::Stepwise => true,
+        };
         let mail = projection.fields.get("mail").filter(|_| !planted);
         let (key, value) = mail.map_or(("reference", "ours".to_owned()), |mail| ("mail", mail.to_string()));
         Some(LookUpKeys { values: BTreeMap::from([(key.to_owned(), value)]), planted })
@@ -227,7 +268,11 @@ impl Connector for SmallConnector {
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         match (self.kind, answers.last()) {
-            (Kind::Create { .. }, _) => self.create_or_update(delivery, answers),
+            (Kind::Create { .. } | Kind::Stepwise, _) => self.create_or_update(delivery, answers),
+            (Kind::Upsert, None) if delivery.projection.presence == Presence::Absent => {
+                let body = Bytes::copy_from_slice(&[UNTOUCHED; FIELDS.len()]);
+                Step::Call(request("/delete", None, body, RequestKind::Set))
+            }
             (Kind::Upsert, None) => Step::Call(request("/upsert", None, self.write(delivery, false), RequestKind::Set)),
             (Kind::Upsert, Some(answer)) => conclude(answer, |_| accepted(delivery.operation, "0".to_owned())),
         }

@@ -1,7 +1,7 @@
 //! What must hold, each by name.
 
 use super::{
-    crm::{Fields, Remote},
+    crm::{ABSENT, Fields, Remote},
     world::{Model, Transaction, World},
 };
 use crate::event::OutcomeKind;
@@ -66,18 +66,21 @@ pub(super) fn unchanged_is_true(model: &Model, world: &World, version: u8) -> He
     holds(equals(world, model.contents(version)), Invariant::unchanged_is_true)
 }
 
-/// The CRM equals the newest record once there is nothing left to do, unless it refused that record, or lost its contact by
-/// itself since.
+/// The CRM equals the newest record once there is nothing left to do, unless it refused that record, the record was given up
+/// as too old, or the CRM lost its contact by itself since.
 pub(super) fn converged(model: &Model, world: &World) -> Held {
     let newest = world.published;
     let Some(outcome) = newest.checked_sub(1).and_then(|newest| world.log.outcomes[usize::from(newest)]) else {
         return Ok(());
     };
-    let excused = outcome == OutcomeKind::Rejected || world.deleted_since;
+    let excused = matches!(outcome, OutcomeKind::Rejected | OutcomeKind::Expired) || world.deleted_since;
     holds(excused || equals(world, model.contents(newest)), Invariant::converged)
 }
 
 fn equals(world: &World, contents: Fields) -> bool {
+    if contents == ABSENT {
+        return !world.remotes.iter().any(|remote| matches!(remote, Remote::Held(_)));
+    }
     world.remotes.contains(&Remote::Held(contents))
 }
 

@@ -35,6 +35,7 @@
 //! [`Owned`]: super::partition::Owned
 //! [`Budget`]: world::Budget
 
+// The larger worlds wait for `cargo test --lib exhaustive -- --ignored`.
 mod configurations;
 mod crm;
 mod interned;

@@ -39,10 +39,11 @@
 //! 8. [`resolver`]: the one active decider around [`identity`].
 //! 9. [`replicator`]: drives one CRM to the newest record of each contact.
 //! 10. [`ingest`]: takes events over HTTP and writes them to the input topics.
-//! 11. [`worker`]: all three, with the view, in one process.
-//! 12. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 13. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 14. [`cli`]: the commands.
+//! 11. [`explain`]: says of one contact who it is, why, and where each CRM stands with it.
+//! 12. [`worker`]: all of these, with the view, in one process.
+//! 13. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 14. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 15. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -82,6 +83,7 @@ pub mod config;
 pub mod contact;
 pub mod crm;
 pub mod event;
+pub mod explain;
 pub mod identity;
 pub mod ingest;
 pub mod log;

@@ -14,6 +14,7 @@ use contact_replicator::{
     clock::Clock,
     config::{InputTopicSettings, Settings},
     crm::transport::{Http, Transport},
+    explain::Desk,
     log::{
         Cleanup, Log, NewRecord, TopicSpec,
         local::{self, LocalLog},
@@ -166,6 +167,7 @@ impl Worker {
             readiness: readiness.clone(),
             seed: 1,
             protections: Protections::default(),
+            desk: Desk::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker::run(parts, async { stopped.await.unwrap_or(()) }));

@@ -1,11 +1,13 @@
-//! Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`.
+//! Health and metrics over HTTP, and questions about contacts: `/livez`, `/readyz`, `/metrics`, `/explain`.
 //!
 //! *Live* means that this process still answers; a process manager restarts what is not. *Ready* means that every part of
 //! the worker does its work, with sentences about those that do not. A CRM that is down makes nobody unready: it delays
 //! only itself, and restarting us would not mend it.
 //!
-//! It has no access control and shows no contact data: reasons are sentences about parts, metrics are counts.
+//! It has no access control and shows no contact data: reasons are sentences about parts, metrics are counts. What is
+//! told of single contacts ([`explain`]) is told to this machine alone.
 
+mod explain;
 mod readiness;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
@@ -15,13 +17,17 @@ use axum::{
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 use tracing::{error, info, warn};
 
+use self::explain::Explaining;
 pub use self::readiness::{Part, Readiness};
-use crate::metrics::{self, Registry};
+use crate::{
+    explain::Desk,
+    metrics::{self, Registry},
+};
 
 /// How long a stop waits for answers under way; a client that keeps its connection open is not worth more.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
@@ -39,13 +45,14 @@ impl Admin {
     ///
     /// # Errors
     /// If the address cannot be listened on.
-    pub async fn start(address: SocketAddr, registry: Registry, readiness: Readiness) -> io::Result<Self> {
+    pub async fn start(address: SocketAddr, registry: Registry, readiness: Readiness, desk: Desk) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
         // A dropped sender counts as a stop, too.
         let stopped = async move { stopped.await.unwrap_or(()) };
-        let task = tokio::spawn(serve(listener, router(registry, readiness), stopped));
+        let explaining = Explaining { desk, loopback: address.ip().is_loopback() };
+        let task = tokio::spawn(serve(listener, router(registry, readiness, explaining), stopped));
         info!(%address, "health and metrics are served");
         Ok(Self { address, stop, task })
     }
@@ -78,11 +85,12 @@ async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(stopped).await
 }
 
-fn router(registry: Registry, readiness: Readiness) -> Router {
+fn router(registry: Registry, readiness: Readiness, explaining: Explaining) -> Router {
     Router::new()
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(exposition).with_state(registry))
+        .route("/explain", post(explain::explain).with_state(explaining))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {
@@ -119,7 +127,7 @@ mod tests {
     async fn started(readiness: Readiness) -> (Admin, Metrics) {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry, &[]).unwrap();
-        let admin = Admin::start((Ipv4Addr::LOCALHOST, 0).into(), registry, readiness).await.unwrap();
+        let admin = Admin::start((Ipv4Addr::LOCALHOST, 0).into(), registry, readiness, Desk::default()).await.unwrap();
         (admin, metrics)
     }
 
@@ -178,7 +186,7 @@ mod tests {
         let (admin, _metrics) = {
             let registry = Registry::new();
             let metrics = Metrics::new(&registry, &[]).unwrap();
-            (Admin::start(address, registry, Readiness::default()).await.unwrap(), metrics)
+            (Admin::start(address, registry, Readiness::default(), Desk::default()).await.unwrap(), metrics)
         };
         admin.stop().await;
     }

@@ -6,6 +6,7 @@
 mod check;
 mod client;
 pub mod demo;
+mod explain;
 mod publish;
 mod reach;
 mod run;
@@ -43,11 +44,12 @@ Examples:
   contact-replicator run --config config/embedded.toml
   contact-replicator run --config config/kafka.toml
   contact-replicator publish --config config/kafka.toml changes.ndjson
+  contact-replicator explain shop/4711
 
 Exit codes:
   0  done
-  1  a check failed: something is missing or wrong outside, lines were not published, or a promise
-     did not hold
+  1  a check failed: something is missing or wrong outside, lines were not published, nobody was found
+     to be explained, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
   4  stopped with work left undone at the shutdown deadline; the next worker does it";
@@ -82,6 +84,11 @@ enum Command {
     ///
     /// Lines that are no events are named by their number and left out; then it ends with 1.
     Publish(publish::Arguments),
+    /// Tell where a contact is, who it is, and why.
+    ///
+    /// Asks a running worker of this machine: which contact it is, which source records make it up and by which rule, and per
+    /// CRM its last outcome, what is parked until when, what waits, and whether the CRM is paused. Never a value of the contact.
+    Explain(explain::Arguments),
     /// Simulate a Priava on a port of this machine.
     Sandbox(sandbox::Arguments),
 }
@@ -147,6 +154,8 @@ enum CommandError {
     Http(#[from] client::ClientError),
     #[error("the server does not take the events: {0}")]
     Refused(String),
+    #[error("the worker did not explain: {0}")]
+    Unexplained(String),
     #[error("the demo could not be shown")]
     Demo(#[from] demo::DemoError),
 }
@@ -172,6 +181,7 @@ impl CommandError {
             | Self::Worker(_)
             | Self::Http(_)
             | Self::Refused(_)
+            | Self::Unexplained(_)
             | Self::Demo(_) => Exit::Failed,
         }
     }
@@ -205,6 +215,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         }
         Command::Run(arguments) => run::run(&arguments, surroundings).await,
         Command::Publish(arguments) => publish::run(&arguments, surroundings).await,
+        Command::Explain(arguments) => explain::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
     }
 }

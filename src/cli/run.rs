@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     config::{Settings, Surroundings},
     crm::transport::{Http, Transport},
+    explain::Desk,
     metrics::{Metrics, Registry},
     protection::Protections,
     worker::{self, Stopped, WorkerError},
@@ -55,11 +56,12 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let crms: Vec<_> = settings.crm.iter().map(|crm| crm.name.clone()).collect();
     let metrics = Metrics::new(&registry, &crms)?;
     let readiness = Readiness::default();
+    let desk = Desk::default();
     let transports = transports(&settings)?;
     let log = super::open_log(&settings).await?;
     let admin = match settings.admin.listen.parse::<SocketAddr>() {
         Ok(address) => {
-            let started = Admin::start(address, registry, readiness.clone()).await;
+            let started = Admin::start(address, registry, readiness.clone(), desk.clone()).await;
             Some(started.map_err(CommandError::io("listening on admin.listen"))?)
         }
         // Checked settings hold an address or nothing.
@@ -74,6 +76,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
         readiness,
         seed: rand::random(),
         protections: Protections::default(),
+        desk,
     };
     let (asked, stop) = oneshot::channel::<()>();
     let worker = worker::run(parts, async { stop.await.unwrap_or(()) });

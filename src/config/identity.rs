@@ -45,10 +45,8 @@ pub enum Merge {
 pub struct IdentityRule {
     pub key: RuleKey,
     /// What must hold, besides limits and guards, for the key to join a source record to a contact.
-    #[serde(default)]
     pub require: Vec<Requirement>,
     /// Whether two contacts that share the key may be merged.
-    #[serde(default)]
     pub merges: bool,
 }
 

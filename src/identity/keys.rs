@@ -249,6 +249,14 @@ impl Asserted {
     }
 }
 
+/// The key that an event with this e-mail address asserts, for whoever looks it up.
+///
+/// # Errors
+/// Why it is none.
+pub fn of_email(raw: &str, policy: &Policy, hasher: &Hasher) -> Result<KeyHash, DropCode> {
+    email_key(raw, policy).map(|normalised| KeyHash::of_email(hasher, &normalised))
+}
+
 fn email_key(raw: &str, policy: &Policy) -> Result<String, DropCode> {
     if policy.block.is_value(&text::text(raw)) {
         return Err(DropCode::Value);

@@ -81,8 +81,13 @@ impl Attempt {
 
     async fn end(&self, answered: &mut bool) -> Result<End, ViewError> {
         let shared = &*self.shared;
-        let record =
-            shared.view.record_to_deliver(self.contact)?.expect("an entry is handled once the view holds its record");
+        let needed = self.task.link.open.as_ref().map_or(0, |open| open.entry.version);
+        let record = shared.view.record_to_deliver(self.contact)?.filter(|record| record.version >= needed);
+        let Some(record) = record else {
+            // An entry is handled once the view holds its record. A contact that whoever owns the partition now has parked is
+            // seen through its link, which may come first; we just do not know yet that we lost the partition.
+            return Ok(End::MustWait { until: Instant::now() + OWNERSHIP_PAUSE });
+        };
         let mut machine = match Machine::new(&shared.terms, &self.task, &record) {
             Ok(machine) => machine,
             Err(end) => return Ok(end),

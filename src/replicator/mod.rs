@@ -33,6 +33,7 @@ use tracing::{debug, warn};
 
 use self::{
     attempt::Shared,
+    claim::Claim,
     delivery::Terms,
     gate::{Gate, PauseReason},
     limits::Rate,
@@ -133,8 +134,8 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<bool, Error> {
     let name = parts.name.clone();
-    let writer_id: Arc<str> = format!("{}-{}-{}", parts.instance, parts.name, parts.worker).into();
-    let group: Arc<str> = format!("{}-{}", parts.instance, parts.name).into();
+    let group: Arc<str> = group(&parts.instance, &parts.name).into();
+    let writer_id: Arc<str> = format!("{group}-{}", parts.worker).into();
     let settings = parts.settings.clone();
     let probes = Schedule { first: settings.probe_delay, max: settings.probe_delay_max };
     let shared = Arc::new(Shared {
@@ -179,6 +180,19 @@ pub async fn run(
     }
 }
 
+/// The group that shares the work of a CRM.
+pub fn group(instance: &str, crm: &str) -> String {
+    format!("{instance}-{crm}")
+}
+
+/// The worker that committed an offset of the work list, by what it left as metadata, and whether it gave the partition
+/// back in good order. `None` for what no worker of the installation wrote.
+pub fn committed_by(instance: &str, crm: &str, metadata: &str) -> Option<(String, bool)> {
+    let Claim { writer, released } = Claim::decode(metadata)?;
+    let worker = writer.strip_prefix(&group(instance, crm))?.strip_prefix('-')?;
+    Some((worker.to_owned(), released))
+}
+
 /// Opens the writer, which fences our own past, and joins the group.
 async fn open(parts: &Parts, writer: &str, group: &Arc<str>) -> Result<(Box<dyn Writer>, Box<dyn Member>), LogError> {
     let writer = parts.log.writer(writer).await?;
@@ -195,5 +209,27 @@ async fn open(parts: &Parts, writer: &str, group: &Arc<str>) -> Result<(Box<dyn 
 async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
     if shutdown.wait_for(|stop| *stop).await.is_err() {
         debug!("the supervisor is gone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_tells_the_worker_that_committed_it() {
+        for (writer, expected) in [
+            ("sim-priava-w1", Some("w1")),
+            ("sim-priava-host-1", Some("host-1")),
+            ("sim-venues-w1", None),
+            ("w1", None),
+        ] {
+            for released in [false, true] {
+                let metadata = Claim { writer: writer.to_owned(), released }.encode();
+                let expected = expected.map(|worker| (worker.to_owned(), released));
+                assert_eq!(committed_by("sim", "priava", &metadata), expected, "{writer}");
+            }
+        }
+        assert_eq!(committed_by("sim", "priava", "reset by hand"), None);
     }
 }

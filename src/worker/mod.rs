@@ -25,6 +25,7 @@ use crate::{
     config::{LogKind, Merge, Settings, TopicNames},
     crm::{self, transport::Transport},
     event::{change::Rules, outcome::Subjects},
+    explain::{self, Desk},
     identity::Policy,
     ingest::{self, Ingest},
     log::{Log, LogError},
@@ -48,6 +49,8 @@ pub struct Parts {
     /// Seed of the jitter of retries.
     pub seed: u64,
     pub protections: Protections,
+    /// Where the worker answers questions about contacts, once it can.
+    pub desk: Desk,
 }
 
 impl fmt::Debug for Parts {
@@ -87,7 +90,7 @@ const LOG_PATIENCE: u32 = 10;
 /// [`WorkerError`] when it cannot start or a part of it cannot go on; a log that is away is waited for.
 pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stopped, WorkerError> {
     let mut asked = std::pin::pin!(asked);
-    let Parts { settings, log, transports, clock, metrics, readiness, seed, protections } = parts;
+    let Parts { settings, log, transports, clock, metrics, readiness, seed, protections, desk } = parts;
     let names = TopicNames::new(&settings.topics.prefix);
 
     let log_ready = readiness.part("log");
@@ -116,6 +119,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
 
     let hasher = Hasher::new(settings.identity.secret.as_ref().expect("checked settings hold the secret"));
     let subjects = Subjects::new(settings.outcomes.subject, &hasher);
+    let policy = Arc::new(Policy::new(&settings.identity, &settings.source));
     let resolver = Resolver::new(resolver::Parts {
         log: log.clone(),
         view: view.clone(),
@@ -127,7 +131,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
         rules: Arc::new(Rules::new(&settings.input, &settings.source)),
         source_priority: source_priority(&settings),
-        policy: Arc::new(Policy::new(&settings.identity, &settings.source)),
+        policy: policy.clone(),
         tell_identity_events: settings.identity.merge == Merge::Report,
         settings: settings.resolver.clone(),
         subjects: subjects.clone(),
@@ -146,11 +150,13 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         false => resolver_ready.not_ready("its view is behind the log"),
     });
 
+    let mut statuses = Vec::new();
     for settings_of_crm in &settings.crm {
         let name = settings_of_crm.name.clone();
         let crm = crm::build(settings_of_crm, &settings.instance)
             .map_err(|source| WorkerError::Crm { crm: name.clone(), source })?;
         let (status, watched) = watch::channel(replicator::Status::default());
+        statuses.push((name.clone(), watched.clone()));
         let parts = replicator::Parts {
             name: name.clone(),
             crm,
@@ -208,6 +214,21 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             Ok(ingest.run(asked, grace).await)
         });
     }
+    let _opened = desk.open(explain::Parts {
+        log: log.clone(),
+        view: view.clone(),
+        clock,
+        hasher,
+        policy,
+        topics: names,
+        partitions: settings.topics.partitions,
+        inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
+        sources: settings.source.clone(),
+        crms: statuses,
+        subjects,
+        instance: settings.instance.clone(),
+        worker: settings.worker.id.clone(),
+    });
     drop(working);
     // Last, when all other parts are known: or the worker would seem ready between two of them.
     log_ready.ready();

@@ -31,6 +31,7 @@ use contact_replicator::{
         transport::{Http, Transport},
     },
     event::OutcomeKind,
+    explain::{Asked, AskedMember, Desk, words},
     log::{Header, Log, NewRecord, Record, TopicPartition},
     metrics::Registry,
     sandbox::{Chance, Fault, FaultPlan, Instead, Only, server::Server},
@@ -240,7 +241,7 @@ fn observed_run() {
 
     let panicked = std::panic::catch_unwind(|| panic!("{}", contact(0)));
     assert!(panicked.is_err());
-    let mut shown = (Registry::new(), Readiness::default());
+    let mut shown = (Registry::new(), Readiness::default(), Desk::default());
     play(async { shown = simulated().await });
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(over_tcp(shown));
@@ -289,7 +290,7 @@ fn plan(faults: impl IntoIterator<Item = Fault>, probability: f64) -> FaultPlan 
 }
 
 /// Everything that may quote a contact, over the log in memory. Returns what the admin address would show.
-async fn simulated() -> (Registry, Readiness) {
+async fn simulated() -> (Registry, Readiness, Desk) {
     let mut world = World::new(1, 2).await;
     world.settings.outcomes.subject = SubjectForm::Hashed;
     let mut scene = Scene::begin(world).await;
@@ -366,6 +367,16 @@ async fn simulated() -> (Registry, Readiness) {
     }
     for record in all(&scene.world, "contact-keys").await {
         ensure_clean("a key", &whole(&record), &values_and_subjects());
+    }
+    for number in 1..=6 {
+        let member = AskedMember { source: "/shop".into(), subject: format!("{SUBJECT}{number}") };
+        let asked = [Asked::Member(member), Asked::About(format!("{WORD}{number}@{WORD}.example"))];
+        for asked in asked {
+            let answer = scene.world.desk(0).explain(&asked).await.expect("the worker answers");
+            let json = serde_json::to_vec(&answer).expect("an answer is JSON");
+            ensure_clean("an explanation", &json, &values_and_subjects());
+            ensure_clean("an explanation in words", words::told(&answer).as_bytes(), &values_and_subjects());
+        }
     }
     for worker in 0..2 {
         ensure_clean("metrics", scene.world.metrics(worker).as_bytes(), &values_and_subjects());
@@ -477,8 +488,8 @@ async fn all(world: &World, topic: &str) -> Vec<Record> {
 }
 
 /// What only happens over sockets: the HTTP client's own lines, its errors, and the admin address.
-async fn over_tcp((registry, readiness): (Registry, Readiness)) {
-    let admin = Admin::start((Ipv4Addr::LOCALHOST, 0).into(), registry, readiness).await.expect("a port");
+async fn over_tcp((registry, readiness, desk): (Registry, Readiness, Desk)) {
+    let admin = Admin::start((Ipv4Addr::LOCALHOST, 0).into(), registry, readiness, desk).await.expect("a port");
     for path in ["/livez", "/readyz", "/metrics", "/nowhere"] {
         let mut stream = tokio::net::TcpStream::connect(admin.address()).await.expect("it listens");
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");

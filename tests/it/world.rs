@@ -21,6 +21,7 @@ use contact_replicator::{
     clock::Clock,
     config::{CrmKind, CrmSettings, InputTopicSettings, Settings},
     crm::{Answer, Request, Response, TransportError, transport::Transport},
+    explain::Desk,
     log::{
         Cleanup, Log, NewRecord, TopicPartition, TopicSpec,
         local::{self, LocalLog, MemberId, Point, Verdict},
@@ -289,6 +290,8 @@ struct Slot {
     running: Option<Running>,
     /// Metrics of the last run.
     registry: Registry,
+    /// Where the last run answers questions.
+    desk: Desk,
 }
 
 struct Running {
@@ -351,6 +354,7 @@ impl World {
                 folder: tempfile::tempdir().expect("a temporary folder"),
                 running: None,
                 registry: Registry::new(),
+                desk: Desk::default(),
             })
             .collect();
         let mut settings = settings(tokens.path(), crms);
@@ -403,6 +407,8 @@ impl World {
         };
         let readiness = Readiness::default();
         slot.registry = Registry::new();
+        slot.desk = Desk::default();
+        let desk = slot.desk.clone();
         let names: Vec<Arc<str>> = self.crms.iter().map(|crm| crm.name.into()).collect();
         let metrics = Metrics::new(&slot.registry, &names).expect("a new registry takes each metric once");
         let parts = worker::Parts {
@@ -414,6 +420,7 @@ impl World {
             readiness: readiness.clone(),
             seed: self.seed ^ self.starts,
             protections: self.protections,
+            desk,
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
@@ -469,10 +476,15 @@ impl World {
     }
 
     /// What a worker's admin address would show.
-    pub(crate) fn shown(&self, worker: usize) -> (Registry, Readiness) {
+    pub(crate) fn shown(&self, worker: usize) -> (Registry, Readiness, Desk) {
         let slot = &self.slots[worker];
         let readiness = slot.running.as_ref().map(|running| running.readiness.clone());
-        (slot.registry.clone(), readiness.unwrap_or_default())
+        (slot.registry.clone(), readiness.unwrap_or_default(), slot.desk.clone())
+    }
+
+    /// Where a worker is asked about contacts.
+    pub(crate) fn desk(&self, worker: usize) -> &Desk {
+        &self.slots[worker].desk
     }
 
     /// One series of [`World::metrics`], without the prefix.

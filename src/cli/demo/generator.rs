@@ -2,13 +2,15 @@
 //!
 //! Three sources speak, each in its way: a shop in binary mode with times and sequence numbers, an accounting system in
 //! structured mode with sequence numbers alone, and a directory in either mode with times alone, which deletes by null
-//! values. Some people are known to two of them. The stream follows from the seed; only its times follow the clock,
-//! because an event from the future is refused.
+//! values. Many people are known to two or three of them, under an id of each; what they have in common is a mailbox of
+//! their own, which every source names from its first event on. So it is known who is who ([`People`]), and what was made
+//! of it can be judged. The stream follows from the seed; only its times follow the clock, because an event from the
+//! future is refused.
 //!
 //! Nobody real is in it: names are drawn from lists, mailboxes are at example.com, telephone numbers come from the range
 //! that is kept free for fiction.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -34,7 +36,34 @@ const DIRECTORY: usize = 2;
 pub struct Scale {
     pub seed: u64,
     pub events: usize,
+    /// Contacts of sources. One person may be several of them.
     pub contacts: usize,
+}
+
+/// A contact as a source knows it: the source's `source` attribute, and its own id.
+pub type Known = (String, String);
+
+/// Who is who, once the whole stream was heard.
+#[derive(Debug, Clone, Default)]
+pub struct People {
+    /// Whose record each is.
+    pub known: BTreeMap<Known, Told>,
+}
+
+/// The truth about a contact of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The person, by number.
+    pub person: usize,
+    /// Whether the source still has it.
+    pub live: bool,
+}
+
+/// All that is sent, and what is true of it.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    pub sent: Vec<Generated>,
+    pub people: People,
 }
 
 /// What a record was made to be.
@@ -81,6 +110,11 @@ pub struct Generated {
 
 /// The whole stream, as if the last event happened at `now`.
 pub fn generate(scale: Scale, now: Timestamp) -> Vec<Generated> {
+    stream(scale, now).sent
+}
+
+/// The same, with the truth about the people in it.
+pub fn stream(scale: Scale, now: Timestamp) -> Stream {
     Generator::new(scale, now).run()
 }
 
@@ -126,9 +160,24 @@ const TOWNS: &[(&str, &str, &str)] =
 /// One in so many events is past reading, as long as there are enough events.
 const UNREADABLE_EVERY: usize = 50;
 
+/// Of the contacts that a source has anew, this share is of people that another source may know.
+const KNOWN_ELSEWHERE: f64 = 0.6;
+
+/// Somebody who is talked of.
+#[derive(Debug, Clone)]
+struct Person {
+    given: &'static str,
+    family: &'static str,
+    /// Nobody else's.
+    mailbox: String,
+    /// Which sources know them.
+    known_to: [bool; SOURCES.len()],
+}
+
 /// A contact of one source, as that source knows it.
 #[derive(Debug, Clone)]
 struct Subject {
+    person: usize,
     source: usize,
     id: String,
     view: Map<String, Value>,
@@ -156,7 +205,10 @@ struct Generator {
     scale: Scale,
     now: Timestamp,
     random: StdRng,
+    persons: Vec<Person>,
     subjects: Vec<Subject>,
+    /// Contacts of which too much is said: each is somebody that nobody else knows.
+    large: Vec<String>,
     events: Vec<Generated>,
     /// Faults still to be made, the last first.
     faults: Vec<Unreadable>,
@@ -166,7 +218,9 @@ impl Generator {
     fn new(scale: Scale, now: Timestamp) -> Self {
         Self {
             random: StdRng::seed_from_u64(scale.seed),
+            persons: Vec::new(),
             subjects: Vec::with_capacity(scale.contacts),
+            large: Vec::new(),
             events: Vec::with_capacity(scale.events),
             faults: Vec::new(),
             scale,
@@ -174,7 +228,7 @@ impl Generator {
         }
     }
 
-    fn run(mut self) -> Vec<Generated> {
+    fn run(mut self) -> Stream {
         while self.events.len() < self.scale.events {
             let number = self.events.len();
             let new_ones = self.scale.contacts - self.subjects.len();
@@ -190,7 +244,13 @@ impl Generator {
             }
         }
         self.events.truncate(self.scale.events);
-        self.events
+        let uri = |source: usize| SOURCES.map(|(_, uri)| uri)[source].to_owned();
+        let subjects = self.subjects.into_iter();
+        let subjects =
+            subjects.map(|Subject { source, id, person, live, .. }| ((uri(source), id), Told { person, live }));
+        let large = (self.persons.len()..).zip(self.large);
+        let large = large.map(|(person, id)| ((uri(ACCOUNTING), id), Told { person, live: true }));
+        Stream { people: People { known: subjects.chain(large).collect() }, sent: self.events }
     }
 
     /// Some are talked of much more than others.
@@ -215,37 +275,44 @@ impl Generator {
 
     fn create(&mut self) {
         let source = self.random.random_range(0..SOURCES.len());
-        let known = self.subjects.choose(&mut self.random).filter(|other| other.source != source).cloned();
-        let view = match known {
-            // Known to another source as well: the same name and mailbox.
-            Some(other) if self.random.random_bool(0.25) => {
-                let mut view = self.person();
-                for name in ["name", "emails"] {
-                    if let Some(value) = other.view.get(name) {
-                        view.insert(name.to_owned(), value.clone());
-                    }
-                }
-                view
-            }
-            _ => self.person(),
-        };
+        let elsewhere = if self.random.random_bool(KNOWN_ELSEWHERE) { self.somebody_unknown_to(source) } else { None };
+        let person = elsewhere.unwrap_or_else(|| self.somebody_new());
+        if let Some(person) = self.persons.get_mut(person) {
+            person.known_to[source] = true;
+        }
+        let view = self.view_of(person);
         let id = format!("{}-{}", SOURCES.map(|(name, _)| name)[source], self.subjects.len() + 1);
         let time = self.moment();
-        self.subjects.push(Subject { source, id, view, live: false, sequence: 0, time, last: None });
+        self.subjects.push(Subject { person, source, id, view, live: false, sequence: 0, time, last: None });
         self.snapshot(self.subjects.len() - 1, "created", Kind::Created);
     }
 
-    fn person(&mut self) -> Map<String, Value> {
+    /// One who is talked of, unless this source knows them already: to one source, two contacts are two people.
+    fn somebody_unknown_to(&mut self, source: usize) -> Option<usize> {
+        let person = self.random.random_range(0..self.persons.len().max(1));
+        self.persons.get(person).filter(|known| !known.known_to[source]).map(|_| person)
+    }
+
+    fn somebody_new(&mut self) -> usize {
         let (given, family) = (self.pick(GIVEN_NAMES), self.pick(FAMILY_NAMES));
+        let number = self.persons.len() + 1;
+        let mailbox = format!("{}.{number}@example.com", given.to_lowercase().replace('ë', "e"));
+        self.persons.push(Person { given, family, mailbox, known_to: [false; SOURCES.len()] });
+        number - 1
+    }
+
+    /// What a source knows of somebody at first.
+    fn view_of(&mut self, person: usize) -> Map<String, Value> {
+        let Person { given, family, mailbox, .. } =
+            self.persons.get(person).expect("the index is that of a person").clone();
         let mut name = json!({"givenName": given, "familyName": family});
         if self.random.random_bool(0.4) {
             name["honorificPrefix"] = json!(self.pick(TITLES));
         }
         if self.random.random_bool(0.03) {
-            // The CRM will not take it.
+            // Priava will not take it.
             name = json!({"givenName": given});
         }
-        let mailbox = format!("{}.{}@example.com", given.to_lowercase(), self.random.random_range(1..100_000));
         let mut view = json!({"name": name, "emails": [{"value": mailbox, "type": "work", "primary": true}]});
         if self.random.random_bool(0.93) {
             view["phoneNumbers"] = self.telephones();
@@ -310,7 +377,7 @@ impl Generator {
     fn something_new(&mut self) -> Value {
         match self.random.random_range(0..25) {
             0..5 => json!({"name": {"familyName": self.pick(FAMILY_NAMES)}}),
-            // The CRM will not take it without one, and keeps what it has.
+            // Priava will not take it without one, and keeps what it has.
             5 => json!({"name": {"familyName": null}}),
             6..10 => json!({"phoneNumbers": self.telephones()}),
             10..12 => json!({"addresses": self.addresses()}),
@@ -318,7 +385,7 @@ impl Generator {
             15 => json!({"organization": null}),
             16..19 => json!({"consent": {"marketing": self.random.random_bool(0.5)}}),
             19..21 => json!({"active": self.random.random_bool(0.7)}),
-            // The CRM has no field for these.
+            // Priava has no field for these.
             21..23 => json!({"notes": format!("note {}", self.random.random_range(0..1000))}),
             _ => json!({"attributes": {"debtor_number": format!("D{}", self.random.random_range(0..1000))}}),
         }
@@ -460,9 +527,11 @@ impl Generator {
 
     /// A view that one event may hold, and a patch that makes its record too large: two views of it do not fit.
     fn send_record_too_large(&mut self) {
+        let subject = format!("accounting-large-{}", self.events.len());
+        self.large.push(subject.clone());
         let event = Event {
             source: ACCOUNTING,
-            subject: format!("accounting-large-{}", self.events.len()),
+            subject,
             id: self.event_id(),
             verb: "created",
             sequence: Some(1),
@@ -650,6 +719,31 @@ mod tests {
         assert!(counts.values().all(|count| *count >= 10), "{counts:?}");
         assert!(counts[&Kind::Created] >= SCALE.contacts, "{counts:?}");
         assert!(contacts.len() >= SCALE.contacts);
+    }
+
+    #[test]
+    fn a_person_is_known_to_several_sources_and_always_by_their_own_mailbox() {
+        let Stream { sent, people } = stream(SCALE, now());
+        let mut mailboxes: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for Generated { kind, record } in sent {
+            let key = String::from_utf8(record.key.unwrap_or_default().to_vec()).unwrap();
+            let value: Value = serde_json::from_slice(&record.value.unwrap_or_default()).unwrap_or_default();
+            let told = people.known.iter().find(|((_, subject), _)| *subject == key).map(|(_, told)| told);
+            let data = value.get("data").unwrap_or(&value);
+            if matches!(kind, Kind::Created | Kind::Updated | Kind::CreatedAgain) && !key.contains("large") {
+                let mailbox = data["emails"][0]["value"].as_str().unwrap_or_else(|| panic!("{key} without a mailbox"));
+                mailboxes.entry(told.unwrap().person).or_default().insert(mailbox.to_owned());
+            }
+        }
+        assert!(mailboxes.values().all(|of_one| of_one.len() == 1));
+        let all: BTreeSet<&String> = mailboxes.values().flatten().collect();
+        assert_eq!(all.len(), mailboxes.len(), "no two share one");
+        let mut sources: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+        for ((source, _), told) in &people.known {
+            assert!(sources.entry(told.person).or_default().insert(source), "one source knows a person once");
+        }
+        let known_to = |count| sources.values().filter(|of_one| of_one.len() == count).count();
+        assert!(known_to(1) > 50 && known_to(2) > 50 && known_to(3) > 10, "{} {}", known_to(2), known_to(3));
     }
 
     #[test]

@@ -9,12 +9,15 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    checks::Checked,
+    checks::{Checked, Persons},
     evidence::{CrmEvidence, Evidence},
     generator::{Kind, SOURCES},
     run::Options,
 };
-use crate::event::{OutcomeKind, outcome::ANY_CRM};
+use crate::{
+    event::{OutcomeKind, outcome::ANY_CRM},
+    sandbox::Action,
+};
 
 /// Sections of README.md for whoever wants to go on.
 const NEXT: [&str; 3] = ["Beside a real Kafka", "What is promised", "Read the code"];
@@ -29,8 +32,10 @@ pub struct Report {
     /// Events sent.
     pub events: usize,
     pub events_by_kind: BTreeMap<Kind, usize>,
-    /// Contacts that the program made of them.
+    /// Contacts that the program ever made of them.
     pub contacts: usize,
+    /// Who is who, against the truth.
+    pub people: Persons,
     /// By CRM.
     pub calls: BTreeMap<String, Calls>,
     /// By CRM (`*`: before the fan-out) and outcome.
@@ -47,6 +52,14 @@ pub struct Calls {
     pub failed: BTreeMap<String, usize>,
     /// Calls for each entry of the work list.
     pub per_event: f64,
+    /// Calls that only ask; in `total`, too.
+    pub look_ups: usize,
+    /// Calls that took effect, though whoever called was not told: of all kinds, and creates alone.
+    pub lost_answers: usize,
+    pub lost_creates: usize,
+    /// Contacts that it holds, and how many of them are there already under the same id of ours.
+    pub stored: usize,
+    pub duplicates: usize,
 }
 
 impl Calls {
@@ -60,7 +73,19 @@ impl Calls {
         let accepted = total - failed.values().sum::<usize>();
         // Rounded: nobody wants to read the rest.
         let per_event = (total as f64 / entries.max(1) as f64 * 1_000.0).round() / 1_000.0;
-        Self { total, accepted, failed, per_event }
+        let unheard = || crm.calls.iter().filter(|call| call.effect.is_some() && !call.was_accepted());
+        let ids: BTreeSet<_> = crm.stored.iter().map(|stored| &stored.external_id).collect();
+        Self {
+            total,
+            accepted,
+            failed,
+            per_event,
+            look_ups: crm.calls.iter().filter(|call| call.is_read()).count(),
+            lost_answers: unheard().count(),
+            lost_creates: unheard().filter(|call| call.action == Action::Create).count(),
+            stored: crm.stored.len(),
+            duplicates: crm.stored.len() - ids.len(),
+        }
     }
 }
 
@@ -69,6 +94,7 @@ impl Report {
         options: Options,
         sent: &[Kind],
         evidence: &Evidence,
+        people: Persons,
         checked: Vec<Checked>,
         elapsed: Duration,
     ) -> Self {
@@ -89,6 +115,7 @@ impl Report {
             events: sent.len(),
             events_by_kind,
             contacts: contacts.len(),
+            people,
             calls: evidence.crms.iter().map(calls).collect(),
             outcomes,
             order: checked.iter().map(|checked| checked.name).collect(),
@@ -104,28 +131,39 @@ fn listed<K: fmt::Display>(counts: impl IntoIterator<Item = (K, usize)>) -> Stri
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events: sent, events_by_kind, contacts, .. } = self;
+        let Self { events: sent, events_by_kind, people, .. } = self;
+        writeln!(f, "Sent in: {sent} events of {} sources (seed {})", SOURCES.len(), self.seed)?;
+        writeln!(f, "  {}", listed(events_by_kind.iter().map(|(kind, count)| (kind.as_str(), *count))))?;
+        let Persons { live, found, of_several_sources, contacts, joined_wrongly, split, missing } = people;
         writeln!(
             f,
-            "Sent in: {sent} events of {} sources about {contacts} contacts (seed {})",
-            SOURCES.len(),
-            self.seed
+            "\nWho is who: {live} people, {of_several_sources} of them known to several sources; {contacts} contacts made"
         )?;
-        writeln!(f, "  {}", listed(events_by_kind.iter().map(|(kind, count)| (kind.as_str(), *count))))?;
+        writeln!(
+            f,
+            "  {found} found, {joined_wrongly} joined wrongly, {split} split, {missing} source records missing"
+        )?;
         writeln!(f, "\nWhat became of them")?;
         for (crm, kinds) in &self.outcomes {
             let whose = if crm == ANY_CRM { "before any CRM" } else { crm };
             writeln!(f, "  {whose}: {}", listed(kinds.iter().map(|(kind, count)| (kind, *count))))?;
         }
         writeln!(f, "\nWhat it took")?;
-        for (crm, Calls { total, accepted, failed, per_event }) in &self.calls {
+        for (crm, calls) in &self.calls {
+            let Calls { total, per_event, look_ups, lost_answers, lost_creates, stored, duplicates, failed, .. } =
+                calls;
             let failed = listed(failed.iter().map(|(status, count)| (format!("× {status}"), *count)));
             writeln!(
                 f,
-                "  {crm}: {total} calls, {per_event:.2} for each change; {accepted} accepted, failed: {failed}"
+                "  {crm}: {total} calls, {per_event:.2} for each change, {look_ups} look-ups; failed: {failed}"
+            )?;
+            writeln!(
+                f,
+                "    {lost_answers} effects whose answer was lost, {lost_creates} of them creates; {stored} contacts \
+                 stored, {duplicates} twice"
             )?;
         }
-        writeln!(f, "\nWhat was promised, checked against the topics and the CRM's own books")?;
+        writeln!(f, "\nWhat was promised, checked against the topics and the CRMs' own books")?;
         for checked in self.order.iter().filter_map(|name| self.checks.get(name)) {
             let tick = if checked.ok { '✓' } else { '✗' };
             writeln!(f, "  {tick} {}: {}", checked.name.replace('_', " "), checked.detail)?;
@@ -151,10 +189,11 @@ mod tests {
 
     fn report(ok: bool) -> Report {
         let options = Options { scale: Scale { seed: 7, events: 2, contacts: 1 }, faults: true };
+        let people = Persons { live: 3, found: 2, split: 1, ..Persons::default() };
         let checked = |name, ok| Checked { name, ok, detail: format!("detail of {name}") };
         let checked = vec![checked("second_by_name", true), checked("first_by_name", ok)];
         let sent = [Kind::Created, Kind::DeletedByNull];
-        Report::new(options, &sent, &Evidence::default(), checked, Duration::from_millis(1_250))
+        Report::new(options, &sent, &Evidence::default(), people, checked, Duration::from_millis(1_250))
     }
 
     #[test]
@@ -186,6 +225,7 @@ mod tests {
         assert_eq!(json["events_by_kind"], serde_json::json!({"created": 1, "deleted_by_null": 1}));
         let check = serde_json::json!({"ok": true, "detail": "detail of first_by_name"});
         assert_eq!(json["checks"]["first_by_name"], check);
+        assert_eq!((&json["people"]["found"], &json["people"]["split"]), (&2.into(), &1.into()));
         assert!(json["calls"].is_object() && json["outcomes"].is_object());
     }
 }

@@ -1,55 +1,45 @@
 //! One run: a whole installation in this process, fed, disturbed, and judged.
 //!
-//! Nothing is installed and nothing is left behind: the log is in memory, the view in a temporary folder, and the CRM is
-//! the sandbox behind real HTTP on a loopback port. The worker is wired by [`worker::run`] like any other. What differs
+//! Nothing is installed, and unless it is asked for nothing is left behind: the log is in memory, the view in a temporary
+//! folder, and the CRMs are sandboxes behind real HTTP on a loopback port, one of each kind. The worker is wired by [`worker::run`] like any other. What differs
 //! from production is short delays, so that retries, a park and an outage fit into seconds.
 //!
 //! The run ends when everything has settled, as far as readers of the topics can tell; a deadline keeps it from waiting
 //! for what never comes, and says what that is. Then the worker is asked to stop like any other, and only then judged.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use tempfile::TempDir;
-use tokio::{
-    sync::oneshot,
-    task::{JoinError, JoinSet},
-    time::Instant,
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
+
+use tokio::{task::JoinError, time::Instant};
 
 use super::{
     checks::{self, Checked},
-    evidence::{CrmEvidence, Evidence, Projected, ReadError, Reader, Unexpected},
-    generator::{self, Generated, Kind, Scale},
-    progress::{Progress, Seen},
+    evidence::{Evidence, ReadError, Reader, Unexpected},
+    generator::{self, Kind, People, Scale, Stream},
+    keep::Kept,
+    progress::Progress,
     report::Report,
+    stage::{Stage, Worker},
 };
 use crate::{
-    admin::Readiness,
     clock::Clock,
     config::{self, Settings, Surroundings, TopicNames},
-    crm::{
-        self,
-        transport::{Http, HttpSetupError, Transport},
-    },
-    log::{
-        Cleanup, Log, LogError, TopicSpec,
-        local::{self, LocalLog},
-    },
-    metrics::Metrics,
-    protection::Protections,
-    sandbox::{
-        BadPlan, Chance, Fault, FaultPlan, Instead, Only, Reset, Sandbox, SandboxSettings, Scripted, Window,
-        server::Server,
-    },
-    worker::{self, WorkerError},
+    crm::{self, transport::HttpSetupError},
+    log::LogError,
+    metrics::MetricsError,
+    sandbox::{Action, BadPlan, Chance, Fault, FaultPlan, Instead, Only, Reset, Scripted, Window},
+    worker::WorkerError,
 };
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub scale: Scale,
-    /// Whether the CRM misbehaves.
+    /// Whether the CRMs misbehave.
     pub faults: bool,
 }
 
@@ -70,6 +60,10 @@ pub enum DemoError {
     Log(#[from] LogError),
     #[error("the HTTP client could not be made")]
     Http(#[from] HttpSetupError),
+    #[error("{} has a log already: name another folder with --data, since a demo begins with nothing", .folder.display())]
+    Used { folder: PathBuf },
+    #[error("metrics cannot be counted")]
+    Metrics(#[from] MetricsError),
     #[error("the CRM could not be set up")]
     Crm(#[from] crm::SetupError),
     #[error("the worker ended")]
@@ -87,27 +81,21 @@ pub enum DemoError {
 }
 
 impl DemoError {
-    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
     }
 }
 
-/// Records that are sent at once, and the pause after them: a few hundred a second, as fast as the worker follows.
-const BATCH: usize = 20;
-const BATCH_PAUSE: Duration = Duration::from_millis(40);
-/// How long all may take to settle once everything was sent.
-const SETTLING_MAX: Duration = Duration::from_secs(60);
 /// How long the ends of the topics may be away after that.
 const READING_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked whether all has settled.
-const LOOK: Duration = Duration::from_millis(100);
 
-/// The settings of the demo, with places to be filled in: the CRM's address, the token's file and the worker's folder.
+/// The settings of the demo, with places to be filled in: the CRMs' addresses, the token's file and the worker's folder.
 pub fn settings() -> Result<Settings, Vec<config::Fault>> {
     let text = include_str!("settings.toml");
     let surroundings = Surroundings {
         variable: &|name| {
-            (name == "CONTACT_REPLICATOR_SECRET" || name == "PRIAVA_API_TOKEN").then(|| SECRET.to_owned())
+            let known = ["CONTACT_REPLICATOR_SECRET", "PRIAVA_API_TOKEN", "PREVISTO_API_KEY"];
+            known.contains(&name).then(|| SECRET.to_owned())
         },
         file: &|_| Err(io::ErrorKind::NotFound.into()),
         host_name: &|| "demo".to_owned(),
@@ -115,12 +103,11 @@ pub fn settings() -> Result<Settings, Vec<config::Fault>> {
     Settings::parse(text, surroundings)
 }
 
-/// Nothing that the demo makes outlives it, so there is nothing to keep secret.
+/// Nobody real is in what the demo makes, so there is nothing to keep secret.
 const SECRET: &str = "every run of the demo begins anew";
-const TOKEN: &str = "sandbox-token";
 
 /// What goes wrong on purpose: a little of everything by chance, refusals that ask for patience, and an outage.
-fn faults() -> FaultPlan {
+pub(super) fn faults() -> FaultPlan {
     let chance = |probability, fault: Fault| Chance { probability, times: 1, only: Only::default(), fault };
     let throttled = |call| Scripted { times: 2, ..Scripted::at(call, Fault::retry_after(429, 1)) };
     FaultPlan {
@@ -131,6 +118,8 @@ fn faults() -> FaultPlan {
             chance(0.005, Fault::status_after_effect(500)),
             chance(0.015, Instead::ResetAfter.into()),
             chance(0.01, Instead::ResetBefore.into()),
+            // What a CRM without an upsert makes a duplicate of, if it is not looked for.
+            Chance { only: Only::action(Action::Create), ..chance(0.05, Instead::ResetAfter.into()) },
             // Longer than the worker waits: the answer is lost, the effect is not.
             chance(0.002, Fault::delay_after(Duration::from_millis(2_500))),
         ],
@@ -149,28 +138,81 @@ fn faults() -> FaultPlan {
 /// # Errors
 /// [`DemoError`] if it could not be set up or judged. What the worker did wrong is in the report.
 pub async fn run(options: Options, progress: &mut dyn Progress) -> Result<Report, DemoError> {
+    let stage = Stage::set(options, None, Clock::System).await?;
+    let mut played = play(options, &stage, progress).await?;
+    let undone = played.worker.stop().await?;
+    let report = played.run.judged(&stage, &undone).await?;
+    stage.strike().await;
+    Ok(report)
+}
+
+/// The same on a log below the folder `data`, and without an end: the worker and the CRMs, which behave from now on, go on
+/// until they are told to stop. What the worker leaves undone at a shutdown is then not in the report.
+///
+/// # Errors
+/// As [`run`]; also if there is a log in the folder already.
+pub async fn run_on(options: Options, data: &Path, progress: &mut dyn Progress) -> Result<(Report, Kept), DemoError> {
+    let stage = Stage::set(options, Some(data), Clock::System).await?;
+    let mut played = play(options, &stage, progress).await?;
+    let report = played.run.judged(&stage, &[]).await?;
+    stage.set_faults(&FaultPlan::default())?;
+    Ok((report, Kept::new(stage, played.worker).await?))
+}
+
+/// A run that has come to its end, but for the worker, which does not know.
+struct Played {
+    worker: Worker,
+    run: Run,
+}
+
+struct Run {
+    options: Options,
+    began: Instant,
+    sent: Vec<Kind>,
+    people: People,
+    reader: Reader,
+    missing: Vec<String>,
+}
+
+async fn play(options: Options, stage: &Stage, progress: &mut dyn Progress) -> Result<Played, DemoError> {
     let began = Instant::now();
     let clock = Clock::System;
-    let stage = Stage::set(options, clock).await?;
-    let stream = generator::generate(options.scale, clock.now());
+    let Stream { sent: stream, people } = generator::stream(options.scale, clock.now());
     let sent: Vec<Kind> = stream.iter().map(|sent| sent.kind).collect();
     let names = TopicNames::new(&stage.settings.topics.prefix);
 
     let mut worker = stage.start_worker(clock)?;
     let inputs: Vec<Arc<str>> = generator::TOPICS.map(|(topic, _)| topic.into()).into();
-    let mut reader = stage.reader(&inputs, &names, &mut worker).await?;
     let crms: Vec<Arc<str>> = stage.settings.crm.iter().map(|crm| crm.name.clone()).collect();
+    let mut reader = stage.reader(&inputs, &names, &crms, &mut worker).await?;
     let missing = stage.feed(stream, &mut worker, &mut reader, &crms, began, progress).await?;
     progress.done();
+    Ok(Played { worker, run: Run { options, began, sent, people, reader, missing } })
+}
 
-    let undone = worker.stop().await?;
-    reader.catch_up(&*stage.log, READING_MAX).await?;
-    let mut evidence = reader.into_evidence();
-    evidence.crms.push(stage.books().await?);
-    let mut checked = vec![everything_settled(&missing, &undone)];
-    checked.extend(checks::all(&evidence));
-    stage.strike().await;
-    Ok(Report::new(options, &sent, &evidence, checked, began.elapsed()))
+impl Run {
+    async fn judged(&mut self, stage: &Stage, undone: &[Arc<str>]) -> Result<Report, DemoError> {
+        self.reader.catch_up(&*stage.log, READING_MAX).await?;
+        let mut evidence = self.reader.evidence().clone();
+        evidence.crms = stage.books().await?;
+        let settled = everything_settled(&self.missing, undone);
+        Ok(judge(self.options, &self.sent, &self.people, &evidence, settled, self.began.elapsed()))
+    }
+}
+
+fn judge(
+    options: Options,
+    sent: &[Kind],
+    people: &People,
+    evidence: &Evidence,
+    settled: Checked,
+    elapsed: Duration,
+) -> Report {
+    let (found, persons) = checks::every_person_is_one_contact(evidence, people);
+    let mut checked = vec![settled];
+    checked.extend(checks::all(evidence));
+    checked.push(found);
+    Report::new(options, sent, evidence, persons, checked, elapsed)
 }
 
 fn everything_settled(missing: &[String], undone: &[Arc<str>]) -> Checked {
@@ -185,190 +227,10 @@ fn everything_settled(missing: &[String], undone: &[Arc<str>]) -> Checked {
     Checked { name: "everything_settled", ok, detail }
 }
 
-/// Everything but the worker.
-struct Stage {
-    settings: Arc<Settings>,
-    log: Arc<dyn Log>,
-    sandbox: Sandbox,
-    server: Server,
-    faults: FaultPlan,
-    seed: u64,
-    /// Holds the view and the token; goes when dropped.
-    folder: TempDir,
-}
-
-impl Stage {
-    async fn set(options: Options, clock: Clock) -> Result<Self, DemoError> {
-        let folder = tempfile::tempdir().map_err(DemoError::io("making a temporary folder"))?;
-        let sandbox = Sandbox::new(SandboxSettings {
-            seed: options.scale.seed,
-            latency: Duration::from_millis(5),
-            log_bodies: true,
-            log_max: usize::MAX,
-            ..SandboxSettings::default()
-        })?;
-        let server = Server::start(sandbox.clone()).await.map_err(DemoError::io("listening for the sandbox"))?;
-
-        let token_file = folder.path().join("token");
-        std::fs::write(&token_file, TOKEN).map_err(DemoError::io("writing the sandbox's token"))?;
-        let mut settings = settings().map_err(|faults| {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            DemoError::Settings(faults.join("; "))
-        })?;
-        settings.worker.data = folder.path().join("data");
-        for crm in &mut settings.crm {
-            crm.base_url = server.base_url(&sandbox);
-            let priava = crm.priava.as_mut().expect("the demo's CRM is a Priava");
-            (priava.token_env, priava.token_file) = (None, Some(token_file.clone()));
-        }
-
-        let log: Arc<dyn Log> = Arc::new(LocalLog::new(local::Settings::default(), clock));
-        let inputs = generator::TOPICS.map(|(topic, partitions)| TopicSpec {
-            name: topic.into(),
-            partitions,
-            cleanup: Cleanup::Delete { after: settings.topics.versions_retention },
-            message_bytes_max: settings.topics.message_bytes_max,
-        });
-        log.ensure_topics(&inputs).await?;
-        let faults = if options.faults { faults() } else { FaultPlan::default() };
-        Ok(Self { settings: Arc::new(settings), log, sandbox, server, faults, seed: options.scale.seed, folder })
-    }
-
-    fn start_worker(&self, clock: Clock) -> Result<Worker, DemoError> {
-        let mut transports: BTreeMap<Arc<str>, Arc<dyn Transport>> = BTreeMap::new();
-        for crm in &self.settings.crm {
-            transports.insert(crm.name.clone(), Arc::new(Http::new(&crm.base_url, &crm.delivery)?));
-        }
-        let parts = worker::Parts {
-            settings: self.settings.clone(),
-            log: self.log.clone(),
-            transports,
-            clock,
-            metrics: Metrics::default(),
-            readiness: Readiness::default(),
-            seed: self.seed,
-            protections: Protections::default(),
-        };
-        let (stop, asked) = oneshot::channel::<()>();
-        let mut running = JoinSet::new();
-        running.spawn(worker::run(parts, async {
-            // Dropping the other end is the question.
-            asked.await.unwrap_or(());
-        }));
-        Ok(Worker { running, stop })
-    }
-
-    /// A reader of all topics, once the worker has made its own.
-    async fn reader(&self, inputs: &[Arc<str>], names: &TopicNames, worker: &mut Worker) -> Result<Reader, DemoError> {
-        loop {
-            worker.check()?;
-            match Reader::open(&*self.log, inputs, names).await {
-                Err(LogError::UnknownTopic { .. }) => tokio::time::sleep(LOOK).await,
-                opened => return Ok(opened?),
-            }
-        }
-    }
-
-    /// Sends the stream, and waits until all of it has settled. Returns what has not.
-    async fn feed(
-        &self,
-        stream: Vec<Generated>,
-        worker: &mut Worker,
-        reader: &mut Reader,
-        crms: &[Arc<str>],
-        began: Instant,
-        progress: &mut dyn Progress,
-    ) -> Result<Vec<String>, DemoError> {
-        self.sandbox.set_faults(self.faults.clone())?;
-        let (total, mut stream) = (stream.len(), stream.into_iter().peekable());
-        let mut sent = 0;
-        let (mut next_batch, mut next_look) = (Instant::now(), Instant::now());
-        let mut deadline = None;
-        loop {
-            if stream.peek().is_some() && Instant::now() >= next_batch {
-                let batch: Vec<_> = stream.by_ref().take(BATCH).map(|generated| generated.record).collect();
-                sent += batch.len();
-                self.log.append(batch).await?;
-                next_batch += BATCH_PAUSE;
-            }
-            reader.read_on(BATCH_PAUSE / 2).await?;
-            if Instant::now() < next_look {
-                continue;
-            }
-            next_look = Instant::now() + LOOK;
-            worker.check()?;
-            let missing = checks::unsettled(reader.evidence(), crms);
-            progress.show(&seen(reader.evidence(), began, total, sent, missing.len(), self.sandbox.calls()));
-            if sent < total {
-                continue;
-            }
-            let deadline = *deadline.get_or_insert(Instant::now() + SETTLING_MAX);
-            let all_read = reader.evidence().inputs.len() == total;
-            if (all_read && missing.is_empty()) || Instant::now() >= deadline {
-                return Ok(missing);
-            }
-        }
-    }
-
-    /// What the sandbox stored and was asked, as its control addresses tell it.
-    async fn books(&self) -> Result<CrmEvidence, DemoError> {
-        let settings = self.settings.crm.first().expect("the demo has a CRM");
-        let connector = crm::build(settings, &self.settings.instance)?.connector;
-        let contacts = self.page("contacts").await?;
-        let requests = self.page("requests").await?;
-        Ok(CrmEvidence::read(&settings.name, &contacts, &requests, Arc::new(Projected(connector)))?)
-    }
-
-    async fn page(&self, name: &str) -> Result<Bytes, Reset> {
-        let address = format!("/_sandbox/{name}").try_into().expect("the name is a path");
-        let mut request = http::Request::new(Bytes::new());
-        *request.uri_mut() = address;
-        Ok(self.sandbox.handle(request).await?.into_body())
-    }
-
-    /// Closes the port and removes the folder.
-    async fn strike(self) {
-        self.server.stop().await;
-        if let Err(error) = self.folder.close() {
-            tracing::warn!(%error, "the demo's temporary folder could not be removed");
-        }
-    }
-}
-
-fn seen(evidence: &Evidence, began: Instant, total: usize, sent: usize, open: usize, calls: u64) -> Seen {
-    Seen { elapsed: began.elapsed(), total, sent, outcomes: evidence.outcomes.len(), open, calls }
-}
-
-/// The worker under judgement. Dropping it ends it as a crash would.
-struct Worker {
-    running: JoinSet<Result<worker::Stopped, WorkerError>>,
-    stop: oneshot::Sender<()>,
-}
-
-impl Worker {
-    /// # Errors
-    /// If it does not run any more, for the reason it has.
-    fn check(&mut self) -> Result<(), DemoError> {
-        match self.running.try_join_next() {
-            None => Ok(()),
-            Some(ended) => {
-                ended.map_err(DemoError::WorkerPanicked)??;
-                Err(DemoError::WorkerEnded)
-            }
-        }
-    }
-
-    /// Asks it to stop, and returns what it left undone.
-    async fn stop(mut self) -> Result<Vec<Arc<str>>, DemoError> {
-        drop(self.stop);
-        let ended = self.running.join_next().await.ok_or(DemoError::WorkerEnded)?;
-        Ok(ended.map_err(DemoError::WorkerPanicked)??.undone)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::{Sandbox, SandboxSettings};
 
     #[test]
     fn what_is_missing_or_undone_fails_the_run() {
@@ -382,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_settings_and_the_faults_are_sound() {
-        assert_eq!(settings().unwrap().crm.len(), 1);
+        assert_eq!(settings().unwrap().crm.len(), 2);
         let sandbox = Sandbox::new(SandboxSettings::default()).unwrap();
         sandbox.set_faults(faults()).unwrap();
     }

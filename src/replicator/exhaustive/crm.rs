@@ -65,6 +65,7 @@ pub(super) enum Code {
     Refused,
     Gone,
     ServerError,
+    NotSent,
     Lost,
 }
 
@@ -72,6 +73,7 @@ impl Code {
     pub(super) fn answer(self) -> Answer {
         let (status, body) = match self {
             Self::Lost => return Err(TransportError::Unanswered { reason: "reset".to_owned() }),
+            Self::NotSent => return Err(TransportError::NotSent { reason: "no route".to_owned() }),
             Self::Ok => (200, Vec::new()),
             Self::Created(id) => (201, vec![id]),
             Self::Found(ids) => (200, (0..8).filter(|id| ids & 1 << id != 0).collect()),
@@ -167,6 +169,9 @@ impl SmallConnector {
             },
         };
         match (found.as_slice(), rest.last()) {
+            ([id], _) if self.kind == (Kind::Create { planted: false }) => {
+                Step::Found(BTreeMap::from([(REMOTE_CONTACT.to_owned(), id.to_string())]))
+            }
             ([], None) => Step::Call(request("/contacts", None, self.write(delivery, false), RequestKind::Create)),
             ([], Some(answer)) => conclude(answer, |body| accepted(Operation::Create, body[0].to_string())),
             ([id], None) => {
@@ -192,6 +197,7 @@ fn conclude(answer: &Answer, done: impl FnOnce(&[u8]) -> Accepted) -> Step {
         Ok(response) if response.status.is_success() => return Step::Done(done(&response.body)),
         Ok(response) if response.status == http::StatusCode::GONE => (FailureClass::Gone, Effect::None),
         Ok(response) if response.status.is_client_error() => (FailureClass::Rejected, Effect::None),
+        Err(TransportError::NotSent { .. }) => (FailureClass::Transient, Effect::None),
         Ok(_) | Err(_) => (FailureClass::Transient, Effect::Unknown),
     };
     Step::Failed(Failure { class, effect, reason: ReasonCode::Refused.into(), retry_after: None })

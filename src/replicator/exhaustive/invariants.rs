@@ -42,7 +42,7 @@ pub(super) fn exactly_one_outcome(before: &World, transaction: &Transaction) -> 
 pub(super) fn commit_never_passes_unanswered(model: &Model, after: &World) -> Held {
     let link = model.link(after.log.link);
     let open = link.open.as_ref().map(|open| open.entry.version);
-    let passed = 1..=after.log.offset.unwrap_or(0);
+    let passed = 1..=model.versions_below(after.log.offset.unwrap_or(0));
     let answered = |version: u8| after.log.outcomes[usize::from(version) - 1].is_some();
     holds(
         passed.into_iter().all(|version| answered(version) || open == Some(version.into())),

@@ -1,129 +1,45 @@
-//! Every interleaving of a small world, with the real code in it.
+//! Every interleaving of a small world: the real decisions, in every order in which they can be asked for.
+//!
+//! A promise about crashes and lost answers is easily believed and hard to test, because what breaks it is an order of events that
+//! nobody thought of. So nobody thinks of one here: one contact of up to three versions, two workers and one CRM are taken
+//! through every state that they can come to, and each state is looked at.
+//!
+//! **Real** are the lane, the delivery machine and its plan, the ledger, and the owned partition with its judgement of
+//! takeover and release ([`Lane`], [`Machine`], [`Ledger`], [`Owned`]).
+//!
+//! **Modelled** is what they speak to, as small and plain as could be ([`world`]):
+//! - *The log.* Versions: a record and an entry each. Committed offset, claim, link and outcomes. A transaction is prepared, then
+//!   takes effect as a whole, or not at all; its answer may not come, and its writer may die. A member that was expelled
+//!   prepares nothing. Opening a writer ends what it had left open.
+//! - *Membership.* One partition and two workers. An owner hands over, drains and is let go; or it is expelled and learns of it
+//!   later; or it dies and starts again.
+//! - *Views.* What a worker sees of the newest record and of the newest link lags by any number of steps.
+//! - *The CRM* ([`crm`]): one that sets fields under our key, and one that makes another contact with every create, with a
+//!   search. A request lands or not, once, and its answer comes or not.
+//! - *Time.* Only the landing time passes, as one step, before which every request under way has landed or vanished. Jitter, back-off and
+//!   pauses of the whole CRM are left out: they move attempts about, which happens here anyway.
+//! - *Neighbours.* Where asked for, another contact's entry holds back the committed offset.
+//!
+//! Left out are a worker frozen between its last check and the request (nothing promised covers it), retention, the gate,
+//! the limits, and more contacts than one: they share the ledger and nothing else.
+//!
+//! What may go wrong is counted ([`Budget`]), so that a world is finite; several small worlds see more than a large one.
+//! What must hold is in [`invariants`], each by name. [`configurations`] are the worlds in which nothing breaks;
+//! [`protections`] switches off one protection after the other and shows which invariant breaks.
+//!
+//! A violation prints the shortest way there, to be read aloud.
+//!
+//! [`Lane`]: super::lane::Lane
+//! [`Machine`]: super::delivery::Machine
+//! [`Ledger`]: super::ledger::Ledger
+//! [`Owned`]: super::partition::Owned
+//! [`Budget`]: world::Budget
 
+mod configurations;
 mod crm;
 mod interned;
 mod invariants;
 mod print;
+mod protections;
 mod search;
 mod world;
-
-use self::{
-    crm::Kind,
-    invariants::Invariant,
-    world::{Budget, Configuration, Model},
-};
-use crate::protection::Protection;
-
-fn upsert() -> Configuration {
-    Configuration {
-        name: "upsert",
-        kind: Kind::Upsert,
-        find_before_create: true,
-        contents: vec![[1, 0], [1, 2]],
-        budget: Budget::default(),
-        tries_before_parking: 2,
-        off: None,
-    }
-}
-
-fn try_out(configuration: Configuration) {
-    let name = configuration.name;
-    let model = Model::new(configuration);
-    let begun = tokio::time::Instant::now();
-    match search::explore(&model, None) {
-        Ok(explored) => println!("{name}: {explored:?} {:?} {:?}", begun.elapsed(), model.sizes()),
-        Err(violation) => {
-            panic!(
-                "{name}: {:?} after {} states:\n{}",
-                violation.invariant,
-                violation.states,
-                violation.trace.join("\n")
-            )
-        }
-    }
-}
-
-#[test]
-fn plain() {
-    try_out(upsert());
-    try_out(Configuration { budget: Budget { lost: 1, ..Budget::default() }, ..upsert() });
-    try_out(Configuration { budget: Budget { crashes: 1, ..Budget::default() }, ..upsert() });
-}
-
-#[test]
-fn settled_off() {
-    let model = Model::new(Configuration { off: Some(Protection::Settled), ..upsert() });
-    let violation = search::explore(&model, Some(Invariant::no_call_repeated_for_settled)).unwrap_err();
-    println!("{}", violation.trace.join("\n"));
-}
-
-#[test]
-fn scratch() {
-    #![expect(clippy::disallowed_methods, reason = "scratch")]
-    let Ok(text) = std::env::var("EXH") else { return };
-    for text in text.split(';') {
-        let mut configuration = Configuration { name: Box::leak(text.to_owned().into_boxed_str()), ..upsert() };
-        let mut wanted = None;
-        for part in text.split_whitespace() {
-            let (key, value) = part.split_once('=').unwrap();
-            let number = || value.parse::<u8>().unwrap();
-            let budget = &mut configuration.budget;
-            match key {
-                "crash" => budget.crashes = number(),
-                "lost" => budget.lost = number(),
-                "refuse" => budget.refusals = number(),
-                "error" => budget.errors = number(),
-                "unknown" => budget.unknown = number(),
-                "hand" => budget.handovers = number(),
-                "expel" => budget.expulsions = number(),
-                "delete" => budget.deletions = number(),
-                "tries" => configuration.tries_before_parking = number().into(),
-                "find" => configuration.find_before_create = number() == 1,
-                "kind" => {
-                    configuration.kind = match value {
-                        "upsert" => Kind::Upsert,
-                        "planted" => Kind::Create { planted: true },
-                        "mail" => Kind::Create { planted: false },
-                        _ => unreachable!(),
-                    }
-                }
-                "v" => {
-                    configuration.contents =
-                        value.split(',').map(|v| [v.as_bytes()[0] - b'0', v.as_bytes()[1] - b'0']).collect();
-                }
-                "off" => configuration.off = Protection::ALL.iter().find(|p| format!("{p:?}") == value).copied(),
-                "want" => {
-                    use Invariant::*;
-                    wanted = [
-                        exactly_one_outcome,
-                        converged,
-                        no_duplicate_contact,
-                        unchanged_is_true,
-                        no_call_repeated_for_settled,
-                        order,
-                        one_in_flight,
-                        commit_never_passes_unanswered,
-                        every_state_can_finish,
-                        assertions_of_the_code,
-                    ]
-                    .into_iter()
-                    .find(|i| format!("{i:?}") == value);
-                }
-                _ => unreachable!(),
-            }
-        }
-        let model = Model::new(configuration);
-        let begun = tokio::time::Instant::now();
-        match search::explore(&model, wanted) {
-            Ok(explored) => println!("OK {text}: {explored:?} {:?} {:?}", begun.elapsed(), model.sizes()),
-            Err(violation) => {
-                println!(
-                    "VIOLATION {text}: {:?} after {} states:\n{}",
-                    violation.invariant,
-                    violation.states,
-                    violation.trace.join("\n")
-                )
-            }
-        }
-    }
-}

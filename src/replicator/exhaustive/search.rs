@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -23,7 +24,7 @@ pub(super) trait Model {
     /// What it leads to, or which invariant breaks on the way.
     fn apply(&self, state: &Self::State, step: Self::Step) -> Result<Self::State, Invariant>;
     /// Whether a step happens sooner or later if nothing else goes wrong.
-    fn is_sure(&self, step: Self::Step) -> bool;
+    fn is_sure(&self, state: &Self::State, step: Self::Step) -> bool;
     /// Whether nothing is left to be done; then what must hold at rest is looked at.
     fn is_quiescent(&self, state: &Self::State) -> bool;
     fn check_quiescent(&self, state: &Self::State) -> Result<(), Invariant>;
@@ -45,6 +46,20 @@ pub(super) struct Violation {
     pub(super) invariant: Invariant,
     pub(super) trace: Vec<String>,
     pub(super) states: usize,
+}
+
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { states, transitions, quiescent } = self;
+        write!(f, "{states} states, {quiescent} of them at rest, {transitions} transitions")
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?} breaks, after {} states:", self.invariant, self.states)?;
+        self.trace.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
 }
 
 /// More states than this mean that a configuration is too large for a test.
@@ -88,7 +103,7 @@ pub(super) fn explore<M: Model>(model: &M, wanted: Option<Invariant>) -> Result<
                 search.origins.push(Some((number, step)));
                 frontier.push_back((new, next));
             }
-            if model.is_sure(step) {
+            if model.is_sure(&state, step) {
                 search.sure.push((number, known));
             }
         }

@@ -36,7 +36,7 @@ const LANDING: Duration = Duration::from_secs(30);
 const ADRIFT: usize = 3;
 
 /// What may go wrong, or be asked for, and how often.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Budget {
     /// A worker dies, its memory with it.
     pub(super) crashes: u8,
@@ -44,7 +44,7 @@ pub(super) struct Budget {
     pub(super) lost: u8,
     /// A request is refused with 400.
     pub(super) refusals: u8,
-    /// A request is answered with 500, whether it takes effect or not, now or later.
+    /// A request is answered with 500, whether it takes effect or not, now or later; or there is no connection.
     pub(super) errors: u8,
     /// The answer to a commit is lost.
     pub(super) unknown: u8,
@@ -59,13 +59,16 @@ pub(super) struct Budget {
 /// One small world.
 #[derive(Debug, Clone)]
 pub(super) struct Configuration {
-    pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) find_before_create: bool,
     /// What each version says.
     pub(super) contents: Vec<Fields>,
     pub(super) budget: Budget,
     pub(super) tries_before_parking: u32,
+    /// The first entry of the partition is another contact's, and holds the committed offset back for as long as it likes.
+    pub(super) neighbour: bool,
+    /// The view of a worker that owns nothing follows the records, too; else it does so once it is assigned.
+    pub(super) idle_follows: bool,
     pub(super) off: Option<Protection>,
 }
 
@@ -92,7 +95,7 @@ pub(super) struct World {
 /// What is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Log {
-    /// Committed offset; an entry's offset is its version less one.
+    /// Committed offset; see [`Model::versions_below`].
     pub(super) offset: Option<u8>,
     released: bool,
     pub(super) link: u32,
@@ -133,7 +136,7 @@ struct Attempt {
     assignment: u8,
     task: u32,
     record: u8,
-    answers: [Option<Code>; 3],
+    answers: Codes,
     lost: Option<u32>,
     request: u32,
     exchange: Exchange,
@@ -164,7 +167,8 @@ pub(super) struct Outcome {
     pub(super) by: Option<u8>,
 }
 
-/// `usize`: which worker; `slot`: which of its attempts.
+/// What may happen. The first number says which worker, the second which of its attempts; where nobody waits for a request any more, its
+/// place among those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Publish,
@@ -174,6 +178,7 @@ pub(super) enum Step {
     FindOffset(usize),
     TakeOver(usize),
     Read(usize),
+    NeighbourEnds(usize),
     Wake(usize),
     Begin(usize),
     Send(usize, usize),
@@ -181,6 +186,7 @@ pub(super) enum Step {
     Answer(usize, usize),
     LoseAnswer(usize, usize),
     Refuse(usize, usize),
+    NotSent(usize, usize),
     Fail(usize, usize, Effect),
     LandAdrift(usize),
     VanishAdrift(usize),
@@ -205,6 +211,9 @@ pub(super) enum Effect {
     Later,
 }
 
+/// The answers to the requests of an attempt so far.
+type Codes = [Option<Code>; 3];
+
 /// What comes next in an attempt.
 #[derive(Debug)]
 enum Next {
@@ -224,7 +233,8 @@ pub(super) struct Model {
     tasks: Interned<Task>,
     requests: Interned<Request>,
     transactions: Interned<Transaction>,
-    nexts: RefCell<HashMap<(u32, u8, [Option<Code>; 3]), Rc<Next>>>,
+    /// What the machine wanted before, by task, record and answers.
+    nexts: RefCell<HashMap<(u32, u8, Codes), Rc<Next>>>,
 }
 
 impl Process {
@@ -288,6 +298,21 @@ impl Model {
         self.requests.number(request, print)
     }
 
+    /// Entries before those of our contact.
+    fn before(&self) -> u8 {
+        u8::from(self.configuration.neighbour)
+    }
+
+    /// Versions with an offset below `offset`.
+    pub(super) fn versions_below(&self, offset: u8) -> u8 {
+        offset.saturating_sub(self.before())
+    }
+
+    /// One past the newest entry.
+    fn end(&self, world: &World) -> u8 {
+        world.published + self.before()
+    }
+
     pub(super) fn contents(&self, version: u8) -> Fields {
         self.configuration.contents[usize::from(version) - 1]
     }
@@ -307,12 +332,8 @@ impl Model {
     }
 
     /// The delivery machine after `answers`, and what it wants.
-    fn drive<'a>(
-        &'a self,
-        task: &'a Task,
-        record: u8,
-        answers: &[Option<Code>; 3],
-    ) -> Result<(Machine<'a>, Action), End> {
+    #[expect(clippy::result_large_err, reason = "as the machine's own end")]
+    fn drive<'a>(&'a self, task: &'a Task, record: u8, answers: &Codes) -> Result<(Machine<'a>, Action), End> {
         let mut machine = Machine::new(&self.terms, task, &self.records[usize::from(record) - 1])?;
         let mut action = machine.begin();
         for answer in answers.iter().flatten() {
@@ -321,7 +342,7 @@ impl Model {
         Ok((machine, action))
     }
 
-    fn next(&self, task: u32, record: u8, answers: [Option<Code>; 3]) -> Rc<Next> {
+    fn next(&self, task: u32, record: u8, answers: Codes) -> Rc<Next> {
         let key = (task, record, answers);
         if let Some(next) = self.nexts.borrow().get(&key) {
             return next.clone();
@@ -391,6 +412,7 @@ impl Model {
                     }
                     if left.errors > 0 {
                         let effects = [Effect::None, Effect::Now, Effect::Later];
+                        steps.push(Step::NotSent(worker, slot));
                         steps.extend(effects.map(|effect| Step::Fail(worker, slot, effect)));
                     }
                 }
@@ -406,6 +428,9 @@ impl Model {
                 steps.push(Step::CommitUnknown(worker));
             }
         }
+        if process.sees_record < world.published && (process.owned.is_some() || self.configuration.idle_follows) {
+            steps.push(Step::SeeRecords(worker));
+        }
         let Some(owned) = self.owned_of(process) else {
             let free = world.holder.is_none();
             // Symmetry: the first of two that are the same.
@@ -414,9 +439,6 @@ impl Model {
             }
             return;
         };
-        if process.sees_record < world.published {
-            steps.push(Step::SeeRecords(worker));
-        }
         if process.sees_link != world.log.link {
             steps.push(Step::SeeLinks(worker));
         }
@@ -450,8 +472,12 @@ impl Model {
                 Takeover::Done => unreachable!("the phase has changed with it"),
             }
         }
-        if owned.reads() && owned.ledger.next() < world.published.into() && !process.expelled {
+        if owned.reads() && owned.ledger.next() < self.end(world).into() && !process.expelled {
             steps.push(Step::Read(worker));
+        }
+        let neighbour_waits = owned.ledger.commit_point() < owned.ledger.next() && owned.ledger.commit_point() == 0;
+        if self.configuration.neighbour && owned.is_working() && neighbour_waits {
+            steps.push(Step::NeighbourEnds(worker));
         }
         if owned.is_working() {
             match owned.lanes.get(&CONTACT) {
@@ -485,7 +511,9 @@ impl Model {
             Step::SeeRecords(worker) => {
                 world.processes[worker].sees_record = world.published;
                 let process = world.processes[worker];
-                self.change(world, worker, |owned| self.handle_incoming(owned, &process));
+                if process.owned.is_some() {
+                    self.change(world, worker, |owned| self.handle_incoming(owned, &process));
+                }
             }
             Step::SeeLinks(worker) => {
                 world.processes[worker].sees_link = world.log.link;
@@ -522,7 +550,7 @@ impl Model {
                     partition: 0,
                     assignment: process.assignment.into(),
                     start: start.into(),
-                    end: world.published.into(),
+                    end: self.end(world).into(),
                     released,
                     entries_lost: 0,
                 };
@@ -532,10 +560,18 @@ impl Model {
                 let process = world.processes[worker];
                 self.change(world, worker, |owned| {
                     let offset = owned.ledger.next();
-                    owned.read(entry(offset + 1), offset);
+                    if offset < self.before().into() {
+                        owned.ledger.read(offset);
+                        return;
+                    }
+                    owned.read(entry(offset + 1 - u64::from(self.before())), offset);
                     self.handle_incoming(owned, &process);
                 });
             }
+            Step::NeighbourEnds(worker) => self.change(world, worker, |owned| {
+                owned.ledger.answer(0);
+                owned.pending.offset = true;
+            }),
             Step::Wake(worker) => {
                 let link = Link::clone(&*self.link(world.processes[worker].sees_link));
                 let protections = self.terms.protections;
@@ -562,6 +598,10 @@ impl Model {
             Step::Refuse(worker, slot) => {
                 world.budget.refusals -= 1;
                 self.answer(world, worker, slot, Code::Refused)?;
+            }
+            Step::NotSent(worker, slot) => {
+                world.budget.errors -= 1;
+                self.answer(world, worker, slot, Code::NotSent)?;
             }
             Step::Fail(worker, slot, effect) => {
                 world.budget.errors -= 1;
@@ -612,7 +652,9 @@ impl Model {
                 self.change(world, worker, |owned| owned.phase = Phase::Draining { deadline });
             }
             Step::LetGo(worker) => {
-                world.holder = None;
+                if !world.processes[worker].expelled {
+                    world.holder = None;
+                }
                 forget(&mut world.processes[worker]);
             }
             Step::Expel(worker) => {
@@ -627,9 +669,8 @@ impl Model {
             }
             Step::Start(worker) => {
                 world.processes[worker].up = true;
-                if self.holds(Protection::Fence) {
-                    world.open[worker] = None;
-                }
+                // Opening its writer fences its own past.
+                world.open[worker] = None;
             }
             Step::TimePasses => self.pass_time(world),
         }
@@ -675,7 +716,7 @@ impl Model {
     /// Hands entries to the lane as far as the view covers them.
     fn handle_incoming(&self, owned: &mut Owned, process: &Process) {
         while let Some((entry, offset)) = owned.incoming.front().filter(|_| owned.reads()).cloned() {
-            if u64::from(process.sees_record) < entry.version && self.holds(Protection::RecordsCatchUp) {
+            if u64::from(process.sees_record) < entry.version {
                 break;
             }
             owned.incoming.pop_front();
@@ -688,17 +729,18 @@ impl Model {
         let process = &world.processes[worker];
         let Some(owned) = self.owned_of(process) else { return };
         let Some(lane) = owned.lanes.get(&CONTACT) else { return };
-        let seen = lane.link == *self.link(process.sees_link);
+        let seen = lane.link == *self.link(process.sees_link) || !self.holds(Protection::Overlay);
         if lane.is_idle(self.now, LANDING) && owned.pending.links.is_empty() && seen {
             self.change(world, worker, |owned| owned.lanes.remove(&CONTACT));
         }
     }
 
     fn begin(&self, world: &mut World, worker: usize) -> Result<(), Invariant> {
-        let (task, lost) = self.change(world, worker, |owned| {
+        let (task, lost, needed) = self.change(world, worker, |owned| {
             let lane = owned.lanes.get_mut(&CONTACT).expect("a lane is ready");
             lane.begin();
-            (lane.task(), lane.lost(self.now, LANDING).cloned())
+            let needed = lane.link.open.as_ref().map_or(1, |open| open.entry.version);
+            (lane.task(), lane.lost(self.now, LANDING).cloned(), needed)
         });
         let process = &mut world.processes[worker];
         let attempt = Attempt {
@@ -712,6 +754,9 @@ impl Model {
         };
         let slot = process.attempts.iter().position(Option::is_none).expect("one is free");
         process.attempts[slot] = Some(attempt);
+        if u64::from(attempt.record) < needed {
+            return self.ended(world, worker, slot, End::MustWait { until: self.now });
+        }
         self.go_on(world, worker, slot)
     }
 
@@ -724,7 +769,7 @@ impl Model {
                 world.processes[worker].attempts[slot] = Some(attempt);
                 Ok(())
             }
-            Next::End(end) => self.end(world, worker, slot, end.clone()),
+            Next::End(end) => self.ended(world, worker, slot, end.clone()),
         }
     }
 
@@ -737,7 +782,7 @@ impl Model {
         let ours = self.owned_of(process).is_some_and(|owned| owned.assignment == u64::from(sending.assignment));
         let kept_back = if sending.lost.is_some_and(|lost| !repeats(lost)) && self.holds(Protection::LostWait) {
             Some(End::MustWait { until: self.now + LANDING })
-        } else if !(ours && !process.expelled) && self.holds(Protection::OwnMap) {
+        } else if (!ours || process.expelled) && self.holds(Protection::OwnMap) {
             Some(End::MustWait { until: self.now })
         } else {
             None
@@ -747,7 +792,7 @@ impl Model {
             let Ok((machine, _)) = self.drive(&task, sending.record, &sending.answers) else {
                 unreachable!("it wanted to send")
             };
-            return self.end(world, worker, slot, machine.kept_back(end));
+            return self.ended(world, worker, slot, machine.kept_back(end));
         }
         sending.exchange = Exchange::Sent;
         world.processes[worker].attempts[slot] = Some(sending);
@@ -762,7 +807,7 @@ impl Model {
         self.go_on(world, worker, slot)
     }
 
-    fn end(&self, world: &mut World, worker: usize, slot: usize, end: End) -> Result<(), Invariant> {
+    fn ended(&self, world: &mut World, worker: usize, slot: usize, end: End) -> Result<(), Invariant> {
         let ended = attempt(world, worker, slot);
         let process = &mut world.processes[worker];
         process.attempts[slot] = None;
@@ -898,11 +943,6 @@ impl Model {
             self.rest(world, worker);
         }
     }
-
-    /// Numbers of different values, for the curious.
-    pub(super) fn sizes(&self) -> [usize; 5] {
-        [self.links.len(), self.owned.len(), self.tasks.len(), self.requests.len(), self.transactions.len()]
-    }
 }
 
 /// The partition is no longer ours; what was begun under its assignment goes on.
@@ -994,20 +1034,23 @@ impl search::Model for Model {
         Ok(next)
     }
 
-    fn is_sure(&self, step: Step) -> bool {
-        !matches!(
-            step,
+    fn is_sure(&self, world: &World, step: Step) -> bool {
+        match step {
+            // Whoever lives must manage without the dead.
+            Step::Start(worker) => !world.processes[1 - worker].up,
             Step::Publish
-                | Step::LoseAnswer(..)
-                | Step::Refuse(..)
-                | Step::Fail(..)
-                | Step::Delete
-                | Step::CommitUnknown(_)
-                | Step::CommitOfTheDead(_)
-                | Step::Revoke(_)
-                | Step::Expel(_)
-                | Step::Crash(_)
-        )
+            | Step::LoseAnswer(..)
+            | Step::Refuse(..)
+            | Step::NotSent(..)
+            | Step::Fail(..)
+            | Step::Delete
+            | Step::CommitUnknown(_)
+            | Step::CommitOfTheDead(_)
+            | Step::Revoke(_)
+            | Step::Expel(_)
+            | Step::Crash(_) => false,
+            _ => true,
+        }
     }
 
     fn is_quiescent(&self, world: &World) -> bool {
@@ -1050,6 +1093,9 @@ impl search::Model for Model {
                 format!("{} loses the answer to: {}", name(worker), request(worker, slot))
             }
             Step::Refuse(worker, slot) => format!("{} is refused (400): {}", name(worker), request(worker, slot)),
+            Step::NotSent(worker, slot) => {
+                format!("{} gets no connection for: {}", name(worker), request(worker, slot))
+            }
             Step::Fail(worker, slot, effect) => {
                 format!("{} is answered 500 (effect: {effect:?}): {}", name(worker), request(worker, slot))
             }
@@ -1070,6 +1116,7 @@ impl search::Model for Model {
             Step::FindOffset(worker) => format!("{} reads the committed offset", name(worker)),
             Step::TakeOver(worker) => format!("{} has taken over", name(worker)),
             Step::Read(worker) => format!("{} reads an entry", name(worker)),
+            Step::NeighbourEnds(worker) => format!("{} has the answer of another contact", name(worker)),
             Step::Wake(worker) => format!("{} wakes the parked contact", name(worker)),
             Step::Begin(worker) => format!("{} begins an attempt", name(worker)),
             Step::Prepare(worker) => format!("{} begins a commit", name(worker)),
@@ -1080,6 +1127,13 @@ impl search::Model for Model {
             Step::Crash(worker) => format!("{} dies", name(worker)),
             Step::Start(worker) => format!("{} starts again", name(worker)),
         }
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (owned, links, requests) = (self.owned.len(), self.links.len(), self.requests.len());
+        write!(f, "{owned} states of the partition, {links} links, {requests} requests")
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Each check is one function from [`Evidence`] to [`Checked`] and pure, so that the demo, the simulated tests and the
 //! tests against a real broker judge by the same words. [`answers`] judges what the topics say, [`crm`] what the CRMs
-//! say, against the topics. A check that has nothing to judge by (a CRM's log that dropped requests, bodies that were
+//! say, against the topics, and [`people`] whether people came out as themselves, for which one has to know who they are.
+//! A check that has nothing to judge by (a CRM's log that dropped requests, bodies that were
 //! not kept) fails: silence is no proof.
 //!
 //! What a check says names ids, versions and positions, never a value of a contact.
 
 mod answers;
 mod crm;
+mod people;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ pub use self::{
         no_duplicate_contact_in_the_crm, nothing_before_retry_after, one_request_in_flight_per_contact,
         order_per_contact, the_crm_equals_the_records,
     },
+    people::{Persons, every_person_is_one_contact},
 };
 use super::evidence::Evidence;
 use crate::{
@@ -63,7 +66,7 @@ pub const ALL: &[fn(&Evidence) -> Checked] = &[
     calls_per_event,
 ];
 
-/// Runs every check.
+/// Runs every check that needs nothing but the evidence.
 pub fn all(evidence: &Evidence) -> Vec<Checked> {
     ALL.iter().map(|check| check(evidence)).collect()
 }

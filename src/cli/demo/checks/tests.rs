@@ -9,14 +9,20 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    cli::demo::evidence::{Call, CrmEvidence, Expectation, Fields},
+    cli::demo::{
+        evidence::{Call, CrmEvidence, Expectation, Fields},
+        generator::{People, Told},
+    },
     config::CrmKind,
     contact::{
         Document,
-        record::{FORMAT, Status},
+        record::{FORMAT, Member, MemberState, Status},
     },
     crm::{REMOTE_CONTACT, link::Link},
-    event::{Entry, Operation, OutcomeKind, Reason, ReasonCode, dead_letter::DeadLetter, outcome::ANY_CRM},
+    event::{
+        Entry, Operation, OutcomeKind, Reason, ReasonCode, SourceVersion, dead_letter::DeadLetter, outcome::ANY_CRM,
+    },
+    identity::Membership,
     log::{Header, Record, TopicPartition},
     sandbox::Action,
 };
@@ -545,4 +551,85 @@ fn an_operators_entry_stands_outside_the_accounting() {
         assert!(checked.ok, "{}: {}", checked.name, checked.detail);
     }
     assert_eq!(unsettled(&evidence, &[CRM.into()]), Vec::<String>::new());
+}
+
+fn member(source: &str, live: bool) -> Member {
+    let version = SourceVersion { sequence: None, time: None, topic: TOPIC.into(), partition: 0, offset: 0 };
+    let state = MemberState {
+        live,
+        version,
+        view: Document::default(),
+        spoke_at: Timestamp::UNIX_EPOCH,
+        event_ids: Vec::new(),
+        content: String::new(),
+        membership: Membership::default(),
+    };
+    Member { source: source.into(), subject: "42".into(), state }
+}
+
+/// Person 1 is known to the shop and the directory, person 2 to the billing; the directory had person 3.
+fn people() -> (Evidence, People) {
+    let told = |source: &str, person, live| ((source.to_owned(), "42".to_owned()), Told { person, live });
+    let known = [told("shop", 1, true), told("web", 1, true), told("billing", 2, true), told("directory", 3, false)];
+    let mut evidence = good();
+    for record in &mut evidence.records {
+        record.members = match record.contact_id == contact(1) {
+            true => vec![member("shop", true), member("web", true)],
+            false => vec![member("billing", true), member("directory", false)],
+        };
+    }
+    (evidence, People { known: known.into() })
+}
+
+#[track_caller]
+fn people_fail(says: &str, figures: Persons, spoil: impl FnOnce(&mut Evidence, &mut People)) {
+    let (mut evidence, mut truth) = people();
+    spoil(&mut evidence, &mut truth);
+    let (checked, found) = every_person_is_one_contact(&evidence, &truth);
+    assert!(!checked.ok && checked.detail.contains(says), "{}", checked.detail);
+    assert_eq!(found, figures);
+}
+
+#[test]
+fn people_who_are_joined_split_or_missing_are_found() {
+    let (evidence, truth) = people();
+    let well = Persons { live: 2, found: 2, of_several_sources: 1, contacts: 2, ..Persons::default() };
+    let (checked, found) = every_person_is_one_contact(&evidence, &truth);
+    assert!(checked.ok, "{}", checked.detail);
+    assert_eq!(found, well);
+
+    let figures = Persons { found: 0, joined_wrongly: 1, ..well.clone() };
+    people_fail("joins 2 people", figures, |evidence, _| {
+        let last = evidence.records.last_mut().unwrap();
+        last.members = vec![member("shop", true), member("web", true), member("billing", true)];
+        evidence.records.remove(2);
+        evidence.records.push(record(2, 1, None));
+    });
+    // It was so for one version, and mended by the next.
+    let figures = Persons { found: 1, joined_wrongly: 1, ..well.clone() };
+    people_fail("joins 2 people in version 2", figures, |evidence, _| {
+        evidence.records[1].members.push(member("billing", true));
+    });
+    let figures = Persons { found: 1, split: 1, contacts: 3, ..well.clone() };
+    people_fail("person 1 is 2 contacts", figures, |evidence, truth| {
+        evidence.records[3].members.pop();
+        evidence.records[2].members = vec![member("web", true)];
+        truth.known.remove(&("billing".to_owned(), "42".to_owned()));
+        truth.known.insert(("old".to_owned(), "42".to_owned()), Told { person: 2, live: true });
+        let mut other = record(3, 1, None);
+        other.members = vec![member("old", true)];
+        evidence.records.push(other);
+    });
+    let figures = Persons { found: 1, missing: 1, ..well.clone() };
+    people_fail("42 of web is in no contact", figures, |evidence, _| drop(evidence.records[3].members.pop()));
+    let figures = Persons { contacts: 3, ..well };
+    people_fail("that is no more", figures, |evidence, _| {
+        let mut ghost = record(2, 2, None);
+        ghost.members = vec![member("billing", true)];
+        evidence.records.push(ghost);
+        let mut undead = record(3, 1, None);
+        undead.status = Status::Live;
+        undead.members = vec![member("directory", true)];
+        evidence.records.push(undead);
+    });
 }

@@ -1,0 +1,84 @@
+//! The worlds in which, with every protection in place, nothing breaks and everything can finish.
+
+use super::{
+    crm::{Fields, Kind},
+    search::{Explored, explore},
+    world::{Budget, Configuration, Model},
+};
+
+/// Versions that change one field and lose the other.
+const CHANGED_AND_CLEARED: &[Fields] = &[[1, 2], [3, 0]];
+const ONCE: &[Fields] = &[[1, 2]];
+/// A field appears, and disappears again.
+const COME_AND_GONE: &[Fields] = &[[1, 0], [1, 2], [1, 0]];
+
+pub(super) const PLANTED: Kind = Kind::Create { planted: true };
+pub(super) const BY_DATA: Kind = Kind::Create { planted: false };
+pub(super) const NOTHING: Budget =
+    Budget { crashes: 0, lost: 0, refusals: 0, errors: 0, unknown: 0, handovers: 0, expulsions: 0, deletions: 0 };
+
+/// A world in which nothing goes wrong; tests add to it.
+pub(super) fn quiet(kind: Kind, contents: &[Fields]) -> Configuration {
+    Configuration {
+        kind,
+        find_before_create: true,
+        contents: contents.to_vec(),
+        budget: NOTHING,
+        tries_before_parking: 2,
+        neighbour: false,
+        idle_follows: false,
+        off: None,
+    }
+}
+
+/// Explores a world, expects no violation, and says how much there was to see.
+fn nothing_breaks(name: &str, configuration: Configuration) -> Explored {
+    let model = Model::new(configuration);
+    match explore(&model, None) {
+        Ok(explored) => {
+            println!("{name}: {explored}, {model}");
+            explored
+        }
+        Err(violation) => panic!("{name}: {violation}"),
+    }
+}
+
+/// One test for each world: its kind of CRM, what its versions say, what goes wrong in it, and what else is set.
+macro_rules! worlds {
+    ($($name:ident: $kind:expr, $contents:expr, { $($budget:ident: $times:expr),* }, { $($set:ident: $to:expr),* };)*) => {$(
+        #[test]
+        fn $name() {
+            let budget = Budget { $($budget: $times,)* ..NOTHING };
+            let configuration = Configuration { budget, $($set: $to,)* ..quiet($kind, $contents) };
+            let explored = nothing_breaks(stringify!($name), configuration);
+            assert!(explored.quiescent > 0, "an invariant of states at rest was looked at");
+        }
+    )*};
+}
+
+worlds! {
+    a_worker_dies_and_an_answer_is_lost: Kind::Upsert, CHANGED_AND_CLEARED, { crashes: 1, lost: 1 }, {};
+    a_worker_dies_with_a_contact_parked: Kind::Upsert, COME_AND_GONE, { crashes: 1, errors: 1 }, { tries_before_parking: 1 };
+    a_refused_version_is_followed_by_another: Kind::Upsert, CHANGED_AND_CLEARED, { refusals: 1, lost: 1, crashes: 1 }, {};
+    a_commit_stays_unknown_and_an_answer_is_lost: Kind::Upsert, CHANGED_AND_CLEARED, { unknown: 1, lost: 1 }, {};
+    a_partition_is_handed_over_with_a_contact_parked: Kind::Upsert, CHANGED_AND_CLEARED, { handovers: 1, errors: 1 },
+        { tries_before_parking: 1 };
+    a_partition_is_handed_over_by_a_worker_that_dies: Kind::Upsert, CHANGED_AND_CLEARED, { handovers: 1, crashes: 1 }, {};
+    an_owner_is_expelled_without_knowing: Kind::Upsert, CHANGED_AND_CLEARED, { expulsions: 1 }, {};
+    an_expelled_owner_sees_that_another_parked: Kind::Upsert, ONCE, { expulsions: 1, errors: 1 },
+        { tries_before_parking: 1 };
+    an_expelled_owner_has_lost_an_answer: Kind::Upsert, ONCE, { expulsions: 1, lost: 1 }, {};
+    entries_are_read_again_that_were_answered: Kind::Upsert, CHANGED_AND_CLEARED, { crashes: 1, errors: 1 },
+        { tries_before_parking: 1, neighbour: true };
+    views_of_idle_workers_follow: Kind::Upsert, CHANGED_AND_CLEARED, { crashes: 1, lost: 1 }, { idle_follows: true };
+    a_create_is_searched_for_by_our_reference: PLANTED, CHANGED_AND_CLEARED, { crashes: 1, lost: 1 },
+        { tries_before_parking: 1 };
+    a_create_is_not_searched_for_and_intended: PLANTED, CHANGED_AND_CLEARED, { crashes: 1, lost: 1 },
+        { tries_before_parking: 1, find_before_create: false };
+    a_create_is_searched_for_by_data_that_changes: BY_DATA, CHANGED_AND_CLEARED, { crashes: 1, lost: 1 },
+        { tries_before_parking: 1 };
+    a_create_is_intended_by_data_that_changes: BY_DATA, CHANGED_AND_CLEARED, { crashes: 1, lost: 1 },
+        { find_before_create: false };
+    a_create_is_handed_over: PLANTED, CHANGED_AND_CLEARED, { handovers: 1, lost: 1 }, {};
+    a_contact_is_deleted_in_the_crm: PLANTED, CHANGED_AND_CLEARED, { deletions: 1, lost: 1, crashes: 1 }, {};
+}

@@ -1,0 +1,461 @@
+//! An installation of real processes: one worker with its log on the disk, and both CRMs in a process of their own.
+//!
+//! A worker is known by its exit code, its lines and its ports; the log's folder is opened only while no worker runs.
+//! Processes die with the test, however it ends.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use contact_replicator::{
+    cli::demo::{
+        checks,
+        evidence::{CrmEvidence, Evidence, Reader, expectation},
+    },
+    clock::Clock,
+    config::{Settings, Surroundings, TopicNames},
+    log::local::{self, DiskSettings, LocalLog},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::load::{Ingest, SOURCES};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_contact-replicator");
+const SECRET: &str = "only for tests, and of no use to anybody";
+const TOKEN: &str = "sandbox-token";
+const INPUT: &str = "contact-changes";
+pub(crate) const CRMS: [&str; 2] = ["priava", "previsto"];
+/// How long a process may take to answer anything at all.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(20);
+/// Requests to one CRM that a killed worker may have had in its hands: what it was answered and could not write down.
+const IN_HANDS_MAX: usize = 16;
+
+/// Only one installation is at work at a time: they would slow each other down on a small machine.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+pub(crate) struct Installation {
+    /// Where the worker takes events at present.
+    pub(crate) ingest: Ingest,
+    sandbox: Sandbox,
+    compacting: bool,
+    folder: TempDir,
+    _alone: tokio::sync::MutexGuard<'static, ()>,
+}
+
+impl Installation {
+    pub(crate) async fn new(compacting: bool) -> Self {
+        let alone = ALONE.lock().await;
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), TOKEN).unwrap();
+        let sandbox = Sandbox::start(&folder).await;
+        let installation = Self { ingest: Ingest::default(), sandbox, compacting, folder, _alone: alone };
+        fs::write(installation.config(), installation.settings_text()).unwrap();
+        installation
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("worker.toml")
+    }
+
+    fn lines(&self) -> PathBuf {
+        self.folder.path().join("worker.log")
+    }
+
+    fn settings_text(&self) -> String {
+        let folder = self.folder.path();
+        let sources: String =
+            SOURCES.iter().map(|(name, uri)| format!("[[source]]\nuri = {uri:?}\nname = {name:?}\n")).collect();
+        let crms: String = CRMS
+            .iter()
+            .zip([("/api/rest", "token_file"), ("", "api_key_file")])
+            .map(|(kind, (path, secret))| {
+                format!(
+                    r#"
+                    [[crm]]
+                    name = "{kind}"
+                    kind = "{kind}"
+                    base_url = "http://{address}/{kind}{path}"
+                    [crm.{kind}]
+                    {secret} = {token:?}
+                    [crm.delivery]
+                    in_flight_max = {IN_HANDS_MAX}
+                    requests_per_second = 0.0
+                    request_deadline = "300ms"
+                    connect_timeout = "300ms"
+                    retry_delay = "20ms"
+                    retry_delay_max = "200ms"
+                    tries_before_parking = 3
+                    parked_delay = "100ms"
+                    parked_delay_max = "1s"
+                    probe_delay = "50ms"
+                    probe_delay_max = "500ms"
+                    "#,
+                    address = self.sandbox.address,
+                    token = folder.join("token"),
+                )
+            })
+            .collect();
+        format!(
+            r#"
+            instance = "crash"
+            [worker]
+            id = "worker"
+            data = {data:?}
+            shutdown_deadline = "20s"
+            [log]
+            kind = "local"
+            [log.local]
+            compact_interval = "{interval}"
+            compact_bytes_per_second = 1073741824
+            cache_bytes = 33554432
+            [topics]
+            partitions = 4
+            [[input.topics]]
+            name = "{INPUT}"
+            {sources}
+            [identity]
+            source_priority = ["billing", "shop"]
+            [view]
+            cache_bytes = 16777216
+            {crms}
+            [ingest]
+            listen = "127.0.0.1:0"
+            [admin]
+            listen = "127.0.0.1:0"
+            "#,
+            data = folder.join("data"),
+            interval = if self.compacting { "1s" } else { "1h" },
+        )
+    }
+
+    fn settings(&self) -> Settings {
+        let variable = |name: &str| (name == "CONTACT_REPLICATOR_SECRET").then(|| SECRET.to_owned());
+        let surroundings = Surroundings { variable: &variable, ..Surroundings::process() };
+        Settings::parse(&self.settings_text(), surroundings).unwrap()
+    }
+
+    /// Replaces what goes wrong in both CRMs; `plan` is a plan of faults in JSON.
+    pub(crate) async fn misbehave(&self, plan: &Value) {
+        for crm in CRMS {
+            let path = format!("/{crm}/_sandbox/faults");
+            let (status, body) =
+                ask(self.sandbox.address, "POST", &path, &[], plan.to_string().as_bytes()).await.unwrap();
+            assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        }
+    }
+
+    /// Starts a worker, and waits for nothing.
+    pub(crate) fn start(&self) -> Worker {
+        let file = OpenOptions::new().create(true).append(true).open(self.lines()).unwrap();
+        let lines = Lines { path: self.lines(), begins: usize::try_from(file.metadata().unwrap().len()).unwrap() };
+        let begun = Instant::now();
+        // The port of the one before may be anybody's by now.
+        *self.ingest.lock() = None;
+        let mut command = program();
+        command.arg("run").arg("--config").arg(self.config()).stdout(Stdio::null()).stderr(file);
+        Worker { process: Process::start(&mut command), lines, begun, ingest: Arc::clone(&self.ingest) }
+    }
+
+    /// Lets all that was accepted come to its end, stops the worker, and returns all there is to judge by, and how long
+    /// it took until all was quiet.
+    ///
+    /// Whether a worker has anything left to do is only guessed from its gauges; the log knows. If the guess was wrong, the
+    /// worker is started once more.
+    pub(crate) async fn settle(&self, mut worker: Worker, within: Duration, kills: usize) -> (Evidence, Duration) {
+        let deadline = Instant::now() + within;
+        let begun = Instant::now();
+        loop {
+            worker.quiet(deadline).await;
+            let quiet = begun.elapsed();
+            worker.stop().await;
+            let (evidence, missing) = self.read(kills).await;
+            if missing.is_empty() {
+                return (evidence, quiet);
+            }
+            let told: Vec<&str> = missing.iter().take(5).map(String::as_str).collect();
+            let told = format!("{} are missing: {}", missing.len(), told.join("; "));
+            assert!(Instant::now() < deadline, "not settled within {within:?}: {told}");
+            eprintln!("  not settled yet: {told}");
+            worker = self.start();
+            worker.ready(PATIENCE).await;
+        }
+    }
+
+    /// All there is to judge by, and what is not settled. No worker runs.
+    async fn read(&self, kills: usize) -> (Evidence, Vec<String>) {
+        let settings = self.settings();
+        let disk = DiskSettings {
+            folder: settings.log_folder(),
+            bytes_max: settings.log.local.bytes_max,
+            compact_interval: Duration::from_secs(3_600),
+            compact_bytes_per_second: settings.log.local.compact_bytes_per_second,
+            cache_bytes: settings.log.local.cache_bytes,
+        };
+        let opened =
+            tokio::task::spawn_blocking(move || LocalLog::open(local::Settings::default(), disk, Clock::System));
+        let log = opened.await.unwrap().unwrap();
+        let names = TopicNames::new(&settings.topics.prefix);
+        let crms = CRMS.map(Arc::<str>::from);
+        let mut reader = Reader::open(&log, &[INPUT.into()], &names).await.unwrap();
+        reader.follow_links(&log, &crms).await.unwrap();
+        reader.catch_up(&log, PATIENCE).await.unwrap();
+        let mut evidence = reader.into_evidence();
+        let missing = checks::unsettled(&evidence, &crms);
+        for crm in &settings.crm {
+            let expectation = expectation(crm, &settings.instance).unwrap();
+            let (contacts, requests) =
+                (self.sandbox.page(&crm.name, "contacts").await, self.sandbox.page(&crm.name, "requests").await);
+            evidence.crms.push(CrmEvidence::read(&crm.name, &contacts, &requests, expectation).unwrap());
+        }
+        evidence.repeats_allowed = kills * IN_HANDS_MAX;
+        tokio::task::spawn_blocking(move || drop(log)).await.unwrap();
+        (evidence, missing)
+    }
+
+    /// Lines are for people, and never about a contact's values.
+    #[track_caller]
+    pub(crate) fn assert_discreet(&self) {
+        let text = fs::read_to_string(self.lines()).unwrap();
+        let telling = text.lines().find(|line| line.contains("@example.com") || line.contains("+447700"));
+        assert_eq!(telling, None, "a value of a contact is in a line");
+    }
+}
+
+impl Drop for Installation {
+    /// What a failed test leaves behind is what explains it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("settings, lines and data are kept in {}", self.folder.path().display());
+        }
+    }
+}
+
+fn program() -> Command {
+    let mut program = Command::new(PROGRAM);
+    program.env("CONTACT_REPLICATOR_SECRET", SECRET);
+    program
+}
+
+/// A process of ours. Ends with its value.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ended = self.0.kill().is_err();
+        let _status = self.0.wait().is_err();
+    }
+}
+
+/// What a process wrote to standard error since it was started.
+struct Lines {
+    path: PathBuf,
+    begins: usize,
+}
+
+impl Lines {
+    fn all(&self) -> Vec<String> {
+        let bytes = fs::read(&self.path).unwrap();
+        let text = String::from_utf8_lossy(bytes.get(self.begins..).unwrap_or_default()).into_owned();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn last(&self, count: usize) -> String {
+        let lines = self.all();
+        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect::<Vec<_>>().join("\n")
+    }
+
+    /// The address that the line about `what` names; a line that is still being written names none.
+    fn address(&self, what: &str) -> Option<SocketAddr> {
+        let lines = self.all();
+        let line = lines.iter().find(|line| line.contains(what))?;
+        line.rsplit_once("address=")?.1.split_whitespace().next()?.parse().ok()
+    }
+}
+
+pub(crate) struct Worker {
+    process: Process,
+    lines: Lines,
+    begun: Instant,
+    ingest: Ingest,
+}
+
+impl Worker {
+    /// Waits until it says that it is ready, tells the senders where it is, and returns how long it took.
+    pub(crate) async fn ready(&mut self, within: Duration) -> Duration {
+        let deadline = Instant::now() + within;
+        loop {
+            self.assert_runs();
+            let ingest = self.lines.address("events are taken over HTTP");
+            if ingest.is_some() {
+                *self.ingest.lock() = ingest;
+            }
+            if let Some(admin) = self.admin()
+                && matches!(ask(admin, "GET", "/readyz", &[], b"").await, Ok((200, _)))
+            {
+                return self.begun.elapsed();
+            }
+            assert!(Instant::now() < deadline, "never ready:\n{}", self.lines.last(20));
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn admin(&self) -> Option<SocketAddr> {
+        self.lines.address("health and metrics are served")
+    }
+
+    #[track_caller]
+    fn assert_runs(&mut self) {
+        if let Some(status) = self.process.0.try_wait().unwrap() {
+            panic!("the worker ended with {status}:\n{}", self.lines.last(20));
+        }
+    }
+
+    /// Ends it as a crash would. That it lived until then is part of the claim.
+    #[track_caller]
+    pub(crate) fn kill(mut self) {
+        self.assert_runs();
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
+    }
+
+    /// Waits until its gauges have nothing left to tell, twice in a row.
+    async fn quiet(&mut self, deadline: Instant) {
+        // What lies behind the last thing that a group answers is the marker of a transaction.
+        const MARKERS_MAX: f64 = 12.0;
+        let mut quiet = 0;
+        while quiet < 2 {
+            self.assert_runs();
+            let mut busy = Vec::new();
+            for (gauge, at_most) in [
+                ("entries_pending", 0.0),
+                ("contacts_parked", 0.0),
+                ("requests_in_flight", 0.0),
+                ("crm_paused", 0.0),
+                ("lag_records", MARKERS_MAX),
+            ] {
+                let value = self.metric(gauge).await;
+                if value > at_most {
+                    busy.push(format!("{gauge} is {value}"));
+                }
+            }
+            quiet = if busy.is_empty() { quiet + 1 } else { 0 };
+            assert!(Instant::now() < deadline, "never quiet: {busy:?}\n{}", self.lines.last(20));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The sum of a metric over all its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (status, body) = ask(self.admin().unwrap(), "GET", "/metrics", &[], b"").await.unwrap();
+        assert_eq!(status, 200);
+        let name = format!("contact_replicator_{name}");
+        let text = String::from_utf8(body).unwrap();
+        let values: Vec<f64> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&name))
+            .filter(|rest| rest.starts_with([' ', '{']))
+            .filter_map(|rest| rest.rsplit_once(' ')?.1.parse().ok())
+            .collect();
+        assert!(!values.is_empty(), "there is no metric {name}");
+        values.iter().sum()
+    }
+
+    /// Asks it to stop, which must leave nothing undone.
+    pub(crate) async fn stop(mut self) {
+        let asked = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.process.0.id())).status().unwrap();
+        assert!(asked.success(), "the worker is not there any more");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.0.try_wait().unwrap() {
+                assert_eq!(status.code(), Some(0), "{}", self.lines.last(20));
+                return;
+            }
+            assert!(Instant::now() < deadline, "never stops:\n{}", self.lines.last(20));
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// The simulated CRMs as a process.
+struct Sandbox {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Sandbox {
+    async fn start(folder: &TempDir) -> Self {
+        let errors = File::create(folder.path().join("sandbox.log")).unwrap();
+        let mut command = program();
+        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN, "--latency", "10ms", "--keep-bodies"]);
+        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(errors));
+        let output = process.0.stdout.take().unwrap();
+        let address = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            BufReader::new(output).read_line(&mut line).unwrap();
+            let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+            address.unwrap_or_else(|| panic!("the sandbox said {line:?}"))
+        });
+        Self { address: address.await.unwrap(), _process: process }
+    }
+
+    async fn page(&self, crm: &str, name: &str) -> Vec<u8> {
+        let (status, body) = ask(self.address, "GET", &format!("/{crm}/_sandbox/{name}"), &[], b"").await.unwrap();
+        assert_eq!(status, 200);
+        body
+    }
+}
+
+/// One HTTP exchange: status and body.
+pub(crate) async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<(u16, Vec<u8>)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let length = body.len();
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(PATIENCE, exchange).await??;
+    let ends = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let head = String::from_utf8_lossy(&answer[..ends]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse::<usize>().ok());
+    let body = answer.get(ends + 4..).unwrap_or_default().to_vec();
+    if length.is_some_and(|length| length != body.len()) {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, body))
+}

@@ -75,6 +75,10 @@ async fn links_in(world: &World, crm: &str) -> Links {
                     links.insert(link.contact_id, link);
                 }
             }
+            if progress.positions.is_empty() {
+                // For so long there was nothing: a transaction that stays open holds back what is behind it.
+                break;
+            }
             position = progress.positions.into_iter().find(|(moved, _)| *moved == at).map_or(position, |(_, to)| to);
         }
     }

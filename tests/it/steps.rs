@@ -6,6 +6,7 @@
 //! started again, and another takes over from it.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,13 @@ use std::{
 };
 
 use contact_replicator::{
-    log::local::{Point, Verdict},
+    cli::demo::evidence::Evidence,
+    config::{Adopt, OnDelete, OnErase},
+    event::Operation,
+    log::{
+        NewRecord,
+        local::{Point, Verdict},
+    },
     protection::{Protection, Protections},
     sandbox::FaultPlan,
 };
@@ -26,7 +33,7 @@ use crate::{
     history::event,
     invariants::{self, Offsets},
     scene::{Scene, change, play},
-    world::{Break, CRM, Moment, Setup, World, group_of},
+    world::{Break, CREATING, Moment, ONE, Setup, Tenant, World, group_of},
 };
 
 /// Simulated time in which a script settles, whatever was broken.
@@ -96,15 +103,86 @@ impl Passed {
     }
 }
 
-/// The whole script: two people come, one changes twice, one goes.
-async fn script(scene: &mut Scene, graveyard: &mut Graveyard) {
-    let changes = [
-        vec![change("s0", 1, "Ann"), change("s1", 1, "Bob")],
-        vec![change("s0", 2, "Cleo")],
-        vec![event("/shop", "s1", "gone", "contact.deleted", 2, None), change("s0", 3, "Ann")],
-        vec![event("/shop", "s0", "last", "contact.patched", 4, Some(json!({ "organization": { "title": "Buyer" } })))],
-    ];
-    for said in changes {
+/// What is played: what happens to whom, in a world with one CRM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Script {
+    /// A CRM with an upsert: two people come, one changes twice, one goes.
+    Upserted,
+    /// A CRM in which each create makes another contact, and where contacts may go for good: two people come, and one who
+    /// was there before us and is adopted; one is deleted, one is forgotten, and one has another address each time.
+    Created,
+}
+
+impl Script {
+    fn crms(self) -> &'static [Tenant] {
+        match self {
+            Self::Upserted => ONE,
+            Self::Created => CREATING,
+        }
+    }
+
+    fn crm(self) -> &'static str {
+        self.crms()[0].name
+    }
+
+    fn said(self) -> Vec<Vec<NewRecord>> {
+        let title = |subject: &str, sequence| {
+            let said = json!({ "organization": { "title": "Buyer" } });
+            event("/shop", subject, "last", "contact.patched", sequence, Some(said))
+        };
+        let gone = |subject: &str, verb: &str| event("/shop", subject, "gone", verb, 2, None);
+        match self {
+            Self::Upserted => vec![
+                vec![change("s0", 1, "Ann"), change("s1", 1, "Bob")],
+                vec![change("s0", 2, "Cleo")],
+                vec![gone("s1", "contact.deleted"), change("s0", 3, "Ann")],
+                vec![title("s0", 4)],
+            ],
+            Self::Created => vec![
+                vec![moved("s0", 1, "ann"), moved("s1", 1, "bob"), moved("s2", 1, "cleo")],
+                vec![moved("s0", 2, "roth")],
+                vec![gone("s1", "contact.deleted"), gone("s2", "contact.erased"), moved("s0", 3, "ann")],
+                vec![title("s0", 4)],
+            ],
+        }
+    }
+
+    /// Sets the CRM up, and puts whoever was there before us into it.
+    async fn prepare(self, world: &mut World) {
+        if self != Self::Created {
+            return;
+        }
+        let crm = &mut world.settings.crm[0];
+        (crm.on_delete, crm.on_erase, crm.adopt) = (OnDelete::Delete, OnErase::Delete, Adopt::ByKey);
+        let there = http::Request::post("/contacts")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", "Basic c2FuZGJveC10b2tlbjo=")
+            .body("name=Fs2&email=cleo%40example.com&city=Aarhus".into())
+            .expect("a request");
+        let made = world.sandbox.handle(there).await.expect("nothing is broken yet");
+        assert!(made.status().is_success(), "{made:?}");
+    }
+}
+
+/// Who goes does so in this part of [`Script::Created`].
+const GOING: usize = 2;
+
+/// A person who can be reached at another address each time.
+fn moved(subject: &str, sequence: u64, mailbox: &str) -> NewRecord {
+    let said = json!({
+        "name": { "familyName": format!("F{subject}") },
+        "emails": [{ "value": format!("{mailbox}@example.com") }],
+        "addresses": [{ "locality": format!("Aarhus{sequence}") }],
+    });
+    event("/shop", subject, &format!("{subject}-{sequence}"), "contact.updated", sequence, Some(said))
+}
+
+async fn say(script: Script, scene: &mut Scene, graveyard: &mut Graveyard) {
+    for (number, said) in script.said().into_iter().enumerate() {
+        if script == Script::Created && number == GOING {
+            // Or who is to be adopted would be forgotten before.
+            graveyard.watch(scene).await;
+        }
         scene.world.publish(said).await;
         let until = Instant::now() + Duration::from_millis(200);
         while Instant::now() < until {
@@ -131,6 +209,20 @@ impl Graveyard {
         }
         self.offsets.look(world).await;
     }
+
+    /// Waits until all that was said has settled, for as long as that may take.
+    async fn watch(&mut self, scene: &mut Scene) -> Evidence {
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        loop {
+            for _ in 0..20 {
+                self.look(&mut scene.world).await;
+            }
+            let evidence = scene.evidence_so_far().await;
+            if invariants::is_settled(&evidence) || Instant::now() > deadline {
+                return evidence;
+            }
+        }
+    }
 }
 
 /// A run of the script in which every promise was kept.
@@ -142,11 +234,13 @@ struct Played {
 
 /// Plays the script, with one step broken if one is named, and judges it.
 async fn play_script(
+    script: Script,
     broken: Option<(&Step, Break)>,
     by_another: bool,
     protections: Protections,
 ) -> Result<Played, String> {
-    let world = World::of(Setup { workers: 2, protections, ..Setup::default() }).await;
+    let mut world = World::of(Setup { workers: 2, crms: script.crms(), protections, ..Setup::default() }).await;
+    script.prepare(&mut world).await;
     let passed = Arc::new(Passed::default());
     let struck = Arc::new(AtomicBool::new(false));
     let (seen, struck_here) = (passed.clone(), struck.clone());
@@ -159,17 +253,8 @@ async fn play_script(
     });
     let mut graveyard = Graveyard { by_another, offsets: Offsets::default(), deaths: 0 };
     let mut scene = Scene::begin_with(world, &[0]).await;
-    script(&mut scene, &mut graveyard).await;
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    let mut evidence = loop {
-        for _ in 0..20 {
-            graveyard.look(&mut scene.world).await;
-        }
-        let evidence = scene.evidence_so_far().await;
-        if invariants::is_settled(&evidence) || Instant::now() > deadline {
-            break evidence;
-        }
-    };
+    say(script, &mut scene, &mut graveyard).await;
+    let mut evidence = graveyard.watch(&mut scene).await;
     scene.world.set_faults(FaultPlan::default());
     // The call in whose step the worker died, and what an owner sends again to be sure.
     evidence.repeats_allowed = 4;
@@ -187,10 +272,10 @@ async fn play_script(
 }
 
 /// The script without faults.
-fn steps() -> Vec<Step> {
+fn steps(script: Script) -> Vec<Step> {
     let mut steps = Vec::new();
     play(async {
-        let played = play_script(None, false, Protections::default()).await;
+        let played = play_script(script, None, false, Protections::default()).await;
         steps = played.unwrap_or_else(|broken| panic!("{broken}")).steps;
     });
     steps
@@ -205,15 +290,15 @@ fn all_breaks(steps: &[Step]) -> Vec<(&Step, Break, bool)> {
 }
 
 /// One in `shares` of all breaks, so that several tests share them.
-fn broken_in_turn(share: usize, shares: usize) {
-    let steps = steps();
+fn broken_in_turn(script: Script, share: usize, shares: usize) {
+    let steps = steps(script);
     let all = all_breaks(&steps);
     assert!(all.len() > 300, "{} breaks: a loop over little proves little", all.len());
     let (mut played, mut struck) = (0, 0);
     for (step, how, by_another) in all.into_iter().skip(share).step_by(shares) {
         play(async {
             let protections = Protections::default();
-            match Box::pin(play_script(Some((step, how)), by_another, protections)).await {
+            match Box::pin(play_script(script, Some((step, how)), by_another, protections)).await {
                 Ok(this) => struck += usize::from(this.struck),
                 Err(broken) => panic!("{step:?} broken by {how:?}, by another {by_another}:\n{broken}"),
             }
@@ -225,20 +310,37 @@ fn broken_in_turn(share: usize, shares: usize) {
 }
 
 #[test]
-fn the_script_has_steps_of_every_kind() {
-    let steps = steps();
-    let writers = ["sim-resolver".to_owned(), format!("{}-w0", group_of(CRM))];
-    let points =
-        [Point::BeforePrepare, Point::BeforeOffsets, Point::AfterPrepare, Point::BeforeCommit, Point::AfterCommit];
-    for writer in &writers {
-        for point in points {
-            let kind = Kind::Transaction { writer: writer.clone(), point };
-            assert!(steps.iter().any(|step| step.kind == kind), "{kind:?}");
+fn each_script_has_steps_of_every_kind() {
+    for script in [Script::Upserted, Script::Created] {
+        let steps = steps(script);
+        let writers = ["sim-resolver".to_owned(), format!("{}-w0", group_of(script.crm()))];
+        let points =
+            [Point::BeforePrepare, Point::BeforeOffsets, Point::AfterPrepare, Point::BeforeCommit, Point::AfterCommit];
+        for writer in &writers {
+            for point in points {
+                let kind = Kind::Transaction { writer: writer.clone(), point };
+                assert!(steps.iter().any(|step| step.kind == kind), "{script:?}: {kind:?}");
+            }
+        }
+        for kind in [Kind::Leaving, Kind::Answered] {
+            assert!(steps.iter().filter(|step| step.kind == kind).count() >= 5, "{script:?}: {kind:?}");
         }
     }
-    for kind in [Kind::Leaving, Kind::Answered] {
-        assert!(steps.iter().filter(|step| step.kind == kind).count() >= 5, "{kind:?}");
-    }
+}
+
+#[test]
+fn the_script_of_creates_makes_every_kind_of_delivery() {
+    play(async {
+        let mut world = World::of(Setup { workers: 2, crms: CREATING, ..Setup::default() }).await;
+        Script::Created.prepare(&mut world).await;
+        let mut scene = Scene::begin_with(world, &[0]).await;
+        let mut graveyard = Graveyard { by_another: false, offsets: Offsets::default(), deaths: 0 };
+        say(Script::Created, &mut scene, &mut graveyard).await;
+        let evidence = scene.settled_as_promised(0).await;
+        let made: BTreeSet<_> = evidence.outcomes.iter().filter_map(|outcome| outcome.operation).collect();
+        let wanted = [Operation::Create, Operation::Update, Operation::Delete, Operation::Erase, Operation::Adopt];
+        assert_eq!(made, BTreeSet::from(wanted));
+    });
 }
 
 /// Or the loop would prove nothing: a name that comes back after its successor was sent by a worker that died is taken for
@@ -247,31 +349,34 @@ fn the_script_has_steps_of_every_kind() {
 fn a_protection_that_is_off_is_found_by_breaking_each_answer() {
     let protections = Protections::default().without(Protection::TakeoverResend);
     let mut red = String::new();
-    for step in steps().iter().filter(|step| step.kind == Kind::Answered) {
+    for step in steps(Script::Upserted).iter().filter(|step| step.kind == Kind::Answered) {
         play(async {
-            let played = Box::pin(play_script(Some((step, Break::Die)), false, protections)).await;
+            let played = Box::pin(play_script(Script::Upserted, Some((step, Break::Die)), false, protections)).await;
             red.extend(played.err());
         });
     }
     assert!(red.contains("the_crm_equals_the_records"), "{red}");
 }
 
-#[test]
-fn every_step_broken_once_leaves_every_promise_kept_1_of_4() {
-    broken_in_turn(0, 4);
+// Several tests, so that a runner with several threads uses them.
+macro_rules! shares {
+    ($($name:ident: $script:ident, $share:expr, $shares:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                broken_in_turn(Script::$script, $share, $shares);
+            }
+        )*
+    };
 }
 
-#[test]
-fn every_step_broken_once_leaves_every_promise_kept_2_of_4() {
-    broken_in_turn(1, 4);
-}
-
-#[test]
-fn every_step_broken_once_leaves_every_promise_kept_3_of_4() {
-    broken_in_turn(2, 4);
-}
-
-#[test]
-fn every_step_broken_once_leaves_every_promise_kept_4_of_4() {
-    broken_in_turn(3, 4);
+shares! {
+    every_step_broken_once_leaves_every_promise_kept_1_of_4: Upserted, 0, 4;
+    every_step_broken_once_leaves_every_promise_kept_2_of_4: Upserted, 1, 4;
+    every_step_broken_once_leaves_every_promise_kept_3_of_4: Upserted, 2, 4;
+    every_step_broken_once_leaves_every_promise_kept_4_of_4: Upserted, 3, 4;
+    every_step_of_creates_broken_once_leaves_every_promise_kept_1_of_4: Created, 0, 4;
+    every_step_of_creates_broken_once_leaves_every_promise_kept_2_of_4: Created, 1, 4;
+    every_step_of_creates_broken_once_leaves_every_promise_kept_3_of_4: Created, 2, 4;
+    every_step_of_creates_broken_once_leaves_every_promise_kept_4_of_4: Created, 3, 4;
 }

@@ -13,7 +13,7 @@ use std::{
 
 use contact_replicator::{
     cli::demo::checks::Checked,
-    config::{CrmKind, SearchKey},
+    config::SearchKey,
     contact::ContactId,
     log::{
         Partition,
@@ -30,7 +30,7 @@ use crate::{
     history::event,
     invariants::{self, Offsets},
     scene::{Scene, change, person, play},
-    world::{Break, CRM, Moment, PARTITIONS, RESOLVER_GROUP, Setup, Tenant, World, group_of},
+    world::{Break, CREATING, CRM, Moment, PARTITIONS, RESOLVER_GROUP, Setup, World, group_of},
 };
 
 /// Simulated time in which a scenario settles if nothing is wrong.
@@ -100,9 +100,6 @@ const UNCHANGED: &str = "no_delivered_version_published_as_unchanged";
 const ORDER: &str = "order_per_contact";
 const NO_END: &str = "no_worker_ends_unasked";
 const NO_DUPLICATE: &str = "no_duplicate_contact_in_the_crm";
-
-/// A CRM in which each create makes another contact.
-const CREATING: &[Tenant] = &[Tenant { name: "previsto", kind: CrmKind::Previsto }];
 
 /// The world of a scenario: two workers, of which one runs, and what lets the one thing happen that it is about.
 async fn world_for(protection: Protection, protections: Protections) -> World {

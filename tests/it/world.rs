@@ -56,6 +56,8 @@ pub(crate) struct Tenant {
 }
 
 pub(crate) const ONE: &[Tenant] = &[Tenant { name: CRM, kind: CrmKind::Priava }];
+/// One in which each create makes another contact.
+pub(crate) const CREATING: &[Tenant] = &[Tenant { name: "previsto", kind: CrmKind::Previsto }];
 /// One of each kind, and two of the kind that all know: their books must never mix.
 pub(crate) const ALL: &[Tenant] = &[
     Tenant { name: CRM, kind: CrmKind::Priava },

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::{
-    config::{CrmKind, CrmSettings, TopicNames},
+    config::{CrmKind, CrmSettings, OnDelete, TopicNames},
     contact::{ContactId, ContactRecord, format},
     crm::{
         self, Connector,
@@ -148,6 +148,7 @@ pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Exp
             instance: instance.to_owned(),
             attribute_prefix: previsto.attribute_prefix.clone(),
             plants_number: previsto.plant_number,
+            deletes: settings.on_delete == OnDelete::Delete,
         }),
         (CrmKind::Previsto | CrmKind::Priava, _) => Arc::new(Projected(crm::build(settings, instance)?.connector)),
     })

@@ -20,8 +20,8 @@ use crate::{
 
 /// Our id, as a contact carries it.
 pub(super) const REFERENCE: &str = "meta.externalRef";
-/// What Previsto makes of other fields by itself, or keeps for itself.
-const NOT_SENT: &[&str] = &["id", "location", "agentIds", "remoteId", "remoteOrderId"];
+/// What Previsto makes of other fields by itself, or keeps for itself; and the mark of those who were there before us.
+const NOT_SENT: &[&str] = &["id", "location", "agentIds", "remoteId", "remoteOrderId", "meta.adopted"];
 /// Fields whose `false` means the same as their absence.
 const FALSE_BY_DEFAULT: &[&str] = &["archived", "notifyBeforeWork"];
 
@@ -34,6 +34,8 @@ pub(super) struct Organisation {
     pub(super) attribute_prefix: String,
     /// Whether `number` is ours.
     pub(super) plants_number: bool,
+    /// Whether who is deleted goes for good, instead of into the archive.
+    pub(super) deletes: bool,
 }
 
 /// Where each text goes that is sent as it is.
@@ -58,7 +60,8 @@ impl Expectation for Organisation {
 
     fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields> {
         let is_live = record.status == Status::Live;
-        if record.status == Status::Erased || !(is_live || stored) {
+        let goes = record.status == Status::Erased || (record.status == Status::Deleted && self.deletes);
+        if goes || !(is_live || stored) {
             return None;
         }
         let document = Value::Object(record.contact.as_ref()?.members().clone());
@@ -218,7 +221,8 @@ mod tests {
     }
 
     fn organisation() -> Organisation {
-        Organisation { instance: "demo".to_owned(), attribute_prefix: "attr_".to_owned(), plants_number: true }
+        let (instance, attribute_prefix) = ("demo".to_owned(), "attr_".to_owned());
+        Organisation { instance, attribute_prefix, plants_number: true, deletes: false }
     }
 
     #[test]
@@ -249,6 +253,17 @@ mod tests {
         assert_eq!(organisation().of(&gone, false), None);
         assert_eq!(organisation().of(&gone, true).unwrap().get("archived"), Some(&Value::Bool(true)));
         assert_eq!(organisation().of(&record(Status::Live, json!({"notes": "nameless"})), true), None);
+        assert_eq!(Organisation { deletes: true, ..organisation() }.of(&gone, true), None);
+    }
+
+    #[test]
+    fn the_number_is_expected_only_where_it_is_ours() {
+        let there = record(Status::Live, json!({"name": {"givenName": "Ilka"}}));
+        let number = |plants_number| {
+            let organisation = Organisation { plants_number, ..organisation() };
+            organisation.of(&there, true).unwrap().contains_key("number")
+        };
+        assert_eq!((number(true), number(false)), (true, false));
     }
 
     #[test]

@@ -10,7 +10,11 @@
 mod conformance;
 mod alone;
 mod end_to_end;
+mod identity;
+mod ingest;
 mod installation;
+mod lost_creates;
+mod plain;
 mod proxy;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

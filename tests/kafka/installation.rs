@@ -79,6 +79,8 @@ pub(crate) struct Installation {
     request_deadline: Duration,
     /// Where workers look for the broker.
     servers: String,
+    /// Further settings of the Previsto.
+    settings_of_jobs: &'static str,
     folder: TempDir,
     _alone: tokio::sync::MutexGuard<'static, ()>,
 }
@@ -87,6 +89,13 @@ impl Installation {
     /// The input topics and CRMs that behave; no worker yet.
     pub(crate) async fn new(request_deadline: Duration) -> Self {
         Self::of(request_deadline, bootstrap_servers()).await
+    }
+
+    /// The same, with further settings of the Previsto.
+    pub(crate) async fn with_settings_of_jobs(request_deadline: Duration, settings_of_jobs: &'static str) -> Self {
+        let mut installation = Self::new(request_deadline).await;
+        installation.settings_of_jobs = settings_of_jobs;
+        installation
     }
 
     /// The same, where the line between a worker and the broker can be cut: by the [`Installation::client_id`].
@@ -105,6 +114,7 @@ impl Installation {
             name,
             request_deadline,
             servers,
+            settings_of_jobs: "",
             folder,
             _alone: alone,
         };
@@ -281,7 +291,9 @@ impl Installation {
             parked_delay_max = "2s"
             probe_delay = "200ms"
             probe_delay_max = "1s"
+            {more}
             "#,
+            more = if kind == Kind::Previsto { self.settings_of_jobs } else { "" },
             kind = kind.name(),
             address = self.sandbox.address,
             path = kind.base_path(),

@@ -21,8 +21,6 @@ const CONTACTS: usize = 300;
 const AHEAD: usize = 40;
 /// Every third create of those that are made loses its answer.
 const LOST_EVERY: usize = 3;
-/// How many workers are killed at once, time after time.
-const KILLS: [usize; 5] = [1, 1, 2, 1, 1];
 
 /// What a source says: first one address and telephone number, then another of each.
 fn said(topic: &str, number: usize, verb: &str) -> NewRecord {
@@ -86,7 +84,19 @@ impl Watch {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creates_whose_answers_are_lost_while_addresses_change_and_workers_die_make_nobody_twice() {
-    let installation = Installation::new(Duration::from_secs(1)).await;
+    lose_creates("", &[1, 1, 2, 1, 1]).await;
+}
+
+/// Nothing of ours can be searched for: only what the contact was when it was made leads to it, and that is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_do_they_where_only_the_old_address_can_be_searched_for() {
+    let by_address_alone = "[crm.previsto]\nplant_number = false\nsearch_by = [\"email\"]";
+    lose_creates(by_address_alone, &[1, 2, 1]).await;
+}
+
+/// `dying` says how many workers are killed at once, time after time.
+async fn lose_creates(settings_of_jobs: &'static str, dying: &[usize]) {
+    let installation = Installation::with_settings_of_jobs(Duration::from_secs(1), settings_of_jobs).await;
     for crm in CRMS {
         let fault = json!({ "instead": { "kind": "reset_after" } });
         let script =
@@ -97,11 +107,12 @@ async fn creates_whose_answers_are_lost_while_addresses_change_and_workers_die_m
     let mut observer = installation.observe().await;
     let topic = installation.input(generator::TOPICS[0].0);
     let mut watches = CRMS.map(|crm| Watch { crm, seen: 0, lost: 0 });
-    let mut kills = KILLS.into_iter();
+    let mut kills = dying.iter();
     let (mut created, mut changed) = (0, BTreeSet::new());
-    // The next kill comes when so many creates were lost.
-    let mut lost_next = CONTACTS / LOST_EVERY / (KILLS.len() + 1);
-    let between = lost_next;
+    // A kill comes when so many creates were lost since the last one: at the very look that finds it, so that nobody has
+    // asked for the contact again, which is not done before the request's deadline.
+    let between = CONTACTS / LOST_EVERY / (2 * dying.len());
+    let mut lost_next = None;
     let (begun, mut moved) = (Instant::now(), Instant::now());
     while changed.len() < CONTACTS {
         while created < CONTACTS && created < changed.len() + AHEAD {
@@ -122,11 +133,10 @@ async fn creates_whose_answers_are_lost_while_addresses_change_and_workers_die_m
             installation.log.append(next).await.unwrap();
         }
         let [_, jobs] = &watches;
-        if jobs.lost >= lost_next
-            && let Some(dying) = kills.next()
+        if jobs.lost >= *lost_next.get_or_insert(jobs.lost + between)
+            && let Some(dying) = kills.next().copied()
         {
-            // Nobody has asked for the contact again by now: that is not done before the request's deadline.
-            lost_next += between;
+            lost_next = None;
             let dead: Vec<Worker> = workers.drain(..dying).collect();
             let names: Vec<String> = dead.iter().map(|worker| worker.name().to_owned()).collect();
             dead.into_iter().for_each(Worker::kill);
@@ -155,6 +165,6 @@ async fn creates_whose_answers_are_lost_while_addresses_change_and_workers_die_m
         eventually("a worker is ready", PATIENCE, async || worker.is_ready().await).await;
         worker.stop().await;
     }
-    let killed: usize = KILLS.iter().sum();
+    let killed: usize = dying.iter().sum();
     assert_promises(&observer.conclude(killed * IN_HANDS_MAX).await, &[]);
 }

@@ -147,6 +147,7 @@ pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Exp
         (CrmKind::Previsto, Some(previsto)) => Arc::new(previsto::Organisation {
             instance: instance.to_owned(),
             attribute_prefix: previsto.attribute_prefix.clone(),
+            plant_number: previsto.plant_number,
         }),
         (CrmKind::Previsto | CrmKind::Priava, _) => Arc::new(Projected(crm::build(settings, instance)?.connector)),
     })

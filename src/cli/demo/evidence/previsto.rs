@@ -32,6 +32,8 @@ pub(super) struct Organisation {
     pub(super) instance: String,
     /// Goes before the names of free attributes.
     pub(super) attribute_prefix: String,
+    /// Whether the number of a contact is our id.
+    pub(super) plant_number: bool,
 }
 
 /// Where each text goes that is sent as it is.
@@ -67,7 +69,9 @@ impl Expectation for Organisation {
             }
         };
         set("name", &name(&document)?);
-        set("number", &record.contact_id.key());
+        if self.plant_number {
+            set("number", &record.contact_id.key());
+        }
         set(REFERENCE, &record.contact_id.key());
         set("meta.source", &self.instance);
         for (pointer, field) in TEXTS {
@@ -214,7 +218,7 @@ mod tests {
     }
 
     fn organisation() -> Organisation {
-        Organisation { instance: "demo".to_owned(), attribute_prefix: "attr_".to_owned() }
+        Organisation { instance: "demo".to_owned(), attribute_prefix: "attr_".to_owned(), plant_number: true }
     }
 
     #[test]
@@ -237,6 +241,15 @@ mod tests {
                 "consentMarketing": "false", "attr_debtor_number": "D7"}});
         let Value::Object(expected) = expected else { unreachable!("built as an object") };
         assert_eq!(organisation().of(&record(Status::Live, said), false), Some(normal(expected)));
+    }
+
+    #[test]
+    fn a_number_that_is_not_ours_is_not_expected() {
+        let said = record(Status::Live, json!({"name": {"givenName": "Ilka"}}));
+        let (ours, theirs) = (organisation(), Organisation { plant_number: false, ..organisation() });
+        let (mut ours, theirs) = (ours.of(&said, false).unwrap(), theirs.of(&said, false).unwrap());
+        assert!(ours.remove("number").is_some());
+        assert_eq!(ours, theirs);
     }
 
     #[test]

@@ -39,6 +39,10 @@ impl conformance::Harness for LocalHarness {
         self.log.expire_before(at, offset);
     }
 
+    async fn expire(&self) {
+        self.log.expire();
+    }
+
     async fn kill(&self, member: Box<dyn Member>) {
         drop(member);
     }
@@ -111,6 +115,10 @@ mod on_disk {
 
         async fn expire_before(&self, at: &TopicPartition, offset: Offset) {
             self.log.expire_before(at, offset);
+        }
+
+        async fn expire(&self) {
+            self.log.compact_disk().await.expect("the disk works");
         }
 
         async fn kill(&self, member: Box<dyn Member>) {

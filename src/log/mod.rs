@@ -18,7 +18,10 @@
 //! - A committed offset is answered only while no open transaction holds it ([`LogError::Unstable`] otherwise).
 //! - End offsets count transaction markers: a position reaches [`Watermarks::high`], not "the last record plus one".
 //! - Compaction may remove all but the newest record of a key at any moment, and tombstones after their time.
-//! - Retention may delete a prefix; reading from below [`Watermarks::low`] is [`LogError::OutOfRange`], said once.
+//! - Retention may delete a prefix, of which every record is older than is kept; offsets go on where they were. Reading
+//!   from below [`Watermarks::low`] is [`LogError::OutOfRange`], said once.
+//! - A log may have a bound of its own. Above it what is appended from outside is refused ([`LogError::Full`]), whole; a
+//!   transaction is taken all the same, since what was read has to be answered. Kafka has none and never says so.
 //! - A commit may happen and yet be answered [`WriteError::Unknown`].
 
 pub mod kafka;

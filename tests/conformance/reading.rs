@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use contact_replicator::log::{LogError, TopicPartition};
+use contact_replicator::log::{Cleanup, LogError, TopicPartition};
 use jiff::SignedDuration;
+use tokio::time::Instant;
 
 use super::{Harness, QUIET, eventually, kept_topic, numbered, numbers, poll, read_all, read_for_a_while, values};
 
@@ -140,4 +141,36 @@ pub(crate) async fn an_offset_is_found_by_its_time(harness: &dyn Harness) {
     }
     let later = records[3].timestamp + SignedDuration::from_hours(1);
     assert_eq!(log.offset_at(&at, later).await.unwrap(), log.watermarks(&at).await.unwrap().high, "none: the end");
+}
+
+pub(crate) async fn retention_takes_the_old_and_leaves_the_young_and_their_numbers(harness: &dyn Harness) {
+    /// Long enough for the young to be seen young, on a machine that has much to do.
+    const KEPT: Duration = Duration::from_secs(6);
+    let log = harness.log();
+    let at = TopicPartition::new(harness.fresh_topic(1, Cleanup::Delete { after: KEPT }).await, 0);
+    let first = Instant::now();
+    log.append(numbered(&at, 0..3)).await.unwrap();
+    // Not to wait for anything: the two must differ in age.
+    tokio::time::sleep(KEPT / 2).await;
+    let second = Instant::now();
+    log.append(numbered(&at, 3..5)).await.unwrap();
+    // Looks at the low end, which may be where it is only if what lies below is old enough.
+    let low = async || {
+        harness.expire().await;
+        let low = log.watermarks(&at).await.unwrap().low;
+        let oldest_young = if first.elapsed() < KEPT {
+            0
+        } else if second.elapsed() < KEPT {
+            3
+        } else {
+            5
+        };
+        assert!(low <= oldest_young, "the low end is {low}, and {oldest_young} is young");
+        low
+    };
+    eventually("the old go", async || (low().await >= 3).then_some(())).await;
+    eventually("all go", async || (low().await == 5).then_some(())).await;
+    log.append(numbered(&at, 5..6)).await.unwrap();
+    let read = read_all(log, &at).await;
+    assert_eq!((values(&read), read[0].offset), (numbers(5..6), 5), "numbers go on");
 }

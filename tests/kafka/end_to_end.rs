@@ -1,7 +1,7 @@
 //! The promises, kept by real processes on a real broker, judged from outside.
 //!
 //! Each test starts workers, feeds them, does to them what happens to processes, waits until all has settled, and then
-//! gathers evidence with a plain reader of committed records and from the CRM's own books. What it judges by are the
+//! gathers evidence with a plain reader of committed records and from the books of the CRMs. What it judges by are the
 //! checks of the demo.
 
 use std::time::Duration;
@@ -14,12 +14,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::installation::{CRM, Installation, PARTITIONS, PATIENCE, Worker, assert_promises, eventually};
+use crate::installation::{
+    CRMS, IN_FLIGHT_MAX, IN_HANDS_MAX, Installation, PARTITIONS, PATIENCE, Worker, assert_promises, eventually,
+};
 
-/// A worker that is killed may have this many answers in its hands: those under way, and those not committed yet.
-const IN_HANDS_MAX: usize = 64;
-/// As in the settings of an installation.
-const IN_FLIGHT_MAX: f64 = 16.0;
 /// More lines than this in a run of a minute are a flood.
 const LINES_MAX: usize = 400;
 
@@ -62,6 +60,11 @@ fn troubles() -> Value {
     })
 }
 
+/// How many CRMs there are, as metrics count them.
+fn crms() -> f64 {
+    CRMS.len() as f64
+}
+
 /// Each request takes effect shortly before its sender would give it up.
 fn slow() -> Value {
     json!({ "chances": [{ "probability": 1.0, "fault": { "delay_before": "1700ms" } }] })
@@ -96,7 +99,7 @@ async fn workers_that_are_killed_and_stopped_under_a_failing_crm_keep_every_prom
     installation.sandbox.misbehave(&slow()).await;
     installation.publish(next()).await;
     eventually("all places are taken", PATIENCE, async || {
-        (first.metric("requests_in_flight").await >= IN_FLIGHT_MAX).then_some(())
+        (first.metric("requests_in_flight").await >= crms() * f64::from(IN_FLIGHT_MAX)).then_some(())
     })
     .await;
     first.kill();
@@ -137,7 +140,7 @@ async fn at_rest(workers: &[&Worker]) {
             }
             resolvers += worker.metric("resolver_active").await;
             // The last thing in a partition of the work list is the marker of a transaction, which nobody commits.
-            let markers = f64::from(PARTITIONS);
+            let markers = crms() * f64::from(PARTITIONS);
             for (gauge, at_most) in
                 [("entries_pending", 0.0), ("requests_in_flight", 0.0), ("crm_paused", 0.0), ("lag_records", markers)]
             {
@@ -163,46 +166,47 @@ async fn after_an_outage_each_contact_is_written_once_or_twice_however_much_has_
     const OUTAGE: Duration = Duration::from_secs(60);
     let installation = Installation::new(Duration::from_secs(2)).await;
     let stream = stream(12, BEFORE + DURING, 100);
-    let (before, during) = stream.split_at(BEFORE);
+    let (early, during) = stream.split_at(BEFORE);
     let worker = installation.start("worker-1").await;
     let mut observer = installation.observe().await;
-    installation.publish(before).await;
+    installation.publish(early).await;
     observer.settled(BEFORE).await;
 
-    let (calls_before, effects_before) = installation.sandbox.calls().await;
-    let down = json!({ "windows": [{ "from": "0s", "lasts": "1h", "fault": { "instead": { "kind": "status", "status": 503 } } }] });
-    installation.sandbox.misbehave(&down).await;
+    let before = installation.sandbox.calls().await;
+    let outage = json!({ "windows": [{ "from": "0s", "lasts": "1h", "fault": { "instead": { "kind": "status", "status": 503 } } }] });
+    installation.sandbox.misbehave(&outage).await;
     let begun = Instant::now();
     for (number, part) in during.chunks(DURING / 4).enumerate() {
         installation.publish(part).await;
         if number == 1 {
-            eventually("the CRM is paused", PATIENCE, async || {
-                (worker.metric("crm_paused").await == 1.0).then_some(())
+            eventually("the CRMs are paused", PATIENCE, async || {
+                (worker.metric("crm_paused").await == crms()).then_some(())
             })
             .await;
         }
     }
     let took = worker.stop().await;
-    eprintln!("  stopped {took:?} after SIGTERM, with the CRM down");
+    eprintln!("  stopped {took:?} after SIGTERM, with the CRMs down");
     let worker = installation.start("worker-1").await;
     observer.decided(BEFORE + DURING).await;
     eprintln!("  decided {DURING} events in {:?}", begun.elapsed());
     tokio::time::sleep_until(begun + OUTAGE).await;
-    let (calls_down, effects_down) = installation.sandbox.calls().await;
-    assert_eq!(effects_down, effects_before, "a CRM that is down takes nothing");
+    let down = installation.sandbox.calls().await;
 
     installation.sandbox.misbehave(&json!({})).await;
     let back = Instant::now();
     observer.settled(BEFORE + DURING).await;
-    let (calls, effects) = installation.sandbox.calls().await;
-    let writes = effects - effects_down;
-    let (probes, after) = (calls_down - calls_before, calls - calls_down);
-    eprintln!(
-        "  settled {:?} after the CRM was back: {writes} writes, {after} calls; {probes} while it was down",
-        back.elapsed()
-    );
-    assert!(writes <= WRITES_MAX, "{writes} writes");
-    assert!(probes <= 150, "{probes} calls to a CRM that was down");
+    let after = installation.sandbox.calls().await;
+    eprintln!("  settled {:?} after the CRMs were back", back.elapsed());
+    for (index, crm) in CRMS.iter().enumerate() {
+        let ((calls_before, effects_before), (calls_down, effects_down)) = (before[index], down[index]);
+        assert_eq!(effects_down, effects_before, "a CRM that is down takes nothing");
+        let (calls, effects) = after[index];
+        let (probes, calls, writes) = (calls_down - calls_before, calls - calls_down, effects - effects_down);
+        eprintln!("  {}: {writes} writes, {calls} calls; {probes} while it was down", crm.name);
+        assert!(writes <= WRITES_MAX, "{writes} writes");
+        assert!(probes <= 150, "{probes} calls to a CRM that was down");
+    }
     at_rest(&[&worker]).await;
     assert_readable(&[&worker]);
     worker.stop().await;
@@ -246,11 +250,12 @@ async fn a_worker_that_stopped_gives_back_all_it_had_and_its_successor_goes_on_a
     observer.outcomes(EVENTS / 8).await;
     let took = worker.stop().await;
     eprintln!("  stopped {took:?} after SIGTERM");
-    let group = installation.group();
-    for partition in 0..PARTITIONS {
-        let at = installation.versions(partition);
-        let committed = installation.log.committed(&group, &at, Isolation::ReadCommitted).await.unwrap().unwrap();
-        assert!(committed.metadata.contains(r#""released":true"#), "{at}: {}", committed.metadata);
+    for group in CRMS.map(|crm| installation.group(crm)) {
+        for partition in 0..PARTITIONS {
+            let at = installation.versions(partition);
+            let committed = installation.log.committed(&group, &at, Isolation::ReadCommitted).await.unwrap().unwrap();
+            assert!(committed.metadata.contains(r#""released":true"#), "{group} of {at}: {}", committed.metadata);
+        }
     }
 
     let worker = installation.start("worker-1").await;
@@ -266,7 +271,7 @@ async fn a_worker_that_stopped_gives_back_all_it_had_and_its_successor_goes_on_a
     assert_eq!(installation.sandbox.calls().await, calls);
     installation.publish(late).await;
     observer.settled(EVENTS).await;
-    assert!(worker.age() < REQUEST_DEADLINE, "{CRM} was kept waiting: {:?}", worker.age());
+    assert!(worker.age() < REQUEST_DEADLINE, "a CRM was kept waiting: {:?}", worker.age());
     worker.stop().await;
     assert_promises(&observer.conclude(0).await, &[]);
 }

@@ -1,7 +1,7 @@
-//! An installation of real processes: workers, the simulated CRM, and `publish`, on the broker that all tests share.
+//! An installation of real processes: workers, the simulated CRMs, and `publish`, on the broker that all tests share.
 //!
 //! What a test learns of them it learns as an operator would: from their exit codes, their log lines, their ports, the
-//! topics and the CRM's books. Each installation has a name of its own, and with it topics, groups and transactional
+//! topics and the CRMs' books. Each installation has a name of its own, and with it topics, groups and transactional
 //! ids, so that tests do not meet. Processes die with the test, however it ends.
 
 use std::{
@@ -17,14 +17,14 @@ use std::{
 use contact_replicator::{
     cli::demo::{
         checks::{self, Checked},
-        evidence::{CrmEvidence, Evidence, Projected, Reader},
+        evidence::{CrmEvidence, Evidence, Reader, expectation},
         generator::{self, Generated},
     },
     clock::Clock,
     config::{KafkaSettings, Settings, Surroundings, TopicNames},
-    crm,
     log::{Cleanup, Log, NewRecord, TopicPartition, TopicSpec, kafka::KafkaLog},
     metrics::Metrics,
+    sandbox::Kind,
     view::{View, follower::Follower},
 };
 use serde_json::{Map, Value};
@@ -36,22 +36,38 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{bootstrap_servers, conformance::fresh};
+use crate::{bootstrap_servers, conformance::fresh, port, proxy::Proxy};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_contact-replicator");
 const SECRET: &str = "only for tests, and of no use to anybody";
 const TOKEN: &str = "sandbox-token";
-/// The name of the CRM.
-pub(crate) const CRM: &str = "venues";
+/// The CRMs: one of each kind, which are called otherwise than their kinds.
+pub(crate) const CRMS: [Crm; 2] = [VENUES, JOBS];
+pub(crate) const VENUES: Crm = Crm { name: "venues", kind: Kind::Priava };
+pub(crate) const JOBS: Crm = Crm { name: "jobs", kind: Kind::Previsto };
 pub(crate) const PARTITIONS: u32 = 6;
+/// Requests of one worker to one CRM.
+pub(crate) const IN_FLIGHT_MAX: u32 = 16;
 /// As in the settings below.
 pub(crate) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+/// A worker that is killed may have this many answers of one CRM in its hands: those under way, and those not committed yet.
+pub(crate) const IN_HANDS_MAX: usize = 64;
 /// How long one thing may take to come about.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
 /// What is judged from all that was read so far is looked at less often.
 const JUDGE: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crm {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+}
+
+fn names_of_crms() -> [Arc<str>; 2] {
+    CRMS.map(|crm| crm.name.into())
+}
 
 /// Only one installation is at work at a time: they would slow each other down on a small machine.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -61,13 +77,34 @@ pub(crate) struct Installation {
     pub(crate) sandbox: Sandbox,
     name: String,
     request_deadline: Duration,
+    /// Where workers look for the broker.
+    servers: String,
+    /// Further settings of the Previsto.
+    settings_of_jobs: &'static str,
     folder: TempDir,
     _alone: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Installation {
-    /// The input topics and a CRM that behaves; no worker yet.
+    /// The input topics and CRMs that behave; no worker yet.
     pub(crate) async fn new(request_deadline: Duration) -> Self {
+        Self::of(request_deadline, bootstrap_servers()).await
+    }
+
+    /// The same, with further settings of the Previsto.
+    pub(crate) async fn with_settings_of_jobs(request_deadline: Duration, settings_of_jobs: &'static str) -> Self {
+        let mut installation = Self::new(request_deadline).await;
+        installation.settings_of_jobs = settings_of_jobs;
+        installation
+    }
+
+    /// The same, where the line between a worker and the broker can be cut: by the [`Installation::client_id`].
+    pub(crate) async fn with_lines_to_cut(request_deadline: Duration) -> (Self, &'static Proxy) {
+        let proxy = Proxy::shared(port()).await;
+        (Self::of(request_deadline, proxy.address.to_string()).await, proxy)
+    }
+
+    async fn of(request_deadline: Duration, servers: String) -> Self {
         let alone = ALONE.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let name = fresh("e2e").replace("conformance-", "");
@@ -76,6 +113,8 @@ impl Installation {
             sandbox: Sandbox::start(folder.path()).await,
             name,
             request_deadline,
+            servers,
+            settings_of_jobs: "",
             folder,
             _alone: alone,
         };
@@ -93,7 +132,7 @@ impl Installation {
     }
 
     /// The input topic that the generator calls `topic`.
-    fn input(&self, topic: &str) -> Arc<str> {
+    pub(crate) fn input(&self, topic: &str) -> Arc<str> {
         format!("{}.{topic}", self.name).into()
     }
 
@@ -101,9 +140,14 @@ impl Installation {
         TopicNames::new(&format!("{}.", self.name))
     }
 
-    /// The consumer group of the CRM's replicators.
-    pub(crate) fn group(&self) -> String {
-        format!("{}-{CRM}", self.name)
+    /// The consumer group of a CRM's replicators.
+    pub(crate) fn group(&self, crm: Crm) -> String {
+        format!("{}-{}", self.name, crm.name)
+    }
+
+    /// How the broker is told which worker asks.
+    pub(crate) fn client_id(&self, worker: &str) -> String {
+        format!("{}-{worker}", self.name)
     }
 
     fn data(&self, worker: &str) -> PathBuf {
@@ -135,10 +179,11 @@ impl Installation {
         let names = self.topics();
         let followed =
             [(names.records.clone(), PARTITIONS), (names.keys.clone(), PARTITIONS), (names.resolver.clone(), 1)];
-        for partition in 0..PARTITIONS {
-            following.start(CRM, partition).await.unwrap();
+        for (crm, partition) in CRMS.iter().flat_map(|crm| (0..PARTITIONS).map(move |partition| (crm, partition))) {
+            following.start(crm.name, partition).await.unwrap();
         }
-        for (topic, partitions) in followed.into_iter().chain([(names.links(CRM), PARTITIONS)]) {
+        let links = CRMS.map(|crm| (names.links(crm.name), PARTITIONS));
+        for (topic, partitions) in followed.into_iter().chain(links) {
             for at in (0..partitions).map(|partition| TopicPartition::new(topic.clone(), partition)) {
                 let end = self.log.watermarks(&at).await.unwrap().high;
                 tokio::time::timeout(PATIENCE, view.reached(&at, end)).await.unwrap().unwrap();
@@ -153,7 +198,7 @@ impl Installation {
     fn settings(&self, worker: &str) -> Settings {
         let variable = |name: &str| match name {
             "CONTACT_REPLICATOR_SECRET" => Some(SECRET.to_owned()),
-            "PRIAVA_API_TOKEN" => Some(TOKEN.to_owned()),
+            "PRIAVA_API_TOKEN" | "PREVISTO_API_KEY" => Some(TOKEN.to_owned()),
             _ => None,
         };
         let surroundings = Surroundings { variable: &variable, ..Surroundings::process() };
@@ -161,8 +206,13 @@ impl Installation {
         // A connector reads its credential itself, and this process has none in its environment.
         let token = self.folder.path().join("token");
         fs::write(&token, TOKEN).unwrap();
-        for priava in settings.crm.iter_mut().filter_map(|crm| crm.priava.as_mut()) {
-            (priava.token_env, priava.token_file) = (None, Some(token.clone()));
+        for crm in &mut settings.crm {
+            if let Some(priava) = &mut crm.priava {
+                (priava.token_env, priava.token_file) = (None, Some(token.clone()));
+            }
+            if let Some(previsto) = &mut crm.previsto {
+                (previsto.api_key_env, previsto.api_key_file) = (None, Some(token.clone()));
+            }
         }
         settings
     }
@@ -170,15 +220,16 @@ impl Installation {
     /// Short delays, so that seconds show what takes minutes in production. Sizes are those that the generator's faults
     /// are made for.
     fn settings_text(&self, worker: &str) -> String {
-        let Self { name, sandbox, request_deadline, .. } = self;
+        let Self { name, request_deadline, servers, .. } = self;
         let data = self.data(worker);
-        let servers = bootstrap_servers();
+        let client_id = self.client_id(worker);
         let [changes, directory] = generator::TOPICS.map(|(topic, _)| self.input(topic));
         let sources: String = generator::SOURCES
             .iter()
             .map(|(source, uri)| format!("[[source]]\nuri = {uri:?}\nname = {source:?}\n"))
             .collect();
         let directory_uri = generator::SOURCES[2].1;
+        let crms: String = CRMS.iter().map(|crm| self.settings_of_crm(*crm, *request_deadline)).collect();
         format!(
             r#"
             instance = {name:?}
@@ -191,6 +242,8 @@ impl Installation {
             session_timeout = "6s"
             heartbeat_interval = "500ms"
             drain_deadline = "4s"
+            [log.kafka.properties]
+            "client.id" = {client_id:?}
             [topics]
             prefix = "{name}."
             partitions = {PARTITIONS}
@@ -208,12 +261,26 @@ impl Installation {
             record_bytes_max = 49152
             [view]
             cache_bytes = 33554432
+            {crms}
+            [ingest]
+            listen = "127.0.0.1:0"
+            [admin]
+            listen = "127.0.0.1:0"
+            "#,
+            shutdown = SHUTDOWN_DEADLINE.as_secs(),
+        )
+    }
+
+    fn settings_of_crm(&self, crm: Crm, request_deadline: Duration) -> String {
+        let Crm { name, kind } = crm;
+        format!(
+            r#"
             [[crm]]
-            name = "{CRM}"
-            kind = "priava"
-            base_url = "http://{crm}/priava/api/rest"
+            name = {name:?}
+            kind = "{kind}"
+            base_url = "http://{address}/{kind}{path}"
             [crm.delivery]
-            in_flight_max = 16
+            in_flight_max = {IN_FLIGHT_MAX}
             requests_per_second = 0.0
             request_deadline = "{deadline}ms"
             connect_timeout = "1s"
@@ -224,11 +291,12 @@ impl Installation {
             parked_delay_max = "2s"
             probe_delay = "200ms"
             probe_delay_max = "1s"
-            [admin]
-            listen = "127.0.0.1:0"
+            {more}
             "#,
-            shutdown = SHUTDOWN_DEADLINE.as_secs(),
-            crm = sandbox.address,
+            more = if kind == Kind::Previsto { self.settings_of_jobs } else { "" },
+            kind = kind.name(),
+            address = self.sandbox.address,
+            path = kind.base_path(),
             deadline = request_deadline.as_millis(),
         )
     }
@@ -258,9 +326,7 @@ impl Installation {
         let lines = Lines { path, begins };
         let admin = eventually(&format!("{worker} serves health and metrics"), PATIENCE, async || {
             process.assert_runs(&lines);
-            let lines = lines.all();
-            let line = lines.iter().find(|line| line.contains("health and metrics are served"))?;
-            line.rsplit_once("address=")?.1.trim().parse().ok()
+            lines.address("health and metrics are served")
         })
         .await;
         Worker { process, lines, admin, begun }
@@ -319,7 +385,8 @@ impl Drop for Installation {
     }
 }
 
-fn settings_of_log(client_id: &str) -> KafkaSettings {
+/// Of a client that is no worker.
+pub(crate) fn settings_of_log(client_id: &str) -> KafkaSettings {
     crate::settings(bootstrap_servers(), client_id)
 }
 
@@ -351,7 +418,7 @@ fn line(record: &NewRecord) -> Option<String> {
 
 fn program() -> Command {
     let mut program = Command::new(PROGRAM);
-    program.env("CONTACT_REPLICATOR_SECRET", SECRET).env("PRIAVA_API_TOKEN", TOKEN);
+    program.env("CONTACT_REPLICATOR_SECRET", SECRET).env("PRIAVA_API_TOKEN", TOKEN).env("PREVISTO_API_KEY", TOKEN);
     program
 }
 
@@ -375,9 +442,9 @@ impl Observer<'_> {
         .await;
     }
 
-    /// Waits until each of `inputs` events has come to its end.
+    /// Waits until each of `inputs` events has come to its end in every CRM.
     pub(crate) async fn settled(&mut self, inputs: usize) {
-        let crms = [Arc::from(CRM)];
+        let crms = names_of_crms();
         self.until(&format!("the end of {inputs} events"), |evidence| {
             let found = evidence.inputs.len();
             if found < inputs {
@@ -422,15 +489,16 @@ impl Observer<'_> {
 
     /// All that there is to judge by.
     pub(crate) async fn conclude(mut self, repeats_allowed: usize) -> Evidence {
-        self.reader.follow_links(&self.installation.log, &[CRM.into()]).await.unwrap();
+        self.reader.follow_links(&self.installation.log, &names_of_crms()).await.unwrap();
         self.reader.catch_up(&self.installation.log, PATIENCE).await.unwrap();
         let mut evidence = self.reader.into_evidence();
         let settings = self.installation.settings("observer");
-        let crm = settings.crm.first().unwrap();
-        let connector = crm::build(crm, &settings.instance).unwrap().connector;
-        let (contacts, requests) =
-            (self.installation.sandbox.page("contacts").await, self.installation.sandbox.page("requests").await);
-        evidence.crms = vec![CrmEvidence::read(CRM, &contacts, &requests, Arc::new(Projected(connector))).unwrap()];
+        for (crm, settings_of_crm) in CRMS.into_iter().zip(&settings.crm) {
+            let sandbox = &self.installation.sandbox;
+            let (contacts, requests) = (sandbox.page(crm, "contacts").await, sandbox.page(crm, "requests").await);
+            let expectation = expectation(settings_of_crm, &settings.instance).unwrap();
+            evidence.crms.push(CrmEvidence::read(crm.name, &contacts, &requests, expectation).unwrap());
+        }
         evidence.repeats_allowed = repeats_allowed;
         evidence
     }
@@ -509,6 +577,13 @@ impl Lines {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The address in the line that says `what`.
+    fn address(&self, what: &str) -> Option<SocketAddr> {
+        let lines = self.all();
+        let line = lines.iter().find(|line| line.contains(what))?;
+        line.rsplit_once("address=")?.1.trim().parse().ok()
+    }
+
     fn last(&self, count: usize) -> String {
         let lines = self.all();
         lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect::<Vec<_>>().join("\n")
@@ -545,9 +620,22 @@ impl Worker {
         took
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.process.name
+    }
+
     /// Its log lines since it was started.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.all()
+    }
+
+    /// Sends it something over HTTP, at the address that is for events.
+    pub(crate) async fn post(&self, path: &str, headers: &str, body: &[u8]) -> Answer {
+        let address = eventually(&format!("{} takes events", self.process.name), PATIENCE, async || {
+            self.lines.address("events are taken over HTTP")
+        })
+        .await;
+        exchange(address, "POST", path, headers, body).await.unwrap()
     }
 
     pub(crate) async fn is_ready(&self) -> Option<()> {
@@ -579,7 +667,7 @@ impl Worker {
     }
 }
 
-/// The simulated CRM as a process.
+/// The simulated CRMs, as one process.
 pub(crate) struct Sandbox {
     address: SocketAddr,
     _process: Process,
@@ -589,8 +677,7 @@ impl Sandbox {
     async fn start(folder: &Path) -> Self {
         let errors = File::create(folder.join("sandbox.log")).unwrap();
         let mut command = program();
-        command.args(["sandbox", "--kind", "priava", "--listen", "127.0.0.1:0", "--token", TOKEN]);
-        command.args(["--latency", "5ms", "--keep-bodies"]);
+        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN, "--latency", "5ms", "--keep-bodies"]);
         let mut process = Process::start("sandbox", &mut command, Stdio::piped(), errors.into());
         let output = process.child.stdout.take().unwrap();
         let address = tokio::task::spawn_blocking(move || {
@@ -602,35 +689,100 @@ impl Sandbox {
         Self { address: address.await.unwrap(), _process: process }
     }
 
-    async fn page(&self, name: &str) -> Vec<u8> {
-        let (status, body) = ask(self.address, "GET", &format!("/priava/_sandbox/{name}"), b"").await.unwrap();
+    /// What a control address of a CRM answers.
+    pub(crate) async fn page(&self, crm: Crm, name: &str) -> Vec<u8> {
+        let path = format!("/{}/_sandbox/{name}", crm.kind.name());
+        let (status, body) = ask(self.address, "GET", &path, b"").await.unwrap();
         assert_eq!(status, 200);
         body
     }
 
-    /// Replaces what goes wrong; `plan` is a plan of faults in JSON.
+    /// Replaces what goes wrong, in every CRM; `plan` is a plan of faults in JSON.
     pub(crate) async fn misbehave(&self, plan: &Value) {
-        let (status, body) =
-            ask(self.address, "POST", "/priava/_sandbox/faults", plan.to_string().as_bytes()).await.unwrap();
+        for crm in CRMS {
+            self.misbehave_in(crm, plan).await;
+        }
+    }
+
+    /// The same in one of them.
+    pub(crate) async fn misbehave_in(&self, crm: Crm, plan: &Value) {
+        let path = format!("/{}/_sandbox/faults", crm.kind.name());
+        let (status, body) = ask(self.address, "POST", &path, plan.to_string().as_bytes()).await.unwrap();
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     }
 
-    /// How many requests arrived so far, and how many of them took effect.
-    pub(crate) async fn calls(&self) -> (usize, usize) {
-        let page: Value = serde_json::from_slice(&self.page("requests").await).unwrap();
-        let requests = page["requests"].as_array().unwrap();
-        let effects = requests.iter().filter(|request| !request["effect"].is_null());
-        (requests.len(), effects.count())
+    /// The contacts that a CRM stores, in its words.
+    pub(crate) async fn contacts(&self, crm: Crm) -> Vec<Value> {
+        self.list(crm, "contacts", "contacts").await
+    }
+
+    /// The requests that a CRM got, from the one that has this number on.
+    pub(crate) async fn requests_after(&self, crm: Crm, number: u64) -> Vec<Value> {
+        self.list(crm, &format!("requests?after={number}"), "requests").await
+    }
+
+    async fn list(&self, crm: Crm, page: &str, member: &str) -> Vec<Value> {
+        let mut page: Value = serde_json::from_slice(&self.page(crm, page).await).unwrap();
+        match page[member].take() {
+            Value::Array(list) => list,
+            other => panic!("{other} is no list"),
+        }
+    }
+
+    /// Per CRM, how many requests arrived so far, and how many of them took effect.
+    pub(crate) async fn calls(&self) -> Vec<(usize, usize)> {
+        let mut calls = Vec::new();
+        for crm in CRMS {
+            let requests = self.requests_after(crm, 0).await;
+            let effects = requests.iter().filter(|request| !request["effect"].is_null());
+            calls.push((requests.len(), effects.count()));
+        }
+        calls
+    }
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// A header, in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.lines().filter_map(|line| line.split_once(':'));
+        headers.find(|(found, _)| *found == name).map(|(_, value)| value.trim())
     }
 }
 
 /// One HTTP exchange: status and body.
 async fn ask(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
+    let answer = exchange(address, method, path, "", body).await?;
+    Ok((answer.status, answer.body))
+}
+
+/// One HTTP exchange; each of `headers` ends its line.
+async fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body).await?;
@@ -643,7 +795,8 @@ async fn ask(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> std:
     let head = String::from_utf8_lossy(&answer[..ends]).to_lowercase();
     assert!(!head.contains("transfer-encoding"), "this client does not read {head}");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, answer[ends + 4..].to_vec()))
+    let status = status.ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(Answer { status, head, body: answer[ends + 4..].to_vec() })
 }
 
 /// Waits until `look` finds something, and says what if it never does.

@@ -10,7 +10,11 @@
 mod conformance;
 mod alone;
 mod end_to_end;
+mod identity;
+mod ingest;
 mod installation;
+mod lost_creates;
+mod plain;
 mod proxy;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -115,7 +119,8 @@ impl Harness for KafkaHarness {
                 .set("min.cleanable.dirty.ratio", "0.01")
                 .set("max.compaction.lag.ms", "2000")
                 .set("delete.retention.ms", &retention),
-            _ => topic.set("cleanup.policy", "delete").set("retention.ms", &retention),
+            // A broker deletes whole segments.
+            _ => topic.set("cleanup.policy", "delete").set("retention.ms", &retention).set("segment.ms", "1000"),
         };
         let created = self.admin.create_topics([&topic], &options()).await.unwrap();
         created.into_iter().next().unwrap().unwrap();

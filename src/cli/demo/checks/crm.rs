@@ -150,7 +150,9 @@ pub fn the_crm_equals_the_records(evidence: &Evidence) -> Checked {
                 continue;
             };
             let ended_well = matches!(outcome.outcome, OutcomeKind::Delivered | OutcomeKind::Unchanged);
+            let removed = matches!(outcome.operation, Some(Operation::Delete | Operation::Erase));
             match (found, ended_well) {
+                (Some(_), true) if removed => findings.fault(format!("{contact} is still in {}", crm.name)),
                 (Some(found), true) => {
                     equal += 1;
                     ensure_equal(&mut findings, crm, contact, record, found);
@@ -158,8 +160,7 @@ pub fn the_crm_equals_the_records(evidence: &Evidence) -> Checked {
                 (None, true) => {
                     absent += 1;
                     let wanted = crm.expectation.of(record, false).is_some();
-                    let goes = matches!(outcome.operation, Some(Operation::Delete | Operation::Erase));
-                    let claimed = outcome.outcome == OutcomeKind::Delivered && !goes;
+                    let claimed = outcome.outcome == OutcomeKind::Delivered && !removed;
                     findings.ensure(!wanted && !claimed, || format!("{contact} is not in {}", crm.name));
                 }
                 (Some(found), false) => {

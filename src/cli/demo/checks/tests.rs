@@ -363,6 +363,27 @@ fn a_contact_that_differs_from_its_newest_record_is_found() {
 }
 
 #[test]
+fn a_contact_that_was_removed_is_not_there_and_one_that_is_there_was_not_removed() {
+    let check = the_crm_equals_the_records;
+    let erase = |evidence: &mut Evidence| {
+        let newest = evidence.records.iter_mut().rfind(|record| record.contact_id == contact(1)).unwrap();
+        (newest.status, newest.contact) = (Status::Erased, None);
+        evidence.outcomes[6].operation = Some(Operation::Erase);
+    };
+    fails(check, "is still in venues", erase);
+    let mut evidence = good();
+    erase(&mut evidence);
+    evidence.crms[0].stored.clear();
+    let checked = check(&evidence);
+    assert!(checked.ok, "{}", checked.detail);
+    fails(check, "is not in venues", |evidence| {
+        erase(evidence);
+        evidence.crms[0].stored.clear();
+        evidence.outcomes[6].operation = Some(Operation::Update);
+    });
+}
+
+#[test]
 fn a_contact_whose_newest_version_was_refused_may_be_an_older_one_and_nothing_else() {
     let refused = |name: &'static str| {
         move |evidence: &mut Evidence| {

@@ -248,6 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_not_ours_is_not_expected() {
+        let said = record(Status::Live, json!({"name": {"givenName": "Ilka"}}));
+        let (ours, theirs) = (organisation(), Organisation { plant_number: false, ..organisation() });
+        let (mut ours, theirs) = (ours.of(&said, false).unwrap(), theirs.of(&said, false).unwrap());
+        assert!(ours.remove("number").is_some());
+        assert_eq!(ours, theirs);
+    }
+
+    #[test]
     fn who_is_gone_is_archived_if_there_and_otherwise_not_sent() {
         let gone = record(Status::Deleted, json!({"name": {"givenName": "Ilka"}}));
         assert_eq!(organisation().of(&gone, false), None);

@@ -57,11 +57,11 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    pub(crate) async fn new(compacting: bool) -> Self {
+    pub(crate) async fn new(compacting: bool, latency: Duration) -> Self {
         let alone = ALONE.lock().await;
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("token"), TOKEN).unwrap();
-        let sandbox = Sandbox::start(&folder).await;
+        let sandbox = Sandbox::start(&folder, latency).await;
         let installation = Self { ingest: Ingest::default(), sandbox, compacting, folder, _alone: alone };
         fs::write(installation.config(), installation.settings_text()).unwrap();
         installation
@@ -294,6 +294,12 @@ impl Lines {
     }
 }
 
+/// Resident memory of a process, in MiB.
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    pub(crate) most: u64,
+}
+
 pub(crate) struct Worker {
     process: Process,
     lines: Lines,
@@ -330,6 +336,15 @@ impl Worker {
         if let Some(status) = self.process.0.try_wait().unwrap() {
             panic!("the worker ended with {status}:\n{}", self.lines.last(20));
         }
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
+        let mebibytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        };
+        Memory { resident: mebibytes("VmRSS:"), most: mebibytes("VmHWM:") }
     }
 
     /// Ends it as a crash would. That it lived until then is part of the claim.
@@ -397,10 +412,11 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    async fn start(folder: &TempDir) -> Self {
+    async fn start(folder: &TempDir, latency: Duration) -> Self {
         let errors = File::create(folder.path().join("sandbox.log")).unwrap();
         let mut command = program();
-        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN, "--latency", "10ms", "--keep-bodies"]);
+        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN, "--keep-bodies"]);
+        command.arg("--latency").arg(format!("{}ms", latency.as_millis()));
         let mut process = Process::start(command.stdout(Stdio::piped()).stderr(errors));
         let output = process.0.stdout.take().unwrap();
         let address = tokio::task::spawn_blocking(move || {

@@ -131,15 +131,12 @@ impl Sender {
 
     fn batch(&mut self) -> Vec<Value> {
         let size = self.random.random_range(1..=BATCH_MAX);
-        let mut batch = BTreeMap::new();
+        let mut batch: BTreeMap<usize, Value> = BTreeMap::new();
         while batch.len() < size {
             // Some are talked of much more than others.
             let share: f64 = self.random.random();
             let person = (share * share * PEOPLE as f64) as usize;
-            if !batch.contains_key(&person) {
-                let event = self.event(person);
-                batch.insert(person, event);
-            }
+            batch.entry(person).or_insert_with(|| self.event(person));
         }
         batch.into_values().collect()
     }

@@ -15,6 +15,7 @@
 mod installation;
 mod judge;
 mod load;
+mod memory;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,8 @@ use self::{
 
 /// How long a worker may take until it is ready, on a machine that has other things to do.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a CRM takes for each request.
+const LATENCY: Duration = Duration::from_millis(10);
 /// How long all may take to settle after the last kill.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -81,7 +84,7 @@ async fn wait_for(moment: Moment, worker: &mut Worker) -> Option<Duration> {
 async fn run(seed: u64, kills: usize) {
     let mut random = StdRng::seed_from_u64(seed);
     let compacting = seed.is_multiple_of(2);
-    let installation = Installation::new(compacting).await;
+    let installation = Installation::new(compacting, LATENCY).await;
     installation.misbehave(&troubles()).await;
     let begun = Instant::now();
 
@@ -120,12 +123,23 @@ async fn a_worker_that_is_killed_while_it_compacts_keeps_every_promise() {
 #[ignore = "takes as long as one has patience for"]
 async fn more_kills() {
     const IN_A_RUN: usize = 100;
-    #[expect(clippy::disallowed_methods, reason = "the one way to ask a test for more")]
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<usize>().unwrap());
-    let (mut left, mut seed) = (number("KILLS").unwrap_or(1_000), number("SEED").unwrap_or(1_001) as u64);
+    let (mut left, mut seed) = (asked("KILLS", 1_000), asked("SEED", 1_001) as u64);
     while left > 0 {
         let kills = left.min(IN_A_RUN);
         run(seed, kills).await;
         (left, seed) = (left - kills, seed + 1);
     }
+}
+
+/// `EVENTS` about `PEOPLE`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes, and is meant to be read"]
+async fn memory_stays_flat_while_both_crms_are_down() {
+    memory::outage(asked("EVENTS", 200_000), asked("PEOPLE", 20_000)).await;
+}
+
+fn asked(name: &str, otherwise: usize) -> usize {
+    #[expect(clippy::disallowed_methods, reason = "the one way to ask a test for more or less")]
+    let asked = std::env::var(name);
+    asked.map_or(otherwise, |text| text.parse().unwrap())
 }

@@ -97,7 +97,7 @@ struct Sender {
 impl Sender {
     async fn run(mut self, stop: Arc<AtomicBool>) -> Sent {
         let mut sent = Sent::new();
-        while !stop.load(Ordering::Relaxed) {
+        loop {
             let batch = self.batch();
             let body = Value::Array(batch.clone()).to_string();
             let mut tries = 0;
@@ -108,10 +108,12 @@ impl Sender {
                 let text = |name: &str| event[name].as_str().unwrap().to_owned();
                 sent.insert((text("source"), text("id")), Sending { times_sent: tries, accepted: true });
             }
+            if stop.load(Ordering::Relaxed) {
+                return sent;
+            }
             // A pace, so that a minute is a load and not a flood.
             tokio::time::sleep(PAUSE).await;
         }
-        sent
     }
 
     /// Whether the batch was accepted. Whatever is no answer may have arrived all the same.

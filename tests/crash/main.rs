@@ -19,6 +19,7 @@ mod memory;
 
 use std::{sync::Arc, time::Duration};
 
+use contact_replicator::cli::demo::checks::{self, Checked};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -116,6 +117,29 @@ async fn a_worker_that_is_killed_under_load_keeps_every_promise() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_killed_while_it_compacts_keeps_every_promise() {
     run(2, 10).await;
+}
+
+/// A folder that is being made is in states that it is never in again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_killed_in_its_very_first_start_leaves_a_folder_that_can_be_used() {
+    let mut random = StdRng::seed_from_u64(3);
+    for _ in 0..asked("FOLDERS", 4) {
+        let installation = Installation::new(false, LATENCY).await;
+        for _ in 0..2 {
+            let moment = Moment::SinceStart(Duration::from_millis(random.random_range(5..400)));
+            let mut worker = installation.start();
+            wait_for(moment, &mut worker).await;
+            worker.kill();
+        }
+        let mut worker = installation.start();
+        worker.ready(READY_WITHIN).await;
+        let load = Load::start(3, Arc::clone(&installation.ingest));
+        let sent = load.stop().await;
+        let (evidence, _) = installation.settle(worker, SETTLED_WITHIN, 2).await;
+        assert!(evidence.inputs.len() >= sent.len());
+        let broken: Vec<Checked> = checks::all(&evidence).into_iter().filter(|checked| !checked.ok).collect();
+        assert!(broken.is_empty(), "{broken:?}");
+    }
 }
 
 /// `KILLS` in all, by default 1000, in runs of 100, with seeds from `SEED` on.

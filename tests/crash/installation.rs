@@ -39,6 +39,8 @@ const INPUT: &str = "contact-changes";
 pub(crate) const CRMS: [&str; 2] = ["priava", "previsto"];
 /// How long a process may take to answer anything at all.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the judge may take to read the whole log.
+const READ_WITHIN: Duration = Duration::from_secs(600);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
 /// Requests to one CRM that a killed worker may have had in its hands: what it was answered and could not write down.
@@ -212,7 +214,7 @@ impl Installation {
         let crms = CRMS.map(Arc::<str>::from);
         let mut reader = Reader::open(&log, &[INPUT.into()], &names).await.unwrap();
         reader.follow_links(&log, &crms).await.unwrap();
-        reader.catch_up(&log, PATIENCE).await.unwrap();
+        reader.catch_up(&log, READ_WITHIN).await.unwrap();
         let mut evidence = reader.into_evidence();
         let missing = checks::unsettled(&evidence, &crms);
         for crm in &settings.crm {

@@ -75,9 +75,10 @@ async fn sample(worker: &Worker, accepted: &AtomicUsize, events: usize, begun: I
         while accepted.load(Ordering::Relaxed) < events * quarter / 4 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let memory = worker.memory().resident;
-        eprintln!("  {memory} MiB at {} % of the input, after {:.0?}", quarter * 25, begun.elapsed());
-        found.push(memory);
+        let memory = worker.memory();
+        let (now, most, took) = (memory.resident, memory.most, begun.elapsed());
+        eprintln!("  {now} MiB, {most} at most, at {} % of the input, after {took:.0?}", quarter * 25);
+        found.push(now);
     }
     found
 }
@@ -104,7 +105,8 @@ pub(crate) async fn outage(events: usize, people: usize) {
         assert!(begun.elapsed() < DRAINED_WITHIN, "never read");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    eprintln!("  {} MiB when all was decided, after {:.0?}", worker.memory().resident, begun.elapsed());
+    let (memory, took) = (worker.memory(), begun.elapsed());
+    eprintln!("  {} MiB, {} at most, when all was decided, after {took:.0?}", memory.resident, memory.most);
 
     installation.misbehave(&json!({})).await;
     let returned = Instant::now();
@@ -114,8 +116,8 @@ pub(crate) async fn outage(events: usize, people: usize) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let memory = worker.memory();
-    eprintln!("  drained {:.1?} after the CRMs returned, at {} MiB", returned.elapsed(), memory.resident);
-    eprintln!("  {} MiB at most", memory.most);
+    let took = returned.elapsed();
+    eprintln!("  {} MiB, {} at most, when drained, {took:.1?} after the CRMs returned", memory.resident, memory.most);
 
     let (evidence, _) = installation.settle(worker, DRAINED_WITHIN, 0).await;
     installation.assert_discreet();

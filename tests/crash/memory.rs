@@ -119,7 +119,7 @@ pub(crate) async fn outage(events: usize, people: usize) {
     let took = returned.elapsed();
     eprintln!("  {} MiB, {} at most, when drained, {took:.1?} after the CRMs returned", memory.resident, memory.most);
 
-    let (evidence, _) = installation.settle(worker, DRAINED_WITHIN, 0).await;
+    let (evidence, _) = installation.settle(worker, DRAINED_WITHIN, 0, true).await;
     installation.assert_discreet();
     assert_eq!(evidence.inputs.len(), events);
     for check in [

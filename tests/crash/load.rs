@@ -97,7 +97,7 @@ struct Sender {
 impl Sender {
     async fn run(mut self, stop: Arc<AtomicBool>) -> Sent {
         let mut sent = Sent::new();
-        while !stop.load(Ordering::Relaxed) {
+        loop {
             let batch = self.batch();
             let body = Value::Array(batch.clone()).to_string();
             let mut tries = 0;
@@ -108,10 +108,12 @@ impl Sender {
                 let text = |name: &str| event[name].as_str().unwrap().to_owned();
                 sent.insert((text("source"), text("id")), Sending { times_sent: tries, accepted: true });
             }
+            if stop.load(Ordering::Relaxed) {
+                return sent;
+            }
             // A pace, so that a minute is a load and not a flood.
             tokio::time::sleep(PAUSE).await;
         }
-        sent
     }
 
     /// Whether the batch was accepted. Whatever is no answer may have arrived all the same.
@@ -131,15 +133,12 @@ impl Sender {
 
     fn batch(&mut self) -> Vec<Value> {
         let size = self.random.random_range(1..=BATCH_MAX);
-        let mut batch = BTreeMap::new();
+        let mut batch: BTreeMap<usize, Value> = BTreeMap::new();
         while batch.len() < size {
             // Some are talked of much more than others.
             let share: f64 = self.random.random();
             let person = (share * share * PEOPLE as f64) as usize;
-            if !batch.contains_key(&person) {
-                let event = self.event(person);
-                batch.insert(person, event);
-            }
+            batch.entry(person).or_insert_with(|| self.event(person));
         }
         batch.into_values().collect()
     }

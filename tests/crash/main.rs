@@ -15,9 +15,11 @@
 mod installation;
 mod judge;
 mod load;
+mod memory;
 
 use std::{sync::Arc, time::Duration};
 
+use contact_replicator::cli::demo::checks::{self, Checked};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -30,6 +32,8 @@ use self::{
 
 /// How long a worker may take until it is ready, on a machine that has other things to do.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a CRM takes for each request.
+const LATENCY: Duration = Duration::from_millis(10);
 /// How long all may take to settle after the last kill.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -78,10 +82,10 @@ async fn wait_for(moment: Moment, worker: &mut Worker) -> Option<Duration> {
     }
 }
 
-async fn run(seed: u64, kills: usize) {
+async fn run(seed: u64, kills: usize, by_itself: bool) {
     let mut random = StdRng::seed_from_u64(seed);
     let compacting = seed.is_multiple_of(2);
-    let installation = Installation::new(compacting).await;
+    let installation = Installation::new(compacting, LATENCY).await;
     installation.misbehave(&troubles()).await;
     let begun = Instant::now();
 
@@ -98,7 +102,7 @@ async fn run(seed: u64, kills: usize) {
     let sent = load.stop().await;
     installation.misbehave(&json!({})).await;
 
-    let (evidence, settling) = installation.settle(worker, SETTLED_WITHIN, kills).await;
+    let (evidence, settling) = installation.settle(worker, SETTLED_WITHIN, kills, by_itself).await;
     installation.assert_discreet();
     ready.sort_unstable();
     let told = Told { seed, kills, compacting, took: begun.elapsed(), settling, ready };
@@ -107,12 +111,35 @@ async fn run(seed: u64, kills: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_killed_under_load_keeps_every_promise() {
-    run(1, 10).await;
+    run(1, 10, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_killed_while_it_compacts_keeps_every_promise() {
-    run(2, 10).await;
+    run(2, 10, false).await;
+}
+
+/// A folder that is being made is in states that it is never in again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_killed_in_its_very_first_start_leaves_a_folder_that_can_be_used() {
+    let mut random = StdRng::seed_from_u64(3);
+    for _ in 0..asked("FOLDERS", 4) {
+        let installation = Installation::new(false, LATENCY).await;
+        for _ in 0..2 {
+            let moment = Moment::SinceStart(Duration::from_millis(random.random_range(5..400)));
+            let mut worker = installation.start();
+            wait_for(moment, &mut worker).await;
+            worker.kill();
+        }
+        let mut worker = installation.start();
+        worker.ready(READY_WITHIN).await;
+        let load = Load::start(3, Arc::clone(&installation.ingest));
+        let sent = load.stop().await;
+        let (evidence, _) = installation.settle(worker, SETTLED_WITHIN, 2, false).await;
+        assert!(evidence.inputs.len() >= sent.len());
+        let broken: Vec<Checked> = checks::all(&evidence).into_iter().filter(|checked| !checked.ok).collect();
+        assert!(broken.is_empty(), "{broken:?}");
+    }
 }
 
 /// `KILLS` in all, by default 1000, in runs of 100, with seeds from `SEED` on.
@@ -120,12 +147,23 @@ async fn a_worker_that_is_killed_while_it_compacts_keeps_every_promise() {
 #[ignore = "takes as long as one has patience for"]
 async fn more_kills() {
     const IN_A_RUN: usize = 100;
-    #[expect(clippy::disallowed_methods, reason = "the one way to ask a test for more")]
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<usize>().unwrap());
-    let (mut left, mut seed) = (number("KILLS").unwrap_or(1_000), number("SEED").unwrap_or(1_001) as u64);
+    let (mut left, mut seed) = (asked("KILLS", 1_000), asked("SEED", 1_001) as u64);
     while left > 0 {
         let kills = left.min(IN_A_RUN);
-        run(seed, kills).await;
+        run(seed, kills, true).await;
         (left, seed) = (left - kills, seed + 1);
     }
+}
+
+/// `EVENTS` about `PEOPLE`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes, and is meant to be read"]
+async fn memory_stays_flat_while_both_crms_are_down() {
+    memory::outage(asked("EVENTS", 200_000), asked("PEOPLE", 20_000)).await;
+}
+
+fn asked(name: &str, otherwise: usize) -> usize {
+    #[expect(clippy::disallowed_methods, reason = "the one way to ask a test for more or less")]
+    let asked = std::env::var(name);
+    asked.map_or(otherwise, |text| text.parse().unwrap())
 }

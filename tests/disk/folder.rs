@@ -51,6 +51,25 @@ async fn a_damaged_folder_is_refused_with_a_remedy_and_left_as_it_is() {
     }
 }
 
+/// sled would take it for the newest snapshot and give the folder up.
+#[tokio::test]
+async fn a_snapshot_that_a_killed_process_left_unfinished_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    log.ensure_topics(&specs(1)).await.unwrap();
+    log.append(vec![record(ALL, 0, "a", Some("kept"))]).await.unwrap();
+    drop(log);
+    let segment = settings(folder.path()).folder.join("segment-000001");
+    for (name, begun) in [("snap.FFFFFFFFFFFFFFFE.generating", ""), ("snap.FFFFFFFFFFFFFFFF.generating", "half of it")]
+    {
+        fs::write(segment.join(name), begun).unwrap();
+    }
+    let log = open(folder.path());
+    let found = read_all(&log, &TopicPartition::new(ALL, 0)).await;
+    assert_eq!(found.iter().map(|record| text(&record.value)).collect::<Vec<_>>(), [Some("kept".to_owned())]);
+    assert!(names(&segment).iter().all(|name| !name.ends_with(".generating")));
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -78,6 +78,7 @@ pub(super) struct Segment {
 impl Segment {
     /// Opens or creates the segment in `folder`.
     pub(super) fn open(folder: PathBuf, number: u64, cache_bytes: u64) -> Result<Self, Fault> {
+        remove_unfinished_snapshots(&folder)?;
         let config = sled::Config::new()
             .path(&folder)
             .cache_capacity(cache_bytes)
@@ -230,6 +231,28 @@ impl Drop for Segment {
             warn!(folder = %self.folder.display(), %error, "a replaced part of the log could not be removed; the next start does");
         }
     }
+}
+
+/// Removes what a process left that was killed while sled wrote a snapshot, which it does whenever it opens a folder.
+///
+/// A snapshot that is being written has a name of its own until it is whole, and the one before it stays until then. But
+/// sled takes the newest of both kinds of names for its snapshot, finds it broken, and never opens the folder again.
+fn remove_unfinished_snapshots(folder: &Path) -> Result<(), Fault> {
+    let failed = || Fault::failed(folder, "removing a snapshot that was left unfinished");
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed()(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed())?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
+            fs::remove_file(entry.path()).map_err(failed())?;
+            warn!(folder = %folder.display(), "a snapshot that was left unfinished is removed");
+        }
+    }
+    Ok(())
 }
 
 fn fault(folder: &Path, doing: &'static str, error: &sled::Error) -> Fault {

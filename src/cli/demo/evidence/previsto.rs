@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_number_that_is_not_ours_is_not_expected() {
         let said = record(Status::Live, json!({"name": {"givenName": "Ilka"}}));
-        let (ours, theirs) = (organisation(), Organisation { plant_number: false, ..organisation() });
+        let (ours, theirs) = (organisation(), Organisation { plants_number: false, ..organisation() });
         let (mut ours, theirs) = (ours.of(&said, false).unwrap(), theirs.of(&said, false).unwrap());
         assert!(ours.remove("number").is_some());
         assert_eq!(ours, theirs);

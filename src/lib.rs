@@ -72,8 +72,8 @@
 //! - No leader that hands out work: groups share it. The resolver's lease is a partition like any other.
 //! - No queue without a bound, no retry without an end to its pace, no default in code that the reference of the settings
 //!   does not show.
-//! - No reading of a CRM to find out what it holds where it cannot be read. What a CRM's users change by hand stands until
-//!   the contact's next change.
+//! - No comparison with what a CRM holds: it is searched before a create, and otherwise believed to hold what it accepted.
+//!   What a CRM's users change by hand stands until the contact's next change.
 //! - No fencing of HTTP: a request that a frozen worker sends later than its deadline may land after a newer one.
 
 pub mod admin;

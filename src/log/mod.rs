@@ -1,8 +1,9 @@
 //! The log: the only way to the outside stream of records.
 //!
-//! Two implementations, one meaning. [`kafka`] speaks to a real broker; [`local`] runs inside the process: on disk
-//! for an installation of one worker, in memory for the demo and the simulated tests. `tests/` holds one conformance suite that states what each sentence on
-//! this page means and runs against both; `local` may be neither stricter nor vaguer than Kafka.
+//! Two implementations, one meaning. [`kafka`] speaks to a real broker; [`local`] runs inside the process: on disk for an
+//! installation of one worker, in memory for the demo and the simulated tests. `tests/` holds one conformance suite that
+//! states what each sentence on this page means and runs against all three; `local` may be neither stricter nor vaguer than
+//! Kafka.
 //!
 //! The vocabulary is Kafka's. A *topic* has *partitions*, each an ordered sequence of *records* numbered by *offset*.
 //! A *follower* reads chosen partitions from chosen offsets. A *member* of a *group* is assigned partitions of one

@@ -28,7 +28,7 @@ fn stream(seed: u64, events: usize, contacts: usize) -> Vec<Generated> {
 
 /// Lines are for people, and never about a contact's values.
 #[track_caller]
-fn assert_readable(workers: &[&Worker]) {
+pub(crate) fn assert_readable<'a>(workers: impl IntoIterator<Item = &'a Worker>) {
     for worker in workers {
         let lines = worker.lines();
         assert!(lines.len() <= LINES_MAX, "{} lines", lines.len());
@@ -111,7 +111,7 @@ async fn workers_that_are_killed_and_stopped_under_a_failing_crm_keep_every_prom
     installation.publish(next()).await;
     let so_far = observer.evidence().outcomes.len();
     observer.outcomes(so_far + 300).await;
-    assert_readable(&[&second]);
+    assert_readable([&second]);
     let took = second.stop().await;
     eprintln!("  stopped {took:?} after SIGTERM");
     let second = installation.start("worker-2").await;
@@ -121,7 +121,7 @@ async fn workers_that_are_killed_and_stopped_under_a_failing_crm_keep_every_prom
     eprintln!("  {EVENTS} events in {:?}", begun.elapsed());
 
     at_rest(&[&first, &second]).await;
-    assert_readable(&[&first, &second]);
+    assert_readable([&first, &second]);
     tokio::join!(first.stop(), second.stop());
     let evidence = observer.conclude(2 * IN_HANDS_MAX).await;
     // Patience that a CRM asked of one worker is not known to the other.
@@ -208,7 +208,7 @@ async fn after_an_outage_each_contact_is_written_once_or_twice_however_much_has_
         assert!(probes <= 150, "{probes} calls to a CRM that was down");
     }
     at_rest(&[&worker]).await;
-    assert_readable(&[&worker]);
+    assert_readable([&worker]);
     worker.stop().await;
     assert_promises(&observer.conclude(0).await, &[]);
 }

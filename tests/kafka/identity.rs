@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    end_to_end::assert_readable,
     installation::{
         CRMS, IN_HANDS_MAX, Installation, JOBS, Observer, PATIENCE, VENUES, Worker, assert_promises, eventually,
         settings_of_log,
@@ -205,6 +206,7 @@ async fn race(killing: bool) {
     producers.finish().await;
     observer.settled(2 * PAIRS).await;
     eprintln!("  {PAIRS} pairs in {:?}", begun.elapsed());
+    assert_readable(&workers);
     for worker in workers {
         worker.stop().await;
     }
@@ -263,6 +265,7 @@ async fn a_conflict_is_told_and_who_is_erased_is_blank_or_gone_in_each_crm() {
 
     installation.log.append(vec![change(at, SHOP, "shop-1", "erased", &Value::Null)]).await.unwrap();
     observer.settled(3).await;
+    assert_readable([&worker]);
     worker.stop().await;
     let outcomes = plain::documents(&plain::read_committed(&installation.topics().outcomes).await);
     let operation = |name: &str| {

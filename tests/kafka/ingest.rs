@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
+    end_to_end::assert_readable,
     installation::{Answer, CRMS, Installation, PATIENCE, Worker, assert_promises, eventually},
     plain::{self, PlainEvent, Told},
 };
@@ -109,6 +110,7 @@ async fn what_came_over_http_is_on_the_topic_as_a_producer_would_have_written_it
 
     // Three of the four that say the same of one subject are duplicates.
     observer.settled(all.len()).await;
+    assert_readable([&worker]);
     worker.stop().await;
     for crm in CRMS {
         assert_eq!(installation.sandbox.contacts(crm).await.len(), SUBJECTS.len(), "contacts of {}", crm.name);
@@ -146,6 +148,7 @@ async fn while_the_broker_is_away_senders_are_told_to_come_back_and_nothing_is_t
     eprintln!("  {taken} records, taken again {:?} after the cut", cut.elapsed());
     observer.settled(taken).await;
     eventually("the worker is ready again", PATIENCE, async || worker.is_ready().await).await;
+    assert_readable([&worker]);
     worker.stop().await;
     for crm in CRMS {
         assert_eq!(installation.sandbox.contacts(crm).await.len(), 2, "contacts of {}", crm.name);

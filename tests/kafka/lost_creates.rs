@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
+    end_to_end::assert_readable,
     identity::change,
     installation::{CRMS, Crm, IN_HANDS_MAX, Installation, PATIENCE, Worker, assert_promises, eventually},
 };
@@ -161,6 +162,7 @@ async fn lose_creates(settings_of_jobs: &'static str, dying: &[usize]) {
         let expected: BTreeSet<String> = (0..CONTACTS).map(new_mailbox).collect();
         assert!(mailboxes.iter().copied().eq(expected.iter().map(String::as_str)), "each has its new address");
     }
+    assert_readable(&workers);
     for worker in workers {
         eventually("a worker is ready", PATIENCE, async || worker.is_ready().await).await;
         worker.stop().await;

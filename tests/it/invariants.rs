@@ -14,7 +14,7 @@ use contact_replicator::{
         evidence::{self, CrmEvidence, Evidence, Links},
     },
     config::{CrmSettings, TopicNames},
-    contact::{ContactId, format},
+    contact::{ContactId, format, record::Status},
     crm::link::Link,
     log::{Isolation, Log, TopicPartition},
 };
@@ -109,6 +109,24 @@ fn all_up_to_answered_is_answered_or_open(evidence: &Evidence, links: &BTreeMap<
     checked("all_up_to_answered_is_answered_or_open", &faults)
 }
 
+/// What one source says about one subject is one contact's: nobody is two contacts.
+fn every_source_record_is_of_one_contact(evidence: &Evidence) -> Checked {
+    let mut newest = BTreeMap::new();
+    for record in &evidence.records {
+        newest.insert(record.contact_id, record);
+    }
+    let mut faults = Vec::new();
+    let mut owners = BTreeMap::new();
+    for record in newest.values().filter(|record| record.status == Status::Live) {
+        for member in record.members.iter().filter(|member| member.state.live) {
+            if let Some(other) = owners.insert((&member.source, &member.subject), record.contact_id) {
+                faults.push(format!("a source record is of {other} and of {}", record.contact_id));
+            }
+        }
+    }
+    checked("every_source_record_is_of_one_contact", &faults)
+}
+
 /// A worker ends when it is asked to or killed, and at no other time.
 fn no_worker_ends_unasked(world: &World) -> Checked {
     let ended: Vec<String> = world.ended_unasked().iter().map(|worker| format!("worker {worker}")).collect();
@@ -182,7 +200,10 @@ pub(crate) fn calls_after_an_outage_bounded(
     for crm in &evidence.crms {
         let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
         for call in crm.calls.iter().filter(|call| !call.is_read() && world.born + call.arrived >= since) {
-            *calls.entry(call.external_id.as_deref().unwrap_or_default()).or_default() += 1;
+            match call.external_id.as_deref() {
+                Some(contact) => *calls.entry(contact).or_default() += 1,
+                None => faults.push(format!("{call:?} to {} writes, and of whom cannot be told", crm.name)),
+            }
         }
         for (contact, calls) in calls {
             let max = 1 + extra + later.get(contact).copied().unwrap_or(0);
@@ -209,6 +230,7 @@ pub(crate) async fn broken(world: &World, evidence: &Evidence) -> Vec<Checked> {
     let links = all_links(world).await;
     let ours = [
         all_up_to_answered_is_answered_or_open(evidence, &links),
+        every_source_record_is_of_one_contact(evidence),
         no_worker_ends_unasked(world),
         failing_crms_are_not_hammered(world, evidence),
     ];

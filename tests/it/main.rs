@@ -7,6 +7,7 @@ mod history;
 mod ingest;
 mod invariants;
 mod outage;
+mod persons;
 mod privacy;
 mod rebuild;
 mod scene;

@@ -395,7 +395,10 @@ fn what_is_not_surely_the_contact_is_not_adopted() {
     check(&previsto, with("number", json!("00000000-0000-0000-0000-0000000001c4")));
     check(&previsto, with("email", json!("ilka@example.com.au")));
     check(&previsto, with("name", json!("Jonas Sundstrom")));
-    check(&previsto, with("name", json!(null)));
+    check(&previsto, with("name", json!("J. Sundstrom")));
+    for nameless in [json!(null), json!(""), json!("-")] {
+        check(&previsto, with("name", nameless));
+    }
 
     let never = connector_with(|crm| crm.adopt = Adopt::Never);
     let case = Case::new(ilka()).keys(&never);

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{matching, wire, wire::meta};
+use super::{wire, wire::meta, written};
 use crate::{
     config::{FormClear, MetaScalars, OnDelete, OnErase, PhoneForm, PrevistoSettings, StreetNumber},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
@@ -249,15 +249,14 @@ impl<'a> Draft<'a> {
 
     fn email(&mut self) {
         let emails = Items::of(self.document, "/emails", |item| member_text(item, "value").is_some());
-        let chosen =
-            emails.first(|item| member_text(item, "value").is_some_and(|text| matching::email(text).is_some()));
+        let chosen = emails.first(|item| member_text(item, "value").is_some_and(|text| written::email(text).is_some()));
         if let Some((item, text)) = chosen.and_then(|item| Some((item, member_text(item, "value")?))) {
             self.set(wire::EMAIL, text.trim());
             self.lose_member(item, "type", "/emails/type");
         } else if emails.are_empty {
             self.clear(wire::EMAIL);
         }
-        let unfit = emails.each().filter(|item| member_text(item, "value").and_then(matching::email).is_none()).count();
+        let unfit = emails.each().filter(|item| member_text(item, "value").and_then(written::email).is_none()).count();
         if unfit > 0 {
             self.lose("/emails/value", NO_ADDRESS);
         }
@@ -271,7 +270,7 @@ impl<'a> Draft<'a> {
         let text = member_text(phone, "value")?;
         match self.settings.phone_form {
             PhoneForm::AsWritten => Some(text.trim().to_owned()),
-            PhoneForm::International => matching::phone(text),
+            PhoneForm::International => written::phone(text),
         }
     }
 

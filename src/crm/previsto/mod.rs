@@ -12,8 +12,8 @@
 //! What Previsto does not document is a setting; see [`PrevistoSettings`].
 
 mod mapping;
-mod matching;
 mod wire;
+mod written;
 
 use std::{collections::BTreeMap, slice};
 
@@ -36,7 +36,11 @@ use super::{
 };
 use crate::{
     config::{Adopt, CrmSettings, PrevistoSettings, SearchKey},
-    contact::{ContactRecord, record::Status},
+    contact::{
+        ContactRecord,
+        normalise::{self, name},
+        record::Status,
+    },
     crm::link::Link,
     event::{Operation, OutcomeKind, Reason, ReasonCode},
 };
@@ -457,8 +461,8 @@ impl<'a> Conversation<'a> {
         let name = self.delivery.projection.fields.get(wire::NAME).and_then(Value::as_str).unwrap_or_default();
         self.previsto.adopt == Adopt::ByKey
             && !is_marked
-            && (same(wire::EMAIL, &hit.email, matching::email) || same(wire::PHONE, &hit.phone, matching::phone))
-            && hit.name.as_deref().is_some_and(|theirs| matching::compatible_full(name, theirs))
+            && (same(wire::EMAIL, &hit.email, normalise::email) || same(wire::PHONE, &hit.phone, written::phone))
+            && hit.name.as_deref().is_some_and(|theirs| is_compatible(name, theirs))
     }
 
     /// Stamps a contact of nobody with our reference, and reads it back: somebody else may have stamped it just then.
@@ -527,6 +531,13 @@ impl<'a> Conversation<'a> {
         let record = self.delivery.record;
         matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none()
     }
+}
+
+/// Whether both are names, and may be one person's. A wrong match writes one person over another; a missed one only makes a
+/// second contact.
+fn is_compatible(ours: &str, theirs: &str) -> bool {
+    let is_name = |text: &str| !name::Words::of(text).is_empty();
+    is_name(ours) && is_name(theirs) && name::compatible_full(ours, theirs)
 }
 
 fn ambiguous<T>() -> Heard<T> {

@@ -1,10 +1,11 @@
-//! When two values that two systems hold mean the same. For matching only: what is sent is the mapping's business.
+//! What Previsto takes for an e-mail address and for a telephone number in full form.
 //!
-//! Cautious, because a wrong match writes one person over another, while a missed one only makes a second contact.
+//! As keys of persons these would be far from enough, and `contact::normalise` knows better. Here it is about what can be
+//! sent, and telephone numbers as the operators of Previsto write them, a leading 00 among them, which a key may not have.
 
 use std::iter::Peekable;
 
-/// An e-mail address as it is compared; `None` if it is none.
+/// An e-mail address in lower case; `None` if it is none.
 pub(super) fn email(text: &str) -> Option<String> {
     let (local, domain) = text.trim().rsplit_once('@')?;
     let sound =
@@ -49,49 +50,12 @@ fn takes_national_zero<I: Iterator<Item = char> + Clone>(letters: &mut Peekable<
     takes(letters, "0)")
 }
 
-/// Whether two full names may be those of one person or organisation. One may leave out names that the other has, or
-/// write initials, but at least one name agrees in full.
-pub(super) fn compatible_full(a: &str, b: &str) -> bool {
-    let (a, b) = (names(a), names(b));
-    let (short, mut long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let mut agree = 0;
-    // Names that agree in full come first, or an initial might take the place of one.
-    let mut rest = Vec::new();
-    for name in short {
-        match long.iter().position(|other| *other == name) {
-            Some(at) => {
-                long.swap_remove(at);
-                agree += usize::from(name.chars().nth(1).is_some());
-            }
-            None => rest.push(name),
-        }
-    }
-    let initials = rest.iter().all(|name| match long.iter().position(|other| is_initial(name, other)) {
-        Some(at) => {
-            long.swap_remove(at);
-            true
-        }
-        None => false,
-    });
-    agree > 0 && initials
-}
-
-fn names(text: &str) -> Vec<String> {
-    let words = text.split(|letter: char| !letter.is_alphanumeric());
-    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
-}
-
-fn is_initial(a: &str, b: &str) -> bool {
-    let one_letter = |text: &str| text.chars().nth(1).is_none();
-    (one_letter(a) || one_letter(b)) && a.chars().next() == b.chars().next()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_compared_without_case_and_blanks_around() {
+    fn an_address_is_without_case_and_blanks_around() {
         assert_eq!(email(" Ilka@Example.COM ").as_deref(), Some("ilka@example.com"));
         assert_eq!(email("a@b@example.com").as_deref(), Some("a@b@example.com"));
         for none in ["", "ilka", "@example.com", "ilka@", "il ka@example.com"] {
@@ -117,23 +81,5 @@ mod tests {
         ] {
             assert_eq!(phone(none), None, "{none:?}");
         }
-    }
-
-    #[test]
-    fn names_agree_where_one_leaves_out_or_shortens() {
-        let check = |a: &str, b: &str, expected: bool| {
-            assert_eq!(compatible_full(a, b), expected, "{a:?} {b:?}");
-            assert_eq!(compatible_full(b, a), expected, "{b:?} {a:?}");
-        };
-        check("Ilka Sundstrom", "ILKA SUNDSTROM", true);
-        check("Ilka Sundstrom", "Sundstrom, Ilka", true);
-        check("Ilka Sundstrom", "Ilka Maj Sundstrom", true);
-        check("Ilka Sundstrom", "I. Sundstrom", true);
-        check("Ilka Sundstrom", "Sundstrom", true);
-        check("Ilka Sundstrom", "Jonas Sundstrom", false);
-        check("Ilka Sundstrom", "J. Sundstrom", false);
-        check("Ilka Sundstrom", "I. S.", false);
-        check("Ilka Sundstrom", "", false);
-        check("", "", false);
     }
 }

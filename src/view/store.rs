@@ -263,6 +263,7 @@ enum Refusal {
 }
 
 fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, Refusal> {
+    remove_unfinished_snapshots(folder).map_err(|error| Refusal::Failed(disk(folder, &error)))?;
     let config = sled::Config::new()
         .path(folder)
         .cache_capacity(cache_bytes)
@@ -290,6 +291,19 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, Refusal> {
             Ok(Err(_)) | Err(_) => return Err(Refusal::Damaged),
         }
     }
+}
+
+/// Removes what sled was writing when a process was killed while it opened the view. sled would take it for the newest
+/// snapshot and find the view damaged, which would then be built anew and no longer know of the topics' births.
+fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether an error of the file system may be the fault of what the files hold.

@@ -35,8 +35,19 @@ fn settings(folder: &Path) -> DiskSettings {
     }
 }
 
+/// Opens the log. One that this process has just closed may still be locked for a moment: a child that another test starts
+/// holds copies of all files until it runs its own program, and the lock with them.
 fn open(folder: &Path) -> LocalLog {
-    try_open(settings(folder)).unwrap()
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        match try_open(settings(folder)) {
+            Err(error) if error.to_string().contains("used by another process") => {
+                assert!(tokio::time::Instant::now() < deadline, "{error}");
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 fn try_open(settings: DiskSettings) -> Result<LocalLog, LogError> {

@@ -728,6 +728,22 @@ async fn a_damaged_folder_is_rebuilt_and_nothing_beside_it_is_touched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_that_a_killed_process_left_unfinished_is_no_damage() {
+    let (data, log) = (tempfile::tempdir().unwrap(), ScriptedLog::new());
+    let worker = Worker::start(data.path(), &log);
+    (0..50).for_each(|number| drop(put_record(&log, number, 1)));
+    worker.catch_up(&log).await;
+    worker.stop().await;
+    let unfinished = data.path().join("view/snap.FFFFFFFFFFFFFFFF.generating");
+    fs::write(&unfinished, "").unwrap();
+
+    let worker = Worker::start(data.path(), &log);
+    assert_eq!(version(&worker.view, 1), Some(1), "the view is as it was");
+    assert!(!unfinished.exists());
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_partition_count_is_another_view() {
     let data = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();

@@ -22,15 +22,27 @@ pub fn text(raw: &str) -> String {
         // Line ends and tabs are controls too; they part words all the same.
         if letter.is_whitespace() {
             space_before = !seen.is_empty();
-        } else if !is(GeneralCategoryGroup::Control.union(GeneralCategoryGroup::Format), letter) {
+        } else if !is_invisible(letter) {
             if std::mem::take(&mut space_before) {
                 seen.push(' ');
             }
             seen.push(letter);
         }
     }
+    if seen.is_ascii() {
+        return seen;
+    }
     // After what is invisible has gone: it may have stood between a letter and its accent.
     seen.nfc().collect()
+}
+
+/// Whether the letter is a control or formats others. Most letters are ASCII, and need no table.
+fn is_invisible(letter: char) -> bool {
+    if letter.is_ascii() {
+        letter.is_ascii_control()
+    } else {
+        is(GeneralCategoryGroup::Control.union(GeneralCategoryGroup::Format), letter)
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +74,15 @@ mod tests {
     fn a_letter_and_its_accent_are_one_also_when_something_invisible_was_between() {
         check("e\u{301}", "é");
         check("e\u{200d}\u{301}", "é");
+    }
+
+    #[test]
+    fn ascii_letters_are_judged_as_the_table_judges_them() {
+        let group = GeneralCategoryGroup::Control.union(GeneralCategoryGroup::Format);
+        for letter in '\0'..='\u{7f}' {
+            assert_eq!(is_invisible(letter), is(group, letter), "{letter:?}");
+            assert!(letter.nfc().eq([letter]), "{letter:?}");
+        }
     }
 
     proptest! {

@@ -41,12 +41,24 @@ impl Contacts {
     }
 }
 
+/// A source that speaks of a contact.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) source: &'static str,
+    pub(crate) contact: usize,
+    /// Counts the changes of all contacts.
+    pub(crate) number: usize,
+    /// The contact has another e-mail address since this change.
+    pub(crate) moved: bool,
+}
+
 /// The whole view of a contact after its change number `change`; each change tells something new.
-fn view(contact: usize, change: usize) -> Value {
+fn view(contact: usize, change: usize, moved: bool) -> Value {
+    let mailbox = if moved { format!("moved{change}") } else { format!("winterthurer{contact}") };
     json!({
         "name": { "givenName": format!("Johanna{contact}"), "familyName": format!("Winterthurer-Roth{contact}"),
             "honorificPrefix": "Dr" },
-        "emails": [{ "value": format!("johanna.winterthurer{contact}@mail.example.com"), "type": "work", "primary": true }],
+        "emails": [{ "value": format!("johanna.{mailbox}@mail.example.com"), "type": "work", "primary": true }],
         "phoneNumbers": [
             { "value": format!("+4144{:07}", contact), "type": "work" },
             { "value": format!("+4179{:07}", contact), "type": "mobile" },
@@ -65,12 +77,17 @@ fn view(contact: usize, change: usize) -> Value {
 
 /// Input record number `number`, about `contact`.
 pub(crate) fn event(number: usize, contact: usize) -> NewRecord {
+    told(Told { source: "/shop", contact, number, moved: false })
+}
+
+/// The input record with which a source tells it.
+pub(crate) fn told(Told { source, contact, number, moved }: Told) -> NewRecord {
     let subject = contact.to_string();
     let header = |name: &str, value: String| Header::new(name, Bytes::from(value));
     let headers = vec![
         header("ce_specversion", "1.0".into()),
         header("ce_id", format!("event-{number:012}")),
-        header("ce_source", "/shop".into()),
+        header("ce_source", source.into()),
         header("ce_subject", subject.clone()),
         header("ce_type", "com.example.contact.updated.v1".into()),
         header("ce_sequence", number.to_string()),
@@ -79,7 +96,7 @@ pub(crate) fn event(number: usize, contact: usize) -> NewRecord {
     NewRecord {
         to: TopicPartition::new(INPUT, partition_of(subject.as_bytes(), PARTITIONS)),
         key: Some(subject.into()),
-        value: Some(view(contact, number).to_string().into()),
+        value: Some(view(contact, number, moved).to_string().into()),
         headers,
     }
 }

@@ -7,14 +7,18 @@
 //! Absolute figures do not travel between machines: each load is also put through a bare loop (`bare`), and the ratio
 //! is what counts. Events are all there before the clock starts, so what is measured is how fast a backlog goes. The
 //! simulated CRM runs on the same machine in a process of its own and takes its share of the processor; `us/event` is
-//! the processor time of this process alone. The memory of this process holds the whole log, and what earlier lines left
-//! with the allocator: measure one line alone to know its peak. `--full` takes the loads at their full size; NAME
+//! the processor time of this process alone. Lines over a view full of contacts (`scale`) have yardsticks of their own:
+//! the same decisions from a map in memory, the same bytes put into sled alone. The memory of this process holds the whole log, and what earlier lines left
+//! with the allocator: measure one line alone to know its peak. `--full` takes the loads at their full size, and a
+//! million contacts beside the hundred thousand; NAME
 //! measures only lines that hold one of the names.
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a benchmark prints what it found")]
 
 mod bare;
+mod feed;
 mod load;
+mod scale;
 mod stages;
 mod usage;
 mod world;
@@ -69,6 +73,8 @@ struct Measured {
     processor: Duration,
     crm_processor: Duration,
     peak_mebibytes: u64,
+    /// What the view takes, where it is what is measured.
+    disk_mebibytes: Option<u64>,
 }
 
 impl Measured {
@@ -82,7 +88,7 @@ impl Measured {
         let calls = self.calls.map_or_else(|| "-".to_owned(), |calls| format!("{:.3}", calls / self.events as f64));
         let ratio = bare.map_or_else(|| "-".to_owned(), |bare| format!("{:.2}", self.rate() / bare));
         println!(
-            "{:<34} {:>8} {:>9.0} {:>8} {:>11} {:>9.1} {:>9.1} {:>9}",
+            "{:<34} {:>8} {:>9.0} {:>8} {:>11} {:>9.1} {:>9.1} {:>9} {:>9}",
             self.name,
             self.events,
             self.rate(),
@@ -90,7 +96,8 @@ impl Measured {
             calls,
             per_event,
             of_crm,
-            self.peak_mebibytes
+            self.peak_mebibytes,
+            self.disk_mebibytes.map_or_else(|| "-".to_owned(), |disk| disk.to_string())
         );
     }
 }
@@ -121,6 +128,7 @@ impl Watch {
             processor: usage::processor_time(std::process::id()) - self.processor,
             crm_processor: self.crm.map_or(Duration::ZERO, |(process, before)| usage::processor_time(process) - before),
             peak_mebibytes: usage::peak_mebibytes(),
+            disk_mebibytes: None,
         }
     }
 }
@@ -130,8 +138,8 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     runtime.block_on(async {
         println!(
-            "{:<34} {:>8} {:>9} {:>8} {:>11} {:>9} {:>9} {:>9}",
-            "", "events", "events/s", "to bare", "calls/event", "us/event", "CRM us", "peak MiB"
+            "{:<34} {:>8} {:>9} {:>8} {:>11} {:>9} {:>9} {:>9} {:>9}",
+            "", "events", "events/s", "to bare", "calls/event", "us/event", "CRM us", "peak MiB", "disk MiB"
         );
         for (name, contacts, default, full) in [
             ("unique", Contacts::Unique, 30_000, 100_000),
@@ -165,6 +173,7 @@ fn main() {
         for measured in stages::measure(&wanted).await {
             measured.tell(None);
         }
+        scale::measure(&wanted).await;
     });
 }
 

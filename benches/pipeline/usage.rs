@@ -1,6 +1,11 @@
 //! What a process has used, as the kernel counts it.
 
-use std::{fs, time::Duration};
+use std::{
+    fs::{self, DirEntry},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::Duration,
+};
 
 /// Ticks of processor time a second, the same on every Linux that this program runs on.
 const TICKS_PER_SECOND: u64 = 100;
@@ -22,6 +27,22 @@ pub(crate) fn reset_peak() {
     if let Err(error) = fs::write("/proc/self/clear_refs", "5") {
         eprintln!("peaks of memory include what was measured before: {error}");
     }
+}
+
+/// What the files below a folder take on the disk, in MiB.
+pub(crate) fn disk_mebibytes(folder: &Path) -> u64 {
+    fn blocks(folder: &Path) -> u64 {
+        let entries = fs::read_dir(folder).expect("a folder of the benchmark can be read");
+        let one = |entry: DirEntry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => blocks(&entry.path()),
+            Ok(metadata) => metadata.blocks(),
+            // Gone since it was listed.
+            Err(_) => 0,
+        };
+        entries.filter_map(Result::ok).map(one).sum()
+    }
+    // Of 512 bytes, whatever the file system's own are.
+    blocks(folder) / 2048
 }
 
 /// Highest resident memory of this process since the last reset, in MiB.

@@ -13,7 +13,10 @@ use std::{
 use jiff::Timestamp;
 use tracing::error;
 
-use super::ahead::{Ahead, Newest};
+use super::{
+    Parts,
+    ahead::{Ahead, Bounds, Newest},
+};
 use crate::{
     event::{
         EventRef, ReasonCode,
@@ -99,6 +102,21 @@ pub(super) struct Decider {
 }
 
 impl Decider {
+    /// The decider of the term `epoch`, to which nothing is ahead of the view yet.
+    pub(super) fn new(parts: &Parts, resolve: Arc<Resolve>, bounds: Bounds, epoch: u64) -> Self {
+        Self {
+            view: parts.view.clone(),
+            ahead: Ahead::new(bounds, parts.protections),
+            resolve,
+            epoch,
+            hasher: parts.hasher.clone(),
+            source_priority: Arc::clone(&parts.source_priority),
+            policy: Arc::clone(&parts.policy),
+            panics_in_a_row_max: parts.settings.panics_in_a_row_max,
+            panics_in_a_row: 0,
+        }
+    }
+
     /// Decides events in order; later ones see the decisions on earlier ones.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod ahead;
 mod decide;
 mod inputs;
 mod publish;
+pub mod rehearsal;
 mod state;
 mod term;
 #[cfg(test)]
@@ -153,13 +154,11 @@ enum Stood {
 
 impl Resolver {
     pub fn new(parts: Parts) -> Self {
-        let resolve: Arc<Resolve> = Arc::new(|change, known, context| identity::resolve(change, known, context));
-        Self::with(parts, resolve, Bounds::default())
+        Self::with(parts, resolve(), Bounds::default())
     }
 
     fn with(parts: Parts, resolve: Arc<Resolve>, bounds: Bounds) -> Self {
-        let (rules, clock) = (Arc::clone(&parts.rules), parts.clock);
-        let read = Arc::new(move |record: &_| change::read(record, &rules, clock.now()));
+        let read = read(&parts);
         Self { work: Arc::new(Work { parts, read, resolve, bounds }), status: watch::Sender::default() }
     }
 
@@ -340,6 +339,17 @@ impl Resolver {
         info!(epoch, "this worker is no longer the active resolver");
         ended
     }
+}
+
+/// How changes are decided, outside tests.
+fn resolve() -> Arc<Resolve> {
+    Arc::new(|change, known, context| identity::resolve(change, known, context))
+}
+
+/// How input is read.
+fn read(parts: &Parts) -> Arc<Read> {
+    let (rules, clock) = (Arc::clone(&parts.rules), parts.clock);
+    Arc::new(move |record: &_| change::read(record, &rules, clock.now()))
 }
 
 /// How holding the lease ended.

@@ -15,7 +15,6 @@ use tracing::{error, warn};
 
 use super::{
     Parts, RESOLVER, ResolverError, Work,
-    ahead::Ahead,
     decide::{Decided, DecidedBatch, Decider, Prepared, PreparedBatch, Undecided, prepare},
     inputs::{InputError, Inputs},
     publish::{Body, Publisher},
@@ -161,17 +160,7 @@ impl Term {
             }
         }
 
-        let decider = Decider {
-            view: parts.view.clone(),
-            ahead: Ahead::new(work.bounds, parts.protections),
-            resolve: Arc::clone(&work.resolve),
-            epoch,
-            hasher: parts.hasher.clone(),
-            source_priority: Arc::clone(&parts.source_priority),
-            policy: Arc::clone(&parts.policy),
-            panics_in_a_row_max: parts.settings.panics_in_a_row_max,
-            panics_in_a_row: 0,
-        };
+        let decider = Decider::new(parts, Arc::clone(&work.resolve), work.bounds, epoch);
         let mirror_at = Instant::now() + MIRROR_EVERY;
         let decider = Some(decider);
         let unwritten = BTreeMap::new();

@@ -8,10 +8,10 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write as _},
     process::{Command, Stdio},
-    time::Instant,
 };
 
 use contact_replicator::log::{Isolation, Log, Transaction};
+use tokio::time::Instant;
 
 use super::*;
 

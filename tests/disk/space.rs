@@ -1,8 +1,9 @@
 //! Space that is no longer needed is given back.
 
-use std::{fs, time::Instant};
+use std::fs;
 
 use contact_replicator::log::{Log, Transaction};
+use tokio::time::Instant;
 
 use super::*;
 
@@ -40,7 +41,7 @@ async fn churn(changes: u32, keys: u32) -> f64 {
         let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
         kept += records.iter().map(|record| (length(&record.key) + length(&record.value)) as u64).sum::<u64>();
     }
-    println!(
+    eprintln!(
         "{changes} changes of {keys}: written in {written:?}, {before} bytes; compacted in {compacted:?} to {after} bytes, {kept} kept"
     );
     assert!(kept >= u64::from(keys) * 900, "each contact is there");

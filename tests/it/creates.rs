@@ -92,7 +92,7 @@ impl Death {
 
 /// A person whose e-mail address is another in each version; so is the telephone number of every other person.
 fn person(number: u32, version: u64) -> NewRecord {
-    let line = if number % 2 == 0 { 0 } else { version };
+    let line = if number.is_multiple_of(2) { 0 } else { version };
     let said = json!({
         "name": { "givenName": "Ilka", "familyName": format!("Sundstrom{number}") },
         "emails": [{ "value": format!("ilka{number}.{version}@example.com"), "type": "work", "primary": true }],

@@ -1,8 +1,9 @@
 //! One run: a whole installation in this process, fed, disturbed, and judged.
 //!
 //! Nothing is installed, and unless it is asked for nothing is left behind: the log is in memory, the view in a temporary
-//! folder, and the CRMs are sandboxes behind real HTTP on a loopback port, one of each kind. The worker is wired by [`worker::run`] like any other. What differs
-//! from production is short delays, so that retries, a park and an outage fit into seconds.
+//! folder, and the CRMs are sandboxes behind real HTTP on a loopback port, one of each kind. The worker is wired by
+//! [`worker::run`](crate::worker::run) like any other. What differs from production is short delays, so that retries, a
+//! park and an outage fit into seconds.
 //!
 //! The run ends when everything has settled, as far as readers of the topics can tell; a deadline keeps it from waiting
 //! for what never comes, and says what that is. Then the worker is asked to stop like any other, and only then judged.

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    delivery::{Action, Machine, Task, Terms},
+    delivery::{Action, Machine, Terms},
     gate::{Admission, Gate},
-    lane::{End, Lost},
+    lane::{End, Lost, Task},
     limits::Rate,
 };
 use crate::{

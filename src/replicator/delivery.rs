@@ -18,7 +18,7 @@ use std::{borrow::Cow, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    lane::{End, Lost},
+    lane::{End, Lost, Task},
     plan::Plan,
 };
 use crate::{
@@ -43,16 +43,6 @@ pub struct Terms {
     /// A contact that is not linked is searched for before it is created.
     pub find_before_create: bool,
     pub protections: Protections,
-}
-
-/// What the lane knows when a delivery begins.
-#[derive(Debug, Clone)]
-pub struct Task {
-    pub link: Link,
-    /// A predecessor may have been writing when it died.
-    pub forced: bool,
-    /// The link's intent was committed for this delivery: nothing was sent under it yet.
-    pub intended: bool,
 }
 
 /// What is to be done for a delivery.

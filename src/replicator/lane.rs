@@ -22,7 +22,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::delivery::Task;
+use super::plan::AcceptedState;
 use crate::{
     config::OnGone,
     contact::Version,
@@ -106,12 +106,14 @@ pub enum End {
     Failed { version: Version, failure: Failure, carried: Vec<Arc<str>>, lost: Option<Lost> },
 }
 
-/// What the CRM holds after a delivery.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AcceptedState {
-    pub sent: BTreeMap<Arc<str>, Sent>,
-    pub presence: Presence,
-    pub remote_ids: BTreeMap<String, String>,
+/// What the lane knows when a delivery begins.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub link: Link,
+    /// A predecessor may have been writing when it died.
+    pub forced: bool,
+    /// The link's intent was committed for this delivery: nothing was sent under it yet.
+    pub intended: bool,
 }
 
 /// The circumstances of an attempt's end, decided by the loop.

@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::lane::AcceptedState;
 use crate::{
     crm::{
         Accepted, Presence, Projection, REMOTE_CONTACT,
@@ -18,6 +17,14 @@ use crate::{
     event::{Operation, OutcomeKind},
     privacy::Hasher,
 };
+
+/// What the CRM holds after a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AcceptedState {
+    pub sent: BTreeMap<Arc<str>, Sent>,
+    pub presence: Presence,
+    pub remote_ids: BTreeMap<String, String>,
+}
 
 /// The difference between a projection and a link.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,8 +16,8 @@ use crate::{
     privacy::{Hasher, Secret},
     protection::Protections,
     replicator::{
-        delivery::{Action, Machine, Task, Terms},
-        lane::End,
+        delivery::{Action, Machine, Terms},
+        lane::{End, Task},
     },
 };
 

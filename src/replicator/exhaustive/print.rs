@@ -10,7 +10,7 @@ use crate::{
         Request,
         link::{Link, Sent},
     },
-    replicator::{delivery::Task, partition::Owned},
+    replicator::{lane::Task, partition::Owned},
 };
 
 fn print(feed: impl FnOnce(&mut DefaultHasher)) -> u64 {

@@ -25,8 +25,8 @@ use crate::{
     privacy::{Hasher, Secret},
     protection::{Protection, Protections},
     replicator::{
-        delivery::{Task, Terms},
-        lane::{Circumstances, End},
+        delivery::Terms,
+        lane::{Circumstances, End, Task},
         partition::Owned,
     },
 };

@@ -11,13 +11,13 @@ use crate::{
     event::OutcomeKind,
     protection::Protection,
     replicator::{
-        delivery::{Action, Machine, Task},
+        delivery::{Action, Machine},
         exhaustive::{
             crm::Code,
             invariants::{self, Invariant},
             print,
         },
-        lane::{Decided, End, Lane, Lost},
+        lane::{Decided, End, Lane, Lost, Task},
         partition::{Owned, Pending, Phase, Release},
     },
 };

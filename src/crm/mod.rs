@@ -4,12 +4,14 @@
 //! the next request or the result. It has no clock, no socket and no memory. [`transport`] does the one HTTP exchange.
 //! Everything that all CRMs share (retry, limits, order, outcomes) is in `replicator`; connectors do not know each other.
 //!
-//! A folder holds `wire` (their JSON), `mapping` (ours to theirs, with the loss report), and the connector itself.
+//! A folder holds `wire` (their JSON), `mapping` (ours to theirs, with the loss report), and the connector itself. What all
+//! mappings do with a document is in `reading`.
 
 pub mod classify;
 pub mod link;
 pub mod previsto;
 pub mod priava;
+mod reading;
 pub mod session;
 pub mod transport;
 

@@ -18,7 +18,13 @@ use super::{
 use crate::{
     config::{CountryForm, MiddleName, OnDelete, OnErase, PriavaSettings, StreetNumber},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
-    crm::{Loss, Presence, Projection, Verdict, link::Link},
+    crm::{
+        Loss, Presence, Projection, Verdict,
+        link::Link,
+        reading::{
+            Items, blank_is_empty, is_fax, is_of_type, member, member_text, post_office_box, says_something, value,
+        },
+    },
     event::{OutcomeKind, ReasonCode},
 };
 
@@ -488,84 +494,6 @@ impl Mapping {
     }
 }
 
-/// The items of an array that say something, and whether the array is known to be empty.
-struct Items<'a> {
-    items: Vec<&'a Value>,
-    are_empty: bool,
-}
-
-impl<'a> Items<'a> {
-    fn of(document: &'a Document, pointer: &str, says_something: impl Fn(&Value) -> bool) -> Self {
-        match document.at(pointer) {
-            Said::Value(Value::Array(items)) => {
-                Self { items: items.iter().filter(|item| says_something(item)).collect(), are_empty: items.is_empty() }
-            }
-            Said::Empty => Self { items: Vec::new(), are_empty: true },
-            Said::Value(_) | Said::Absent => Self { items: Vec::new(), are_empty: false },
-        }
-    }
-
-    /// Of those that fit, the primary one, else the first.
-    fn first(&self, fits: impl Fn(&Value) -> bool) -> Option<&'a Value> {
-        let fitting = || self.items.iter().copied().filter(|item| fits(item));
-        let is_primary = |item: &&Value| item.get("primary").and_then(Value::as_bool) == Some(true);
-        fitting().find(is_primary).or_else(|| fitting().next())
-    }
-
-    fn each(&self) -> impl Iterator<Item = &'a Value> {
-        self.items.iter().copied()
-    }
-
-    fn count(&self) -> usize {
-        self.items.len()
-    }
-}
-
-fn value<T>(said: Said<T>) -> Option<T> {
-    match said {
-        Said::Value(value) => Some(value),
-        Said::Absent | Said::Empty => None,
-    }
-}
-
-fn blank_is_empty(said: Said<&str>) -> Said<&str> {
-    match said {
-        Said::Value(text) if text.trim().is_empty() => Said::Empty,
-        said => said,
-    }
-}
-
-fn says_something(said: Said<&Value>) -> bool {
-    match said {
-        Said::Absent | Said::Empty => false,
-        Said::Value(Value::String(text)) => !text.trim().is_empty(),
-        Said::Value(Value::Array(items)) => !items.is_empty(),
-        Said::Value(Value::Object(members)) => members.values().any(|member| !member.is_null()),
-        Said::Value(_) => true,
-    }
-}
-
-/// What an item of an array says about one of its members.
-fn member<'a>(item: &'a Value, name: &str) -> Said<&'a str> {
-    match item.get(name) {
-        Some(Value::String(text)) => blank_is_empty(Said::Value(text)),
-        Some(Value::Null) => Said::Empty,
-        Some(_) | None => Said::Absent,
-    }
-}
-
-fn member_text<'a>(item: &'a Value, name: &str) -> Option<&'a str> {
-    value(member(item, name))
-}
-
-fn is_of_type(item: &Value, label: &str) -> bool {
-    member_text(item, "type").is_some_and(|text| text.eq_ignore_ascii_case(label))
-}
-
-fn is_fax(phone: &Value) -> bool {
-    is_of_type(phone, "fax")
-}
-
 fn address_field_of(address: &Value) -> AddressField {
     if is_of_type(address, "work") {
         AddressField::Organisation
@@ -579,12 +507,6 @@ fn address_field_of(address: &Value) -> AddressField {
 /// A title as it is compared: `"MR."` is `"Mr"`.
 fn plain_title(title: &str) -> String {
     title.trim().trim_end_matches('.').to_lowercase()
-}
-
-fn post_office_box(number: &str) -> String {
-    const LABEL: &str = "PO Box";
-    let labelled = number.get(..LABEL.len()).is_some_and(|start| start.eq_ignore_ascii_case(LABEL));
-    if labelled { number.to_owned() } else { format!("{LABEL} {number}") }
 }
 
 /// A number that reads back as the same digits; longer ones would lose digits on their way through JSON.

@@ -1,7 +1,6 @@
 //! HTTP from the commands: one request, one answer, nothing behind the caller's back.
 //!
-//! No redirects, since a token would travel with them; no proxy from the environment; a time-out and a bound on whatever
-//! comes back. Whether something may be sent again is known to the command.
+//! The client is the one that CRMs are spoken to with, and a time-out and a bound are on whatever comes back. Whether something may be sent again is known to the command.
 
 use std::time::Duration;
 
@@ -16,8 +15,6 @@ const DEADLINE: Duration = Duration::from_secs(90);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Answers to commands are short; the rest of a longer one is not worth having.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-
-const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Debug)]
 pub(super) struct Client(reqwest::Client);
@@ -37,7 +34,7 @@ pub(super) enum ClientError {
     Address { why: &'static str },
     #[error("the HTTP client could not be set up: {reason}")]
     Setup { reason: String },
-    #[error("there was no usable answer: {reason}")]
+    #[error("there was no usable answer: {reason}; see that a worker runs there, and that it listens on that address")]
     Unanswered { reason: String },
 }
 
@@ -64,19 +61,7 @@ pub(super) fn address(text: &str) -> Result<Url, ClientError> {
 impl Client {
     /// A client for addresses like `url`.
     pub(super) fn new(url: &Url) -> Result<Self, ClientError> {
-        transport::install_crypto_provider();
-        let builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .http1_only()
-            .connect_timeout(CONNECT_DEADLINE)
-            .timeout(DEADLINE);
-        // Without TLS there is nothing to verify, and a machine without root certificates can send all the same.
-        let builder =
-            if url.scheme() == "https" { builder.https_only(true) } else { builder.tls_certs_only(std::iter::empty()) };
+        let builder = transport::client_builder(url).connect_timeout(CONNECT_DEADLINE).timeout(DEADLINE);
         let client = builder.build().map_err(|error| ClientError::Setup { reason: transport::describe(error) })?;
         Ok(Self(client))
     }

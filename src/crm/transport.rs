@@ -60,24 +60,29 @@ pub enum HttpSetupError {
     Client { reason: String },
 }
 
+/// A client for addresses like `url` that does nothing behind the caller's back: no redirects, since a credential would
+/// travel with them; no proxy from the environment; no second try.
+pub(crate) fn client_builder(url: &Url) -> reqwest::ClientBuilder {
+    install_crypto_provider();
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .http1_only();
+    // Without TLS there is nothing to verify, and a machine without root certificates can run all the same.
+    if url.scheme() == "https" { builder.https_only(true) } else { builder.tls_certs_only(std::iter::empty()) }
+}
+
 impl Http {
     pub fn new(base_url: &str, delivery: &DeliverySettings) -> Result<Self, HttpSetupError> {
         let url = Url::parse(base_url).map_err(|_malformed| HttpSetupError::BaseUrl { why: "it is not a URL" })?;
         check_base_url(&url)?;
-        install_crypto_provider();
-        let builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .http1_only()
+        let builder = client_builder(&url)
             .connect_timeout(delivery.connect_timeout.min(delivery.request_deadline))
             .pool_idle_timeout(IDLE_CONNECTION_MAX)
             .pool_max_idle_per_host(delivery.in_flight_max);
-        // Without TLS there is nothing to verify, and a machine without root certificates can run all the same.
-        let builder =
-            if url.scheme() == "https" { builder.https_only(true) } else { builder.tls_certs_only(std::iter::empty()) };
         let client = builder.build().map_err(|error| HttpSetupError::Client { reason: describe(error) })?;
         Ok(Self {
             client,
@@ -157,7 +162,7 @@ fn check_base_url(url: &Url) -> Result<(), HttpSetupError> {
 }
 
 /// TLS needs one cryptography provider per process; whoever comes first installs it.
-pub(crate) fn install_crypto_provider() {
+fn install_crypto_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if rustls::crypto::ring::default_provider().install_default().is_err() {

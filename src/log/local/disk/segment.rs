@@ -40,7 +40,8 @@ pub(crate) enum Fault {
     )]
     Failed { folder: PathBuf, doing: &'static str, reason: String },
     #[error(
-        "the log in {} is used by another process; stop that one, or run several workers with log.kind = \"kafka\"",
+        "the log in {} is used by another process; stop that one, or publish through it with publish --url; \
+         several workers need log.kind = \"kafka\"",
         folder.display()
     )]
     InUse { folder: PathBuf },

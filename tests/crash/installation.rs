@@ -3,15 +3,7 @@
 //! A worker is known by its exit code, its lines and its ports; the log's folder is opened only while no worker runs.
 //! Processes die with the test, however it ends.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use contact_replicator::{
     cli::demo::{
@@ -24,17 +16,13 @@ use contact_replicator::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
+use tokio::time::Instant;
+
+use crate::{
+    load::{Ingest, SOURCES},
+    processes::{self, Lines, Process, SECRET, Sandbox, TOKEN, Usage, program},
 };
 
-use crate::load::{Ingest, SOURCES};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_contact-replicator");
-const SECRET: &str = "only for tests, and of no use to anybody";
-const TOKEN: &str = "sandbox-token";
 const INPUT: &str = "contact-changes";
 pub(crate) const CRMS: [&str; 2] = ["priava", "previsto"];
 /// How long a process may take to answer anything at all.
@@ -63,7 +51,7 @@ impl Installation {
         let alone = ALONE.lock().await;
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("token"), TOKEN).unwrap();
-        let sandbox = Sandbox::start(&folder, latency).await;
+        let sandbox = Sandbox::start(folder.path(), latency).await;
         let installation = Self { ingest: Ingest::default(), sandbox, compacting, folder, _alone: alone };
         fs::write(installation.config(), installation.settings_text()).unwrap();
         installation
@@ -153,23 +141,20 @@ impl Installation {
     /// Replaces what goes wrong in both CRMs; `plan` is a plan of faults in JSON.
     pub(crate) async fn misbehave(&self, plan: &Value) {
         for crm in CRMS {
-            let path = format!("/{crm}/_sandbox/faults");
-            let (status, body) =
-                ask(self.sandbox.address, "POST", &path, &[], plan.to_string().as_bytes()).await.unwrap();
-            assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+            self.sandbox.misbehave(crm, plan).await;
         }
     }
 
     /// Starts a worker, and waits for nothing.
     pub(crate) fn start(&self) -> Worker {
-        let file = OpenOptions::new().create(true).append(true).open(self.lines()).unwrap();
-        let lines = Lines { path: self.lines(), begins: usize::try_from(file.metadata().unwrap().len()).unwrap() };
+        let (lines, file) = Lines::of(self.lines());
         let begun = Instant::now();
         // The port of the one before may be anybody's by now.
         *self.ingest.lock() = None;
         let mut command = program();
-        command.arg("run").arg("--config").arg(self.config()).stdout(Stdio::null()).stderr(file);
-        Worker { process: Process::start(&mut command), lines, begun, ingest: Arc::clone(&self.ingest) }
+        command.arg("run").arg("--config").arg(self.config());
+        let process = Process::start("the worker", &mut command, Stdio::null(), file.into());
+        Worker { process, lines, begun, ingest: Arc::clone(&self.ingest) }
     }
 
     /// Lets all that was accepted come to its end, stops the worker, and returns all there is to judge by, and how long
@@ -254,61 +239,6 @@ impl Drop for Installation {
     }
 }
 
-fn program() -> Command {
-    let mut program = Command::new(PROGRAM);
-    program.env("CONTACT_REPLICATOR_SECRET", SECRET);
-    program
-}
-
-/// A process of ours. Ends with its value.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        Self(command.stdin(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ended = self.0.kill().is_err();
-        let _status = self.0.wait().is_err();
-    }
-}
-
-/// What a process wrote to standard error since it was started.
-struct Lines {
-    path: PathBuf,
-    begins: usize,
-}
-
-impl Lines {
-    fn all(&self) -> Vec<String> {
-        let bytes = fs::read(&self.path).unwrap();
-        let text = String::from_utf8_lossy(bytes.get(self.begins..).unwrap_or_default()).into_owned();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn last(&self, count: usize) -> String {
-        let lines = self.all();
-        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect::<Vec<_>>().join("\n")
-    }
-
-    /// The address that the line about `what` names; a line that is still being written names none.
-    fn address(&self, what: &str) -> Option<SocketAddr> {
-        let lines = self.all();
-        let line = lines.iter().find(|line| line.contains(what))?;
-        line.rsplit_once("address=")?.1.split_whitespace().next()?.parse().ok()
-    }
-}
-
-/// Resident memory of a process, in MiB.
-pub(crate) struct Memory {
-    pub(crate) resident: u64,
-    pub(crate) most: u64,
-}
-
 pub(crate) struct Worker {
     process: Process,
     lines: Lines,
@@ -322,12 +252,12 @@ impl Worker {
         let deadline = Instant::now() + within;
         loop {
             self.assert_runs();
-            let ingest = self.lines.address("events are taken over HTTP");
+            let ingest = self.lines.ingest();
             if ingest.is_some() {
                 *self.ingest.lock() = ingest;
             }
-            if let Some(admin) = self.admin()
-                && matches!(ask(admin, "GET", "/readyz", &[], b"").await, Ok((200, _)))
+            if let Some(admin) = self.lines.admin()
+                && processes::is_ready(admin).await
             {
                 return self.begun.elapsed();
             }
@@ -336,32 +266,20 @@ impl Worker {
         }
     }
 
-    fn admin(&self) -> Option<SocketAddr> {
-        self.lines.address("health and metrics are served")
-    }
-
     #[track_caller]
     fn assert_runs(&mut self) {
-        if let Some(status) = self.process.0.try_wait().unwrap() {
-            panic!("the worker ended with {status}:\n{}", self.lines.last(20));
-        }
+        self.process.assert_runs(&self.lines);
     }
 
-    pub(crate) fn memory(&self) -> Memory {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
-        let mebibytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-        };
-        Memory { resident: mebibytes("VmRSS:"), most: mebibytes("VmHWM:") }
+    pub(crate) fn usage(&self) -> Usage {
+        self.process.usage()
     }
 
     /// Ends it as a crash would. That it lived until then is part of the claim.
     #[track_caller]
     pub(crate) fn kill(mut self) {
         self.assert_runs();
-        self.process.0.kill().unwrap();
-        self.process.0.wait().unwrap();
+        self.process.kill();
     }
 
     /// Waits until its gauges have nothing left to tell, twice in a row.
@@ -392,95 +310,12 @@ impl Worker {
 
     /// The sum of a metric over all its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let (status, body) = ask(self.admin().unwrap(), "GET", "/metrics", &[], b"").await.unwrap();
-        assert_eq!(status, 200);
-        let name = format!("contact_replicator_{name}");
-        let text = String::from_utf8(body).unwrap();
-        let values: Vec<f64> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix(&name))
-            .filter(|rest| rest.starts_with([' ', '{']))
-            .filter_map(|rest| rest.rsplit_once(' ')?.1.parse().ok())
-            .collect();
-        assert!(!values.is_empty(), "there is no metric {name}");
-        values.iter().sum()
+        processes::metric(self.lines.admin().unwrap(), name).await
     }
 
     /// Asks it to stop, which must leave nothing undone.
     pub(crate) async fn stop(mut self) {
-        let asked = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.process.0.id())).status().unwrap();
-        assert!(asked.success(), "the worker is not there any more");
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.process.0.try_wait().unwrap() {
-                assert_eq!(status.code(), Some(0), "{}", self.lines.last(20));
-                return;
-            }
-            assert!(Instant::now() < deadline, "never stops:\n{}", self.lines.last(20));
-            tokio::time::sleep(LOOK).await;
-        }
+        let status = self.process.terminate().await;
+        assert_eq!(status.code(), Some(0), "{}", self.lines.last(20));
     }
-}
-
-/// The simulated CRMs as a process.
-struct Sandbox {
-    address: SocketAddr,
-    _process: Process,
-}
-
-impl Sandbox {
-    async fn start(folder: &TempDir, latency: Duration) -> Self {
-        let errors = File::create(folder.path().join("sandbox.log")).unwrap();
-        let mut command = program();
-        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN, "--keep-bodies"]);
-        command.arg("--latency").arg(format!("{}ms", latency.as_millis()));
-        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(errors));
-        let output = process.0.stdout.take().unwrap();
-        let address = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(output).read_line(&mut line).unwrap();
-            let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
-            address.unwrap_or_else(|| panic!("the sandbox said {line:?}"))
-        });
-        Self { address: address.await.unwrap(), _process: process }
-    }
-
-    async fn page(&self, crm: &str, name: &str) -> Vec<u8> {
-        let (status, body) = ask(self.address, "GET", &format!("/{crm}/_sandbox/{name}"), &[], b"").await.unwrap();
-        assert_eq!(status, 200);
-        body
-    }
-}
-
-/// One HTTP exchange: status and body.
-pub(crate) async fn ask(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> std::io::Result<(u16, Vec<u8>)> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let length = body.len();
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(body).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = tokio::time::timeout(PATIENCE, exchange).await??;
-    let ends = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    let head = String::from_utf8_lossy(&answer[..ends]).to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse::<usize>().ok());
-    let body = answer.get(ends + 4..).unwrap_or_default().to_vec();
-    if length.is_some_and(|length| length != body.len()) {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, body))
 }

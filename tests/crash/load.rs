@@ -20,7 +20,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::installation::ask;
+use crate::processes::{Answer, exchange};
 
 /// Names and `source` attributes of those who speak.
 pub(crate) const SOURCES: [(&str, &str); 3] = [
@@ -30,6 +30,8 @@ pub(crate) const SOURCES: [(&str, &str); 3] = [
 ];
 /// People whom all sources may come to know, under the same e-mail address.
 const PEOPLE: usize = 400;
+/// The header of a batch of events.
+pub(crate) const HEADER: &str = "content-type: application/cloudevents-batch+json\r\n";
 const BATCH_MAX: usize = 12;
 const PAUSE: Duration = Duration::from_millis(90);
 /// How long a sender waits before it tries again.
@@ -123,11 +125,10 @@ impl Sender {
             return false;
         };
         *tries += 1;
-        let content = [("content-type", "application/cloudevents-batch+json")];
-        match ask(address, "POST", "/events", &content, body.as_bytes()).await {
-            Ok((202, _)) => true,
-            Ok((429 | 503, _)) | Err(_) => false,
-            Ok((status, answer)) => panic!("refused for good with {status}: {}", String::from_utf8_lossy(&answer)),
+        match exchange(address, "POST", "/events", HEADER, body.as_bytes()).await {
+            Ok(Answer { status: 202, .. }) => true,
+            Ok(Answer { status: 429 | 503, .. }) | Err(_) => false,
+            Ok(answer) => panic!("refused for good with {}: {}", answer.status, answer.text()),
         }
     }
 

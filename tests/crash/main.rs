@@ -16,6 +16,8 @@ mod installation;
 mod judge;
 mod load;
 mod memory;
+#[path = "../processes/mod.rs"]
+mod processes;
 
 use std::{sync::Arc, time::Duration};
 

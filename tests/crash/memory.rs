@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use crate::{
     READY_WITHIN,
-    installation::{Installation, Worker, ask},
-    load::{Ingest, SOURCES},
+    installation::{Installation, Worker},
+    load::{HEADER, Ingest, SOURCES},
+    processes::{Usage, exchange},
 };
 
 const BATCH: usize = 100;
@@ -50,13 +51,13 @@ async fn send(ingest: Ingest, accepted: Arc<AtomicUsize>, events: usize, people:
         tokio::spawn(async move {
             for batch in numbers.chunks(BATCH) {
                 let body = Value::Array(batch.iter().map(|number| event(*number, people)).collect()).to_string();
-                let content = [("content-type", "application/cloudevents-batch+json")];
                 loop {
                     let address = ingest.lock().expect("the worker runs");
-                    match ask(address, "POST", "/events", &content, body.as_bytes()).await.unwrap() {
-                        (202, _) => break,
-                        (429 | 503, _) => tokio::time::sleep(Duration::from_millis(200)).await,
-                        (status, answer) => panic!("{status}: {}", String::from_utf8_lossy(&answer)),
+                    let answer = exchange(address, "POST", "/events", HEADER, body.as_bytes()).await.unwrap();
+                    match answer.status {
+                        202 => break,
+                        429 | 503 => tokio::time::sleep(Duration::from_millis(200)).await,
+                        status => panic!("{status}: {}", answer.text()),
                     }
                 }
                 accepted.fetch_add(batch.len(), Ordering::Relaxed);
@@ -75,7 +76,7 @@ async fn sample(worker: &Worker, accepted: &AtomicUsize, events: usize, begun: I
         while accepted.load(Ordering::Relaxed) < events * quarter / 4 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let memory = worker.memory();
+        let memory = worker.usage();
         let (now, most, took) = (memory.resident, memory.most, begun.elapsed());
         eprintln!("  {now} MiB, {most} at most, at {} % of the input, after {took:.0?}", quarter * 25);
         found.push(now);
@@ -94,7 +95,7 @@ pub(crate) async fn outage(events: usize, people: usize) {
     let mut worker = installation.start();
     worker.ready(READY_WITHIN).await;
     eprintln!("{events} events about {people} people while both CRMs answer 503");
-    eprintln!("  {} MiB when ready", worker.memory().resident);
+    eprintln!("  {} MiB when ready", worker.usage().resident);
 
     let begun = Instant::now();
     let accepted = Arc::new(AtomicUsize::new(0));
@@ -105,7 +106,7 @@ pub(crate) async fn outage(events: usize, people: usize) {
         assert!(begun.elapsed() < DRAINED_WITHIN, "never read");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let (memory, took) = (worker.memory(), begun.elapsed());
+    let (memory, took) = (worker.usage(), begun.elapsed());
     eprintln!("  {} MiB, {} at most, when all was decided, after {took:.0?}", memory.resident, memory.most);
 
     installation.misbehave(&json!({})).await;
@@ -115,9 +116,10 @@ pub(crate) async fn outage(events: usize, people: usize) {
         assert!(returned.elapsed() < DRAINED_WITHIN, "never answered");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let memory = worker.memory();
+    let memory = worker.usage();
     let took = returned.elapsed();
-    eprintln!("  {} MiB, {} at most, when drained, {took:.1?} after the CRMs returned", memory.resident, memory.most);
+    let Usage { resident, most, cpu } = memory;
+    eprintln!("  {resident} MiB, {most} at most, when drained, {took:.1?} after the CRMs returned; {cpu:.0} s of CPU");
 
     let (evidence, _) = installation.settle(worker, DRAINED_WITHIN, 0, true).await;
     installation.assert_discreet();
@@ -136,7 +138,7 @@ pub(crate) async fn outage(events: usize, people: usize) {
 
     let mut worker = installation.start();
     worker.ready(READY_WITHIN).await;
-    eprintln!("  {} MiB when started again on all that the log keeps", worker.memory().resident);
+    eprintln!("  {} MiB when started again on all that the log keeps", worker.usage().resident);
     worker.stop().await;
     let [_, half, _, whole] = quarters.as_slice() else { unreachable!("there are four quarters") };
     assert!(*whole <= half + GROWTH_MAX_MIB, "grew from {half} to {whole} MiB");

@@ -73,6 +73,12 @@ async fn post(worker: &Worker, binary: bool, number: usize, subject: &str) -> An
     worker.post("/events", &headers, data(number).to_string().as_bytes()).await
 }
 
+/// The code with which something was refused.
+fn code(answer: &Answer) -> Option<String> {
+    let problem: Value = serde_json::from_slice(&answer.body).ok()?;
+    problem["code"].as_str().map(str::to_owned)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_over_http_is_on_the_topic_as_a_producer_would_have_written_it() {
     let installation = Installation::new(Duration::from_secs(2)).await;
@@ -105,7 +111,7 @@ async fn what_came_over_http_is_on_the_topic_as_a_producer_would_have_written_it
         {"specversion": "1.0"}]);
     let headers = "content-type: application/cloudevents-batch+json\r\n";
     let answer = worker.post("/events", headers, batch.to_string().as_bytes()).await;
-    assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("missing_attribute")), "{}", answer.text());
+    assert_eq!((answer.status, code(&answer)), (400, Some("missing_attribute".to_owned())), "{}", answer.text());
     assert_eq!(plain::read_committed(&topic).await.len(), all.len());
 
     // Three of the four that say the same of one subject are duplicates.
@@ -131,7 +137,7 @@ async fn while_the_broker_is_away_senders_are_told_to_come_back_and_nothing_is_t
     let cut = Instant::now();
     for binary in [true, false] {
         let refused = post(&worker, binary, 1, SUBJECTS[1]).await;
-        assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("log_unavailable")), "{}", refused.text());
+        assert_eq!((refused.status, code(&refused)), (503, Some("log_unavailable".to_owned())), "{}", refused.text());
         let patience: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&patience), "{patience}");
     }

@@ -5,11 +5,10 @@
 //! ids, so that tests do not meet. Processes die with the test, however it ends.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader},
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Output, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -29,18 +28,17 @@ use contact_replicator::{
 };
 use serde_json::{Map, Value};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::oneshot,
-    time::Instant,
+use tokio::{sync::oneshot, time::Instant};
+
+pub(crate) use crate::processes::{Answer, eventually};
+use crate::{
+    bootstrap_servers,
+    conformance::fresh,
+    port,
+    processes::{self, Lines, Process, SECRET, TOKEN, Usage, exchange, program},
+    proxy::Proxy,
 };
 
-use crate::{bootstrap_servers, conformance::fresh, port, proxy::Proxy};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_contact-replicator");
-const SECRET: &str = "only for tests, and of no use to anybody";
-const TOKEN: &str = "sandbox-token";
 /// The CRMs: one of each kind, which are called otherwise than their kinds.
 pub(crate) const CRMS: [Crm; 2] = [VENUES, JOBS];
 pub(crate) const VENUES: Crm = Crm { name: "venues", kind: Kind::Priava };
@@ -295,7 +293,7 @@ impl Installation {
             "#,
             more = if kind == Kind::Previsto { self.settings_of_jobs } else { "" },
             kind = kind.name(),
-            address = self.sandbox.address,
+            address = self.sandbox.0.address,
             path = kind.base_path(),
             deadline = request_deadline.as_millis(),
         )
@@ -316,17 +314,14 @@ impl Installation {
 
     /// Starts a worker, and returns when its port can be asked.
     pub(crate) async fn launch(&self, worker: &str) -> Worker {
-        let path = self.folder.path().join(format!("{worker}.log"));
-        let file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
-        let begins = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        let (lines, file) = Lines::of(self.folder.path().join(format!("{worker}.log")));
         let config = self.settings_file(worker);
         let begun = Instant::now();
         let mut process =
             Process::start(worker, program().arg("run").arg("--config").arg(config), Stdio::null(), file.into());
-        let lines = Lines { path, begins };
         let admin = eventually(&format!("{worker} serves health and metrics"), PATIENCE, async || {
             process.assert_runs(&lines);
-            lines.address("health and metrics are served")
+            lines.admin()
         })
         .await;
         Worker { process, lines, admin, begun }
@@ -414,12 +409,6 @@ fn line(record: &NewRecord) -> Option<String> {
         event.insert("data".to_owned(), serde_json::from_slice::<Value>(value).ok()?);
     }
     Some(Value::Object(event).to_string())
-}
-
-fn program() -> Command {
-    let mut program = Command::new(PROGRAM);
-    program.env("CONTACT_REPLICATOR_SECRET", SECRET).env("PRIAVA_API_TOKEN", TOKEN).env("PREVISTO_API_KEY", TOKEN);
-    program
 }
 
 /// Sees what anybody may see of an installation.
@@ -516,80 +505,6 @@ pub(crate) fn assert_promises(evidence: &Evidence, except: &[&str]) {
     assert!(broken.is_empty(), "broken: {broken:?}");
 }
 
-/// A process of ours. Ends with its value.
-pub(crate) struct Process {
-    name: String,
-    child: Child,
-}
-
-impl Process {
-    fn start(name: &str, command: &mut Command, output: Stdio, errors: Stdio) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().unwrap();
-        Self { name: name.to_owned(), child }
-    }
-
-    #[track_caller]
-    fn assert_runs(&mut self, lines: &Lines) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            panic!("{} ended with {status}:\n{}", self.name, lines.last(20));
-        }
-    }
-
-    /// Asks it to stop, and waits for its end.
-    async fn terminate(&mut self) -> ExitStatus {
-        let asked = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status().unwrap();
-        assert!(asked.success(), "{} is not there any more", self.name);
-        eventually(&format!("{} ends", self.name), PATIENCE, async || self.child.try_wait().unwrap()).await
-    }
-
-    /// Largest resident memory so far, in MiB, and processor time used, in seconds.
-    fn usage(&self) -> (u64, f64) {
-        let proc = Path::new("/proc").join(self.child.id().to_string());
-        let status = fs::read_to_string(proc.join("status")).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-        let stat = fs::read_to_string(proc.join("stat")).unwrap();
-        // Behind the parenthesised name, which may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
-        (peak / 1024, (ticks(11) + ticks(12)) / 100.0)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ended = self.child.kill().is_err();
-        let _status = self.child.wait().is_err();
-    }
-}
-
-/// What a process wrote to standard error since it was started.
-struct Lines {
-    path: PathBuf,
-    begins: usize,
-}
-
-impl Lines {
-    fn all(&self) -> Vec<String> {
-        let bytes = fs::read(&self.path).unwrap();
-        let text = String::from_utf8_lossy(bytes.get(self.begins..).unwrap_or_default()).into_owned();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// The address in the line that says `what`.
-    fn address(&self, what: &str) -> Option<SocketAddr> {
-        let lines = self.all();
-        let line = lines.iter().find(|line| line.contains(what))?;
-        line.rsplit_once("address=")?.1.trim().parse().ok()
-    }
-
-    fn last(&self, count: usize) -> String {
-        let lines = self.all();
-        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect::<Vec<_>>().join("\n")
-    }
-}
-
 pub(crate) struct Worker {
     process: Process,
     lines: Lines,
@@ -604,9 +519,8 @@ impl Worker {
     }
 
     /// Ends it as a crash would.
-    pub(crate) fn kill(mut self) {
-        self.process.child.kill().unwrap();
-        self.process.child.wait().unwrap();
+    pub(crate) fn kill(self) {
+        self.process.kill();
     }
 
     /// Asks it to stop, which must leave nothing undone. Returns how long that took.
@@ -631,70 +545,42 @@ impl Worker {
 
     /// Sends it something over HTTP, at the address that is for events.
     pub(crate) async fn post(&self, path: &str, headers: &str, body: &[u8]) -> Answer {
-        let address = eventually(&format!("{} takes events", self.process.name), PATIENCE, async || {
-            self.lines.address("events are taken over HTTP")
-        })
-        .await;
+        let takes = format!("{} takes events", self.process.name);
+        let address = eventually(&takes, PATIENCE, async || self.lines.ingest()).await;
         exchange(address, "POST", path, headers, body).await.unwrap()
     }
 
     pub(crate) async fn is_ready(&self) -> Option<()> {
-        let (status, _) = ask(self.admin, "GET", "/readyz", b"").await.ok()?;
-        (status == 200).then_some(())
+        processes::is_ready(self.admin).await.then_some(())
     }
 
     /// The sum of a metric over all its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let (status, body) = ask(self.admin, "GET", "/metrics", b"").await.unwrap();
-        assert_eq!(status, 200);
-        let text = String::from_utf8(body).unwrap();
-        let name = format!("contact_replicator_{name}");
-        let values: Vec<f64> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix(&name))
-            .filter(|rest| rest.starts_with([' ', '{']))
-            .filter_map(|rest| rest.rsplit_once(' ')?.1.parse().ok())
-            .collect();
-        assert!(!values.is_empty(), "there is no metric {name}");
-        values.iter().sum()
+        processes::metric(self.admin, name).await
     }
 
     /// Tells what it cost so far.
     pub(crate) fn report(&self) {
-        let ((peak, cpu), age) = (self.process.usage(), self.age().as_secs_f64());
+        let (Usage { resident, most, cpu }, age) = (self.process.usage(), self.age().as_secs_f64());
         let lines = self.lines().len();
-        eprintln!("  {}: {peak} MiB at most, {cpu:.1} s of CPU in {age:.1} s, {lines} log lines", self.process.name);
+        eprintln!(
+            "  {}: {resident} MiB, {most} at most, {cpu:.1} s of CPU in {age:.1} s, {lines} log lines",
+            self.process.name
+        );
     }
 }
 
-/// The simulated CRMs, as one process.
-pub(crate) struct Sandbox {
-    address: SocketAddr,
-    _process: Process,
-}
+/// The simulated CRMs, by the names that they have here.
+pub(crate) struct Sandbox(processes::Sandbox);
 
 impl Sandbox {
     async fn start(folder: &Path) -> Self {
-        let errors = File::create(folder.join("sandbox.log")).unwrap();
-        let mut command = program();
-        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN, "--latency", "5ms", "--keep-bodies"]);
-        let mut process = Process::start("sandbox", &mut command, Stdio::piped(), errors.into());
-        let output = process.child.stdout.take().unwrap();
-        let address = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(output).read_line(&mut line).unwrap();
-            let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
-            address.unwrap_or_else(|| panic!("the sandbox said {line:?}"))
-        });
-        Self { address: address.await.unwrap(), _process: process }
+        Self(processes::Sandbox::start(folder, Duration::from_millis(5)).await)
     }
 
     /// What a control address of a CRM answers.
     pub(crate) async fn page(&self, crm: Crm, name: &str) -> Vec<u8> {
-        let path = format!("/{}/_sandbox/{name}", crm.kind.name());
-        let (status, body) = ask(self.address, "GET", &path, b"").await.unwrap();
-        assert_eq!(status, 200);
-        body
+        self.0.page(crm.kind.name(), name).await
     }
 
     /// Replaces what goes wrong, in every CRM; `plan` is a plan of faults in JSON.
@@ -706,9 +592,7 @@ impl Sandbox {
 
     /// The same in one of them.
     pub(crate) async fn misbehave_in(&self, crm: Crm, plan: &Value) {
-        let path = format!("/{}/_sandbox/faults", crm.kind.name());
-        let (status, body) = ask(self.address, "POST", &path, plan.to_string().as_bytes()).await.unwrap();
-        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        self.0.misbehave(crm.kind.name(), plan).await;
     }
 
     /// The contacts that a CRM stores, in its words.
@@ -738,75 +622,5 @@ impl Sandbox {
             calls.push((requests.len(), effects.count()));
         }
         calls
-    }
-}
-
-/// What came back.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    /// A header, in lower case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.head.lines().filter_map(|line| line.split_once(':'));
-        headers.find(|(found, _)| *found == name).map(|(_, value)| value.trim())
-    }
-}
-
-/// One HTTP exchange: status and body.
-async fn ask(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
-    let answer = exchange(address, method, path, "", body).await?;
-    Ok((answer.status, answer.body))
-}
-
-/// One HTTP exchange; each of `headers` ends its line.
-async fn exchange(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &[u8],
-) -> std::io::Result<Answer> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
-        );
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(body).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("an answer within the deadline")?;
-    let ends = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    let head = String::from_utf8_lossy(&answer[..ends]).to_lowercase();
-    assert!(!head.contains("transfer-encoding"), "this client does not read {head}");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or(std::io::ErrorKind::InvalidData)?;
-    Ok(Answer { status, head, body: answer[ends + 4..].to_vec() })
-}
-
-/// Waits until `look` finds something, and says what if it never does.
-pub(crate) async fn eventually<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(LOOK).await;
     }
 }

@@ -15,6 +15,8 @@ mod ingest;
 mod installation;
 mod lost_creates;
 mod plain;
+#[path = "../processes/mod.rs"]
+mod processes;
 mod proxy;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

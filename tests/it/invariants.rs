@@ -11,7 +11,7 @@ use bytes::Bytes;
 use contact_replicator::{
     cli::demo::{
         checks::{self, Checked},
-        evidence::{self, CrmEvidence, Evidence, Links},
+        evidence::{self, Call, CrmEvidence, Evidence, Links},
     },
     config::{CrmSettings, TopicNames},
     contact::{ContactId, format, record::Status},
@@ -133,18 +133,22 @@ fn no_worker_ends_unasked(world: &World) -> Checked {
     checked("no_worker_ends_unasked", &ended)
 }
 
-/// While a CRM fails, nobody hammers it: within any second, no more calls fail than were under way when it began to,
-/// and as many as it takes to see that it fails; by each worker, and by the one that is started in its place.
+/// While a CRM takes nothing, nobody hammers it: within any second, no more calls in a row fail than were under way when it
+/// began to, and as many as it takes to see that it fails; by each worker, and by the one that is started in its place.
+///
+/// A call that it takes ends the row: at hundreds of calls a second, one in ten that fails is many, and no reason to stop.
 fn failing_crms_are_not_hammered(world: &World, evidence: &Evidence) -> Checked {
     let mut faults = Vec::new();
     for (crm, settings) in evidence.crms.iter().zip(&world.settings.crm) {
         let delivery = &settings.delivery;
         let max = 2 * world.workers() * (delivery.in_flight_max + delivery.failures_before_pause as usize);
-        let failed: Vec<Duration> =
-            crm.calls.iter().filter(|call| !call.was_accepted()).map(|call| call.arrived).collect();
-        let too_many = failed.windows(max + 1).find(|window| window[max] - window[0] < Duration::from_secs(1));
+        let arrived = |row: &[Call]| row.iter().map(|call| call.arrived).collect::<Vec<_>>();
+        let mut rows = crm.calls.split(Call::was_accepted).map(arrived);
+        let too_many = rows.find_map(|row| {
+            row.windows(max + 1).find(|window| window[max] - window[0] < Duration::from_secs(1)).map(|window| window[0])
+        });
         faults.extend(
-            too_many.map(|window| format!("more than {max} calls failed in {} from {:?}", crm.name, window[0])),
+            too_many.map(|from| format!("more than {max} calls in a row failed in {} from {from:?}", crm.name)),
         );
     }
     checked("failing_crms_are_not_hammered", &faults)

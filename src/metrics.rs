@@ -167,6 +167,7 @@ struct PerCrm {
     pending: IntGauge,
     parked: IntGauge,
     in_flight: IntGauge,
+    in_flight_limit: IntGauge,
     paused: IntGauge,
     entries_lost: IntCounter,
     gone: IntCounter,
@@ -217,6 +218,7 @@ impl Metrics {
         let pending = make.gauges("entries_pending", "Entries read and not yet answered, parked ones apart.", "crm")?;
         let parked = make.gauges("contacts_parked", "Contacts that wait for a later try.", "crm")?;
         let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
+        let in_flight_limit = make.gauges("requests_in_flight_limit", "Requests that may be under way.", "crm")?;
         let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
         let lost =
             make.counters("entries_lost_total", "Entries that retention deleted before they were read.", &["crm"])?;
@@ -265,6 +267,7 @@ impl Metrics {
                 pending: pending.with_label_values(&one),
                 parked: parked.with_label_values(&one),
                 in_flight: in_flight.with_label_values(&one),
+                in_flight_limit: in_flight_limit.with_label_values(&one),
                 paused: paused.with_label_values(&one),
                 entries_lost: lost.with_label_values(&one),
                 gone: gone.with_label_values(&one),
@@ -417,8 +420,12 @@ impl Metrics {
         self.of(crm, |crm| crm.parked.set(whole(contacts)));
     }
 
-    pub fn in_flight(&self, crm: &str, requests: usize) {
-        self.of(crm, |crm| crm.in_flight.set(whole(requests)));
+    /// Requests under way, and how many may be.
+    pub fn in_flight(&self, crm: &str, requests: usize, limit: usize) {
+        self.of(crm, |crm| {
+            crm.in_flight.set(whole(requests));
+            crm.in_flight_limit.set(whole(limit));
+        });
     }
 
     pub fn crm_paused(&self, crm: &str, paused: bool) {
@@ -676,7 +683,7 @@ mod tests {
         metrics.field_lost("priava", "/notes");
         metrics.pending("priava", 3);
         metrics.parked("priava", 4);
-        metrics.in_flight("priava", 5);
+        metrics.in_flight("priava", 5, 8);
         metrics.crm_paused("priava", true);
         metrics.lag("priava", 6);
         metrics.lag(RESOLVER, u64::MAX);
@@ -701,6 +708,7 @@ mod tests {
             (r#"entries_pending{crm="priava"}"#, 3.0),
             (r#"contacts_parked{crm="priava"}"#, 4.0),
             (r#"requests_in_flight{crm="priava"}"#, 5.0),
+            (r#"requests_in_flight_limit{crm="priava"}"#, 8.0),
             (r#"crm_paused{crm="priava"}"#, 1.0),
             (r#"lag_records{consumer="priava"}"#, 6.0),
             (r#"lag_records{consumer="resolver"}"#, i64::MAX as f64),

@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct DeliverySettings {
     /// Requests under way at once, per worker.
     pub in_flight_max: usize,
+    /// Fewest that a CRM is driven down to which is slow or refuses.
+    pub in_flight_min: usize,
     /// Requests per second over all workers; each takes the share of the partitions it owns. 0: no limit.
     pub requests_per_second: f64,
     /// Every request ends within this, connect included; nothing that could cross it is sent earlier.

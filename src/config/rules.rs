@@ -670,6 +670,13 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
     let key = |name: &str| format!("{at}.delivery.{name}");
     let shortest = Duration::from_millis(1);
     rules.within(&key("in_flight_max"), delivery.in_flight_max, 1..=4096);
+    rules.require(
+        (1..=delivery.in_flight_max).contains(&delivery.in_flight_min),
+        &[&key("in_flight_min"), &key("in_flight_max")],
+        delivery.in_flight_min,
+        format!("it is not between 1 and in_flight_max, which is {}", delivery.in_flight_max),
+        "lower it, or raise in_flight_max",
+    );
     let rate = delivery.requests_per_second;
     rules.require(
         rate == 0.0 || (0.001..=1_000_000.0).contains(&rate),

@@ -752,6 +752,8 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("ingest.requests_max".into(), ["0", "1", "1024", "1025"]),
         ("ingest.connections_max".into(), ["0", "1", "65536", "65537"]),
         (delivery("in_flight_max"), ["0", "1", "4096", "4097"]),
+        // Of at most 2 here.
+        (delivery("in_flight_min"), ["0", "1", "2", "3"]),
         (delivery("requests_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
         (delivery("response_bytes_max"), ["1023", "1024", "67108864", "67108865"]),
         (delivery("tries_before_parking"), ["0", "1", "100", "101"]),

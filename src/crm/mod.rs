@@ -324,6 +324,7 @@ pub(crate) mod testing {
     pub(crate) fn delivery_settings() -> DeliverySettings {
         DeliverySettings {
             in_flight_max: 8,
+            in_flight_min: 1,
             requests_per_second: 0.0,
             request_deadline: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),

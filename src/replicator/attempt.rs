@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
+    concurrency::Concurrency,
     delivery::{Action, Machine, Terms},
     gate::{Admission, Gate},
     lane::{End, Lost, Task},
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) gate: Mutex<Gate>,
     pub(super) rate: Rate,
+    pub(super) concurrency: Mutex<Concurrency>,
 }
 
 /// One attempt, with all that the lane knew when it began.
@@ -146,7 +148,9 @@ impl Attempt {
         let credential = shared.session.authorize(&mut request);
         let started = Instant::now();
         let answer = shared.transport.exchange(request).await;
-        shared.metrics.exchange_ended(&shared.terms.crm, class_of(&answer), started.elapsed());
+        let (class, ended) = (class_of(&answer), Instant::now());
+        shared.metrics.exchange_ended(&shared.terms.crm, class, ended - started);
+        shared.concurrency.lock().exchanged(ended - started, is_too_much(class), ended);
         (answer, credential)
     }
 
@@ -159,6 +163,14 @@ impl Attempt {
                 false
             }
         }
+    }
+}
+
+/// Whether a CRM that has too much to do would answer so.
+fn is_too_much(class: StatusClass) -> bool {
+    match class {
+        StatusClass::Throttled | StatusClass::ServerError | StatusClass::Unanswered | StatusClass::NotSent => true,
+        StatusClass::Success | StatusClass::Redirect | StatusClass::ClientError => false,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Drives one CRM to the newest record of each contact, and answers every entry of the work list exactly once.
 //!
 //! A replicator is a member of its CRM's group. For each partition it owns it reads entries into [`lane`]s, begins
-//! [`attempt`]s as far as [`gate`] and [`limits`] allow, and commits what was decided in batches ([`batch`]): links,
+//! [`attempt`]s as far as [`gate`], [`limits`] and [`concurrency`] allow, and commits what was decided in batches ([`batch`]): links,
 //! outcomes and offsets together. [`takeover`] comes before the first request, the release after the last.
 //!
-//! The decisions are pure and live in [`lane`], [`ledger`], [`partition`], [`delivery`], [`plan`] and [`gate`]; [`membership`] is the loop
+//! The decisions are pure and live in [`lane`], [`ledger`], [`partition`], [`delivery`], [`plan`], [`gate`] and [`concurrency`]; [`membership`] is the loop
 //! that owns the timers, the tasks and the one writer. Whatever is decided is committed in the order in which it was
 //! decided. A commit that is refused for good, or whose result stays unknown, ends the membership: all that was in
 //! memory is dropped, and the partitions are taken over anew, as if another worker had died.
@@ -12,6 +12,7 @@
 mod attempt;
 mod batch;
 mod claim;
+mod concurrency;
 pub mod delivery;
 #[cfg(test)]
 mod exhaustive;
@@ -28,12 +29,13 @@ mod takeover;
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
 
 use self::{
     attempt::Shared,
     claim::Claim,
+    concurrency::Concurrency,
     delivery::Terms,
     gate::{Gate, PauseReason},
     limits::Rate,
@@ -152,6 +154,7 @@ pub async fn run(
         metrics: parts.metrics.clone(),
         gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),
         rate: Rate::new(settings.requests_per_second),
+        concurrency: Mutex::new(Concurrency::new(settings.in_flight_min, settings.in_flight_max, Instant::now())),
         settings,
     });
     loop {

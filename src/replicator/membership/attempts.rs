@@ -55,7 +55,14 @@ impl Membership<'_> {
         let now = Instant::now();
         let wall = self.parts.clock.now();
         let deadline = self.parts.settings.landing_time();
-        while self.attempts.len() < self.parts.settings.in_flight_max {
+        loop {
+            {
+                let mut concurrency = self.shared.concurrency.lock();
+                if self.attempts.len() >= concurrency.limit() {
+                    concurrency.is_full();
+                    return;
+                }
+            }
             let admission = self.shared.gate.lock().admission(now);
             let probe = match admission {
                 Admission::Open => false,
@@ -159,6 +166,9 @@ impl Membership<'_> {
         }
         let after = gate.paused();
         if before != after {
+            if after.is_none() {
+                self.shared.concurrency.lock().start_anew();
+            }
             self.tell_pause(after, end);
         }
         after.is_some()

@@ -173,7 +173,7 @@ impl Membership<'_> {
         let unanswered = self.owned.values().map(|owned| owned.ledger.unanswered()).sum();
         let metrics = &self.parts.metrics;
         metrics.pending(crm, unanswered);
-        metrics.in_flight(crm, self.attempts.len());
+        metrics.in_flight(crm, self.attempts.len(), self.shared.concurrency.lock().limit());
         let status = Status {
             owned: self.owned.len(),
             working: self.owned.values().filter(|owned| owned.is_working()).count(),

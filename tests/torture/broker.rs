@@ -8,13 +8,18 @@ use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
+    time::Duration,
 };
 
-use contact_replicator::{config::KafkaSettings, log::kafka::KafkaLog};
+use contact_replicator::{
+    config::KafkaSettings,
+    log::{Log, kafka::KafkaLog},
+};
 use rand::{RngExt, rng};
+use tokio::{net::TcpStream, sync::Mutex, time::Instant};
 
-use crate::{proxy::Proxy, seconds, settings::SESSION_TIMEOUT};
+use crate::{processes::Process, proxy::Proxy, seconds, settings::SESSION_TIMEOUT};
 
 /// Ports of the node: broker, controller, the listener for proxied lines, and the proxy.
 const PORTS_OF_NODE: u16 = 4;
@@ -23,12 +28,17 @@ const PORTS: u16 = 64;
 /// Among these a block is looked for.
 const PORTS_FROM: u16 = 20_000;
 const PORTS_TO: u16 = 29_000;
+const STARTED_WITHIN: Duration = Duration::from_secs(120);
+/// How often it is looked whether it answers.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Broker {
     pub(crate) port: u16,
     /// The lines between workers and the broker.
     pub(crate) lines: Proxy,
     data: PathBuf,
+    /// `None` while it is down. Whoever does something to it holds it.
+    node: Mutex<Option<Process>>,
 }
 
 impl Broker {
@@ -36,8 +46,35 @@ impl Broker {
     pub(crate) async fn start(port: Option<u16>, folder: &Path) -> Self {
         let port = port.unwrap_or_else(free_block);
         let data = folder.join("kafka");
-        script(port, &data, "start").await;
-        Self { port, lines: Proxy::start(port).await, data }
+        fs::create_dir_all(&data).unwrap();
+        let broker = Self { port, lines: Proxy::start(port).await, data, node: Mutex::default() };
+        broker.launch(&mut *broker.node.lock().await).await;
+        broker
+    }
+
+    /// Returns when it answers.
+    async fn launch(&self, node: &mut Option<Process>) {
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kafka/kafka.sh"));
+        script.arg("run").env("KAFKA_PORT", self.port.to_string()).env("KAFKA_DATA", &self.data);
+        script.env("KAFKA_HEAP", "512m");
+        let said = self.data.with_extension("log");
+        let file = || fs::File::options().create(true).append(true).open(&said).unwrap();
+        // The script becomes the node itself.
+        let mut process = Process::start("the broker", &mut script, file().into(), file().into());
+        let log = self.log("is-it-there");
+        let deadline = Instant::now() + STARTED_WITHIN;
+        loop {
+            if let Some(status) = process.child.try_wait().unwrap() {
+                panic!("the broker ended with {status}, see {}", said.display());
+            }
+            // Asking for a topic that nobody has is asking for all that the broker knows.
+            if TcpStream::connect(self.servers()).await.is_ok() && log.partitions("none").await.is_ok() {
+                *node = Some(process);
+                return;
+            }
+            assert!(Instant::now() < deadline, "the broker does not answer, see {}", said.display());
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The first port of those that are free for the lines to the CRMs.
@@ -65,47 +102,22 @@ impl Broker {
         .unwrap()
     }
 
-    pub(crate) async fn stop(&self) {
-        script(self.port, &self.data, "stop").await;
+    /// Down for this long after it was asked to stop.
+    pub(crate) async fn restart(&self, down: Duration) {
+        let mut node = self.node.lock().await;
+        let mut stopped = node.take().expect("it runs whenever nobody holds it");
+        stopped.terminate().await;
+        tokio::time::sleep(down).await;
+        self.launch(&mut node).await;
     }
 
-    pub(crate) async fn start_again(&self) {
-        script(self.port, &self.data, "start").await;
+    /// Down for this long after a crash.
+    pub(crate) async fn crash(&self, down: Duration) {
+        let mut node = self.node.lock().await;
+        node.take().expect("it runs whenever nobody holds it").kill();
+        tokio::time::sleep(down).await;
+        self.launch(&mut node).await;
     }
-
-    /// Ends it as a crash would.
-    pub(crate) fn kill(&self) {
-        let Some(pid) = self.pid() else { panic!("the broker does not run") };
-        let killed = Command::new("kill").args(["-KILL", &pid]).status().unwrap();
-        assert!(killed.success(), "the broker ended by itself");
-    }
-
-    /// The script writes it, with the moment of its start behind it.
-    fn pid(&self) -> Option<String> {
-        let written = fs::read_to_string(self.data.join("pid")).ok()?;
-        written.split_whitespace().next().map(str::to_owned)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if let Some(pid) = self.pid() {
-            // An error means that it has ended already.
-            let _ended = Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status().is_err();
-        }
-    }
-}
-
-async fn script(port: u16, data: &Path, command: &'static str) {
-    let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kafka/kafka.sh"));
-    script.arg(command).env("KAFKA_PORT", port.to_string()).env("KAFKA_DATA", data).env("KAFKA_HEAP", "512m");
-    // Files and no pipes: the node inherits them, and a pipe would be waited for as long as it lives.
-    let said = data.with_extension("log");
-    fs::create_dir_all(data).unwrap();
-    let file = || fs::File::options().create(true).append(true).open(&said).unwrap();
-    script.stdin(Stdio::null()).stdout(file()).stderr(file());
-    let status = tokio::task::spawn_blocking(move || script.status().unwrap()).await.unwrap();
-    assert!(status.success(), "kafka.sh {command}: {}", fs::read_to_string(data.with_extension("log")).unwrap());
 }
 
 /// The first of so many ports in a row that nobody listens on.

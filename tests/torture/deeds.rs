@@ -8,7 +8,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use contact_replicator::sandbox;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     crm_line::Condition,
@@ -25,23 +25,28 @@ const STEP: Duration = Duration::from_millis(2_500);
 
 /// Returns when all that was to happen has happened, and is mended.
 pub(crate) async fn carry_out(world: &World, script: &Script, begun: Instant) {
-    let broker = Mutex::new(());
     let all = script.faults.iter().map(async |fault| {
         tokio::time::sleep_until(begun + fault.at).await;
-        carry_out_one(world, fault, &broker).await;
+        carry_out_one(world, fault).await;
     });
     join_all(all).await;
 }
 
-async fn carry_out_one(world: &World, fault: &Fault, broker: &Mutex<()>) {
+async fn carry_out_one(world: &World, fault: &Fault) {
     let lasts = fault.lasts;
     match fault.kind {
         Kind::Kill | Kind::ViewDeleted | Kind::ViewTorn => kill(world, fault).await,
         Kind::Freeze => freeze(world, &world.seats[fault.whom], lasts).await,
         Kind::Storm => storm(world, fault).await,
-        Kind::BrokerStop | Kind::BrokerKill => {
-            let _alone = broker.lock().await;
-            restart_broker(world, fault.kind, lasts).await;
+        Kind::BrokerStop => {
+            let doing = world.recorder.begin(What::BrokerRestarted);
+            world.broker.restart(lasts).await;
+            doing.end();
+        }
+        Kind::BrokerKill => {
+            let doing = world.recorder.begin(What::BrokerKilled);
+            world.broker.crash(lasts).await;
+            doing.end();
         }
         Kind::BrokerDelay | Kind::BrokerCut => trouble_line(world, fault).await,
         Kind::CommitCut => cut_in_commit(world, fault).await,
@@ -150,21 +155,6 @@ async fn storm(world: &World, fault: &Fault) {
     world.stop(newcomer, &mut running).await;
     drop(running);
     restart(world, regular, regular.running.lock().await).await;
-}
-
-async fn restart_broker(world: &World, kind: Kind, lasts: Duration) {
-    let doing = if kind == Kind::BrokerStop {
-        let doing = world.recorder.begin(What::BrokerRestarted);
-        world.broker.stop().await;
-        doing
-    } else {
-        let doing = world.recorder.begin(What::BrokerKilled);
-        world.broker.kill();
-        doing
-    };
-    tokio::time::sleep(lasts).await;
-    world.broker.start_again().await;
-    doing.end();
 }
 
 async fn trouble_line(world: &World, fault: &Fault) {

@@ -111,7 +111,6 @@ async fn torture(arguments: Arguments) -> ExitCode {
     if arguments.runs > 1 {
         println!("{} runs, {} failed: {failed:?}", arguments.runs, failed.len());
     }
-    broker.stop().await;
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

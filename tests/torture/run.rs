@@ -25,7 +25,7 @@ use crate::{
 /// How often it is looked whether workers run that should.
 const LOOK: Duration = Duration::from_millis(500);
 /// Events beyond those that the faults take, so that the load never ends before them.
-const SPARE: f64 = 3.0;
+const SPARE: f64 = 4.0;
 
 pub(crate) struct Run {
     pub(crate) seed: u64,

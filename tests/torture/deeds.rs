@@ -1,7 +1,8 @@
 //! Carries out a script: each fault in a task of its own, written down with its beginning and its end.
 //!
 //! A fault that comes late, because what it is about is still being mended, waits for it: whoever does something to a
-//! process or to the broker holds it.
+//! process or to the broker holds it. Whether a worker becomes ready again is not waited for: while other faults go on, it
+//! may not.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::{
     history::What,
     proxy::Moment,
     script::{Fault, Kind, Script},
-    world::{REQUEST_DEADLINE, Running, Seat, World, name_of},
+    world::{REQUEST_DEADLINE, Seat, World, name_of},
 };
 
 /// How long a commit may be waited for that is to be cut. A worker that owns nothing has none.
@@ -77,25 +78,20 @@ async fn kill(world: &World, fault: &Fault) {
     let mut running = seat.running.lock().await;
     world.kill(seat, &mut running).await;
     let (worker, view) = (Arc::clone(&seat.worker), world.data(&seat.worker).join("view"));
+    // One that was started without a broker has none yet.
     match fault.kind {
-        Kind::ViewDeleted => {
+        Kind::ViewDeleted if view.exists() => {
             world.recorder.begin(What::ViewDeleted { worker }).end();
             fs::remove_dir_all(view).unwrap();
         }
-        Kind::ViewTorn => {
+        Kind::ViewTorn if view.exists() => {
             world.recorder.begin(What::ViewTorn { worker }).end();
             tear(&view, fault.draw);
         }
         _ => {}
     }
     tokio::time::sleep(fault.lasts).await;
-    restart(world, seat, running).await;
-}
-
-async fn restart(world: &World, seat: &Seat, mut running: tokio::sync::MutexGuard<'_, Option<Running>>) {
     world.start(seat, &mut running);
-    drop(running);
-    world.ready(seat).await;
 }
 
 /// Cuts a file short, as a host that loses power may leave it: any but the smallest, at any place.
@@ -154,7 +150,7 @@ async fn storm(world: &World, fault: &Fault) {
     let mut running = newcomer.running.lock().await;
     world.stop(newcomer, &mut running).await;
     drop(running);
-    restart(world, regular, regular.running.lock().await).await;
+    world.start(regular, &mut *regular.running.lock().await);
 }
 
 async fn trouble_line(world: &World, fault: &Fault) {

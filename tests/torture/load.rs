@@ -83,11 +83,6 @@ impl Load {
         Self { stop, counts, sending }
     }
 
-    /// How many records the broker has taken so far.
-    pub(crate) fn acknowledged(&self) -> usize {
-        self.counts.acknowledged.load(Ordering::Relaxed)
-    }
-
     /// Stops, and returns how many the broker took once it has taken them all.
     pub(crate) async fn stop(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);

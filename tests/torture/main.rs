@@ -19,7 +19,9 @@ mod processes;
 #[path = "../processes/proxy.rs"]
 mod proxy;
 mod record;
+mod recovery;
 mod run;
+mod scenario;
 mod script;
 #[path = "../processes/settings.rs"]
 mod settings;
@@ -30,7 +32,7 @@ use std::{fs, panic::AssertUnwindSafe, process::ExitCode, sync::Arc, time::Durat
 use clap::Parser;
 use futures::FutureExt;
 
-use self::{broker::Broker, run::Run, script::Kind};
+use self::{broker::Broker, run::Run, scenario::Scenario, script::Kind};
 
 /// The seed of a run that nobody asked for, so that it is the same each time.
 const SEED_OF_THE_RUNNER: u64 = 1;
@@ -58,6 +60,10 @@ struct Arguments {
     /// Contacts of sources that are talked of.
     #[arg(long, default_value_t = 1_500)]
     contacts: usize,
+    /// `faults`: all that can be made to fail, by a script. `second-worker`: one worker is joined by another.
+    /// `rolling-restart`: each worker is stopped and started again in turn. Without faults, no call may be repeated.
+    #[arg(long, default_value = "faults")]
+    scenario: Scenario,
     /// Nothing but these faults.
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     only: Vec<Kind>,
@@ -93,6 +99,7 @@ async fn torture(arguments: Arguments) -> ExitCode {
             per_second: arguments.rate,
             contacts: arguments.contacts,
             kinds: if arguments.only.is_empty() { Kind::ALL.to_vec() } else { arguments.only.clone() },
+            scenario: arguments.scenario,
             folder: world::folder_of_runs().join(format!("seed-{seed}-{}", std::process::id())),
         };
         let kept = run.folder.clone();

@@ -1,14 +1,21 @@
 //! One run, from its seed to its verdict.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use contact_replicator::{
     cli::demo::{
         checks::{self, Checked},
-        evidence::Evidence,
+        evidence::{CrmEvidence, Evidence},
         generator::{Scale, stream},
     },
     clock::Clock,
+    event::OutcomeKind,
     sandbox,
 };
 use tokio::time::Instant;
@@ -16,8 +23,10 @@ use tokio::time::Instant;
 use crate::{
     aftermath,
     broker::Broker,
-    deeds,
+    history::History,
     load::Load,
+    recovery::Recoveries,
+    scenario::Scenario,
     script::{Kind, Scope, Script},
     world::{self, Shape, World},
 };
@@ -34,6 +43,7 @@ pub(crate) struct Run {
     pub(crate) per_second: u32,
     pub(crate) contacts: usize,
     pub(crate) kinds: Vec<Kind>,
+    pub(crate) scenario: Scenario,
     /// What is kept of it.
     pub(crate) folder: PathBuf,
 }
@@ -41,31 +51,36 @@ pub(crate) struct Run {
 impl Run {
     /// Whether every promise was kept.
     pub(crate) async fn carry_out(self, broker: Arc<Broker>) -> bool {
+        let workers = self.scenario.workers(self.workers);
         let scope = Scope {
             seed: self.seed,
             lasts: self.lasts,
-            workers: self.workers,
+            workers,
             crms: sandbox::Kind::ALL.len(),
             kinds: self.kinds.clone(),
         };
         let script = Script::new(&scope);
         let named = script.named || !world::hosts_can_be_named();
-        let shape = Shape { workers: self.workers, partitions: script.partitions, named };
+        let shape = Shape { workers, partitions: script.partitions, named };
         println!(
-            "seed {}: {} workers {}, {} partitions, {} faults in {:?}",
+            "seed {}: {workers} workers {}, {} partitions, {} in {:?}",
             self.seed,
-            self.workers,
             if named { "with names of their own" } else { "named after their hosts" },
             script.partitions,
-            script.faults.len(),
+            if self.scenario == Scenario::Faults {
+                format!("{} faults", script.faults.len())
+            } else {
+                "no faults".into()
+            },
             self.lasts
         );
         let name = format!("torture-{}-{}", self.seed, std::process::id());
         let world = World::new(name, self.folder.clone(), shape, broker).await;
-        for seat in &world.seats[..self.workers] {
+        let at_first = &world.seats[..self.scenario.workers_at_first(workers)];
+        for seat in at_first {
             world.start(seat, &mut *seat.running.lock().await);
         }
-        for seat in &world.seats[..self.workers] {
+        for seat in at_first {
             world.ready(seat).await;
         }
 
@@ -74,7 +89,7 @@ impl Run {
         let load = Load::start(&world.broker.servers(), &world.name, stream.sent, self.per_second);
         let watching = tokio::spawn(watch(Arc::clone(&world)));
         let begun = Instant::now();
-        deeds::carry_out(&world, &script, begun).await;
+        self.scenario.carry_out(&world, &script, begun, self.lasts).await;
         tokio::time::sleep_until(begun + self.lasts).await;
         watching.abort();
         let events = load.stop().await;
@@ -87,13 +102,23 @@ impl Run {
         let history = world.recorder.history();
         fs::write(self.folder.join("history.txt"), format!("{script:#?}\n{history:#?}\n")).unwrap();
 
-        tell(&evidence, &history.acts.iter().map(|act| act.what.kind()).collect::<Vec<_>>());
+        let versions = aftermath::records(&world, &world.topics().versions).await;
+        let departures = world.departures.lock().clone();
+        let recoveries = Recoveries::of(&departures, &versions, &evidence.crms, &history, script.partitions);
+        tell(&evidence, &history);
+        print!("{recoveries}");
         let mut checked = vec![settled, stopped, views];
-        checked.extend(judge(&evidence));
+        checked.extend(self.judge(&evidence));
+        checked.extend(self.scenario.checks(&evidence, &history, script.partitions));
         for Checked { name, ok, detail } in &checked {
             println!("  {} {name}: {detail}", if *ok { "holds " } else { "BROKEN" });
         }
         checked.iter().all(|checked| checked.ok)
+    }
+
+    fn judge(&self, evidence: &Evidence) -> Vec<Checked> {
+        let excused = self.scenario.excuses();
+        checks::all(evidence).into_iter().filter(|checked| !excused.contains(&checked.name)).collect()
     }
 }
 
@@ -110,23 +135,43 @@ async fn watch(world: Arc<World>) {
     }
 }
 
-/// What the checks of the demo say, but for those that do not know of faults: a frozen worker may send late, a cut line may
-/// hold an answer back, and the patience that a CRM asked of one worker is not known to another.
-fn judge(evidence: &Evidence) -> Vec<Checked> {
-    const EXCEPT: &[&str] = &["order_per_contact", "one_request_in_flight_per_contact", "nothing_before_retry_after"];
-    checks::all(evidence).into_iter().filter(|checked| !EXCEPT.contains(&checked.name)).collect()
-}
-
-fn tell(evidence: &Evidence, acts: &[&str]) {
+/// What there was, in figures.
+fn tell(evidence: &Evidence, history: &History) {
     println!("  {:>8} events", evidence.inputs.len());
     let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
-    for act in acts {
-        *counted.entry(act).or_default() += 1;
+    for act in &history.acts {
+        *counted.entry(act.what.kind()).or_default() += 1;
     }
-    for (act, times) in counted {
-        println!("  {times:>8} times {act}");
+    for (kind, times) in counted {
+        println!("  {times:>8} times {kind}");
     }
+    let mut ids = BTreeSet::new();
+    let repeated = evidence.outcomes.iter().filter(|outcome| !ids.insert(outcome.id())).count();
+    println!("  {:>8} outcomes, {repeated} of them repeated", evidence.outcomes.len());
     for crm in &evidence.crms {
-        println!("  {:>8} calls to {}", crm.calls.len(), crm.name);
+        let dropped = if crm.calls_dropped > 0 { format!(", {} forgotten", crm.calls_dropped) } else { String::new() };
+        println!(
+            "  {:>8} calls to {}, {} of them repeated{dropped}",
+            crm.calls.len(),
+            crm.name,
+            repeated_calls(evidence, crm)
+        );
     }
+}
+
+/// Accepted writes beyond those that delivered versions account for.
+fn repeated_calls(evidence: &Evidence, crm: &CrmEvidence) -> usize {
+    let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
+    for call in crm.calls.iter().filter(|call| call.effect.is_some() && !call.is_read()) {
+        *accepted.entry(call.external_id.clone().unwrap_or_default()).or_default() += 1;
+    }
+    for outcome in &evidence.outcomes {
+        let delivered = outcome.crm == crm.name && outcome.outcome == OutcomeKind::Delivered;
+        if let (true, Some(contact)) = (delivered, outcome.contact_id)
+            && let Some(accepted) = accepted.get_mut(&contact.key())
+        {
+            *accepted = accepted.saturating_sub(1);
+        }
+    }
+    accepted.values().sum()
 }

@@ -14,7 +14,7 @@ use std::{
 use contact_replicator::{
     cli::demo::generator,
     clock::Clock,
-    config::Settings,
+    config::{Settings, TopicNames},
     log::{Cleanup, Log, TopicSpec},
     sandbox::Kind,
 };
@@ -26,7 +26,7 @@ use crate::{
     broker::Broker,
     crm_line::{Condition, CrmLine},
     history::What,
-    processes::{self, Lines, Process, Sandbox, eventually, program},
+    processes::{self, Lines, Process, Sandbox, exchange, program},
     record::{Doing, Recorder},
     seconds,
     settings::{Written, WrittenCrm},
@@ -35,6 +35,10 @@ use crate::{
 /// How long a process may take to answer, on a machine that has other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a worker may take until it is ready when nothing goes wrong any more.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(50);
 /// Requests of one worker to one CRM.
 const IN_FLIGHT_MAX: u32 = 16;
 /// How long a CRM takes for each answer.
@@ -139,6 +143,10 @@ impl World {
         format!("{}-{}", self.name, seat.worker)
     }
 
+    pub(crate) fn topics(&self) -> TopicNames {
+        TopicNames::new(&format!("{}.", self.name))
+    }
+
     pub(crate) fn data(&self, worker: &str) -> PathBuf {
         self.folder.join(worker)
     }
@@ -192,12 +200,22 @@ impl World {
         *running = Some(Running { process, lines, begun: Instant::now(), starting });
     }
 
-    /// Waits until the worker says that it is ready, if one has the seat. Returns how long that took since its start.
-    pub(crate) async fn ready(&self, seat: &Seat) -> Duration {
-        eventually(&format!("{} is ready", seat.worker), PATIENCE, async || {
-            self.tend(seat, &mut *seat.running.lock().await).await
-        })
-        .await
+    /// Waits until the worker says that it is ready, if one has the seat; one that never does is noted, with its reason.
+    pub(crate) async fn ready(&self, seat: &Seat) {
+        let deadline = Instant::now() + READY_WITHIN;
+        while self.tend(seat, &mut *seat.running.lock().await).await.is_none() {
+            if Instant::now() >= deadline {
+                let why = self.why_not_ready(seat).await.unwrap_or_else(|| "it does not say why".to_owned());
+                self.found(format!("{} is not ready after {READY_WITHIN:?}: {why}", seat.worker));
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn why_not_ready(&self, seat: &Seat) -> Option<String> {
+        let admin = seat.running.lock().await.as_ref()?.lines.admin()?;
+        Some(exchange(admin, "GET", "/readyz", "", b"").await.ok()?.text())
     }
 
     /// Starts a worker again that ended by itself, as whoever manages processes would. Returns how old it is if it is ready.

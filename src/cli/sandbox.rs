@@ -74,6 +74,9 @@ pub(super) struct Arguments {
     /// Keep what was sent and answered with each request, and not only a hash of it. It is kept in memory.
     #[arg(long)]
     keep_bodies: bool,
+    /// How many requests each remembers; older ones are forgotten, and counted.
+    #[arg(long, value_name = "REQUESTS", default_value_t = SandboxSettings::default().log_max)]
+    remember: usize,
     /// File with a whole plan of faults in JSON, in place of the flags for faults.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rate_limit", "fail", "lose", "down_after"])]
     faults: Option<PathBuf>,
@@ -127,6 +130,7 @@ fn settings(arguments: Arguments) -> Result<Vec<SandboxSettings>, UsageError> {
         tokens: arguments.token.iter().cloned().collect(),
         latency: arguments.latency,
         log_bodies: arguments.keep_bodies,
+        log_max: arguments.remember,
         faults: faults.clone(),
         previsto: PrevistoSettings { search_lag: arguments.search_lag, ..PrevistoSettings::default() },
         ..SandboxSettings::of(kind)
@@ -178,6 +182,7 @@ mod tests {
         for settings in all {
             assert_eq!(settings.faults, FaultPlan::default());
             assert!(!settings.log_bodies);
+            assert_eq!(settings.log_max, SandboxSettings::default().log_max);
             assert!(settings.tokens.contains("sandbox-token"));
             assert_eq!(settings.previsto.search_lag, Duration::ZERO);
         }
@@ -185,11 +190,11 @@ mod tests {
 
     #[test]
     fn each_flag_adds_its_fault() {
-        let line = "--rate-limit 20 --fail 0.05 --lose 0.02 --down-after 10s --down-for 1m --latency 50ms";
+        let line = "--rate-limit 20 --fail 0.05 --lose 0.02 --down-after 10s --down-for 1m --latency 50ms --remember 7";
         let all = settings(arguments(line).unwrap()).unwrap();
         let settings = &all[1];
         let faults = &settings.faults;
-        assert_eq!(settings.latency, Duration::from_millis(50));
+        assert_eq!((settings.latency, settings.log_max), (Duration::from_millis(50), 7));
         assert_eq!(faults.rate_limit, Some(RateLimit { per_second: 20, retry_after_seconds: 1 }));
         assert_eq!(
             (faults.windows[0].from, faults.windows[0].lasts),

@@ -19,24 +19,22 @@ use contact_replicator::{
         evidence::{CrmEvidence, Evidence, Reader, expectation},
         generator::{self, Generated},
     },
-    clock::Clock,
-    config::{KafkaSettings, Settings, Surroundings, TopicNames},
+    config::{KafkaSettings, Settings, TopicNames},
     log::{Cleanup, Log, NewRecord, TopicPartition, TopicSpec, kafka::KafkaLog},
-    metrics::Metrics,
     sandbox::Kind,
-    view::{View, follower::Follower},
 };
 use serde_json::{Map, Value};
 use tempfile::TempDir;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 pub(crate) use crate::processes::{Answer, eventually};
 use crate::{
     bootstrap_servers,
     conformance::fresh,
-    port,
-    processes::{self, Lines, Process, SECRET, TOKEN, Usage, exchange, program},
+    processes::{self, Lines, Process, Usage, exchange, program},
     proxy::Proxy,
+    settings::{self, SHUTDOWN_DEADLINE, Written, WrittenCrm},
+    shared_proxy,
 };
 
 /// The CRMs: one of each kind, which are called otherwise than their kinds.
@@ -46,8 +44,6 @@ pub(crate) const JOBS: Crm = Crm { name: "jobs", kind: Kind::Previsto };
 pub(crate) const PARTITIONS: u32 = 6;
 /// Requests of one worker to one CRM.
 pub(crate) const IN_FLIGHT_MAX: u32 = 16;
-/// As in the settings below.
-pub(crate) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// A worker that is killed may have this many answers of one CRM in its hands: those under way, and those not committed yet.
 pub(crate) const IN_HANDS_MAX: usize = 64;
 /// How long one thing may take to come about.
@@ -98,7 +94,7 @@ impl Installation {
 
     /// The same, where the line between a worker and the broker can be cut: by the [`Installation::client_id`].
     pub(crate) async fn with_lines_to_cut(request_deadline: Duration) -> (Self, &'static Proxy) {
-        let proxy = Proxy::shared(port()).await;
+        let proxy = shared_proxy().await;
         (Self::of(request_deadline, proxy.address.to_string()).await, proxy)
     }
 
@@ -131,7 +127,7 @@ impl Installation {
 
     /// The input topic that the generator calls `topic`.
     pub(crate) fn input(&self, topic: &str) -> Arc<str> {
-        format!("{}.{topic}", self.name).into()
+        Written::input(&self.name, topic)
     }
 
     pub(crate) fn topics(&self) -> TopicNames {
@@ -158,150 +154,39 @@ impl Installation {
         fs::rename(self.data(worker).join("view"), self.data(heir).join("view")).unwrap();
     }
 
-    /// What the view of a worker that does not run holds, as a hash, once it has followed the topics to their end: each
-    /// term of a resolver leaves its mark there.
+    /// What the view of a worker that does not run holds, as a hash, once it has followed the topics to their end.
     pub(crate) async fn digest(&self, worker: &str) -> String {
-        let (data, settings) = (self.data(worker), self.settings(worker));
-        let (of_view, of_topics) = (settings.view.clone(), settings.topics.clone());
-        let metrics = Metrics::default();
-        let opened = {
-            let metrics = metrics.clone();
-            move || View::open(&data, &of_view, &of_topics, Clock::System, &metrics)
-        };
-        let view = tokio::task::spawn_blocking(opened).await.unwrap().unwrap();
-        let log: Arc<dyn Log> = Arc::new(KafkaLog::new(settings_of_log("digest")).unwrap());
-        let (follower, following) =
-            Follower::new(view.clone(), log, &settings.view, &settings.topics, [], Clock::System, metrics);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(follower.run(async { stopped.await.unwrap_or(()) }));
-        let names = self.topics();
-        let followed =
-            [(names.records.clone(), PARTITIONS), (names.keys.clone(), PARTITIONS), (names.resolver.clone(), 1)];
-        for (crm, partition) in CRMS.iter().flat_map(|crm| (0..PARTITIONS).map(move |partition| (crm, partition))) {
-            following.start(crm.name, partition).await.unwrap();
-        }
-        let links = CRMS.map(|crm| (names.links(crm.name), PARTITIONS));
-        for (topic, partitions) in followed.into_iter().chain(links) {
-            for at in (0..partitions).map(|partition| TopicPartition::new(topic.clone(), partition)) {
-                let end = self.log.watermarks(&at).await.unwrap().high;
-                tokio::time::timeout(PATIENCE, view.reached(&at, end)).await.unwrap().unwrap();
-            }
-        }
-        drop(stop);
-        running.await.unwrap().unwrap();
-        tokio::task::spawn_blocking(move || view.digest().unwrap()).await.unwrap()
+        let log = Arc::new(KafkaLog::new(settings_of_log("digest")).unwrap());
+        settings::digest(&self.settings(worker), log, PATIENCE).await
     }
 
-    /// The settings of `worker`, as it reads them.
     fn settings(&self, worker: &str) -> Settings {
-        let variable = |name: &str| match name {
-            "CONTACT_REPLICATOR_SECRET" => Some(SECRET.to_owned()),
-            "PRIAVA_API_TOKEN" | "PREVISTO_API_KEY" => Some(TOKEN.to_owned()),
-            _ => None,
-        };
-        let surroundings = Surroundings { variable: &variable, ..Surroundings::process() };
-        let mut settings = Settings::parse(&self.settings_text(worker), surroundings).unwrap();
-        // A connector reads its credential itself, and this process has none in its environment.
-        let token = self.folder.path().join("token");
-        fs::write(&token, TOKEN).unwrap();
-        for crm in &mut settings.crm {
-            if let Some(priava) = &mut crm.priava {
-                (priava.token_env, priava.token_file) = (None, Some(token.clone()));
-            }
-            if let Some(previsto) = &mut crm.previsto {
-                (previsto.api_key_env, previsto.api_key_file) = (None, Some(token.clone()));
-            }
+        self.written(worker).parsed(self.folder.path())
+    }
+
+    fn written(&self, worker: &str) -> Written {
+        let crms = CRMS.map(|Crm { name, kind }| WrittenCrm {
+            name: name.to_owned(),
+            kind,
+            address: self.sandbox.0.address,
+            more: if kind == Kind::Previsto { self.settings_of_jobs.to_owned() } else { String::new() },
+        });
+        Written {
+            instance: self.name.clone(),
+            worker: Some(worker.to_owned()),
+            data: self.data(worker),
+            servers: self.servers.clone(),
+            client_id: self.client_id(worker),
+            partitions: PARTITIONS,
+            request_deadline: self.request_deadline,
+            in_flight_max: IN_FLIGHT_MAX,
+            crms: crms.to_vec(),
         }
-        settings
-    }
-
-    /// Short delays, so that seconds show what takes minutes in production. Sizes are those that the generator's faults
-    /// are made for.
-    fn settings_text(&self, worker: &str) -> String {
-        let Self { name, request_deadline, servers, .. } = self;
-        let data = self.data(worker);
-        let client_id = self.client_id(worker);
-        let [changes, directory] = generator::TOPICS.map(|(topic, _)| self.input(topic));
-        let sources: String = generator::SOURCES
-            .iter()
-            .map(|(source, uri)| format!("[[source]]\nuri = {uri:?}\nname = {source:?}\n"))
-            .collect();
-        let directory_uri = generator::SOURCES[2].1;
-        let crms: String = CRMS.iter().map(|crm| self.settings_of_crm(*crm, *request_deadline)).collect();
-        format!(
-            r#"
-            instance = {name:?}
-            [worker]
-            id = {worker:?}
-            data = {data:?}
-            shutdown_deadline = "{shutdown}s"
-            [log.kafka]
-            bootstrap_servers = {servers:?}
-            session_timeout = "6s"
-            heartbeat_interval = "500ms"
-            drain_deadline = "4s"
-            [log.kafka.properties]
-            "client.id" = {client_id:?}
-            [topics]
-            prefix = "{name}."
-            partitions = {PARTITIONS}
-            [input]
-            known_sources_only = true
-            event_bytes_max = 16384
-            [[input.topics]]
-            name = {changes:?}
-            [[input.topics]]
-            name = {directory:?}
-            tombstone_source = {directory_uri:?}
-            {sources}
-            [identity]
-            source_priority = ["accounting", "shop"]
-            record_bytes_max = 49152
-            [view]
-            cache_bytes = 33554432
-            {crms}
-            [ingest]
-            listen = "127.0.0.1:0"
-            [admin]
-            listen = "127.0.0.1:0"
-            "#,
-            shutdown = SHUTDOWN_DEADLINE.as_secs(),
-        )
-    }
-
-    fn settings_of_crm(&self, crm: Crm, request_deadline: Duration) -> String {
-        let Crm { name, kind } = crm;
-        format!(
-            r#"
-            [[crm]]
-            name = {name:?}
-            kind = "{kind}"
-            base_url = "http://{address}/{kind}{path}"
-            [crm.delivery]
-            in_flight_max = {IN_FLIGHT_MAX}
-            requests_per_second = 0.0
-            request_deadline = "{deadline}ms"
-            connect_timeout = "1s"
-            retry_delay = "50ms"
-            retry_delay_max = "500ms"
-            tries_before_parking = 2
-            parked_delay = "300ms"
-            parked_delay_max = "2s"
-            probe_delay = "200ms"
-            probe_delay_max = "1s"
-            {more}
-            "#,
-            more = if kind == Kind::Previsto { self.settings_of_jobs } else { "" },
-            kind = kind.name(),
-            address = self.sandbox.0.address,
-            path = kind.base_path(),
-            deadline = request_deadline.as_millis(),
-        )
     }
 
     fn settings_file(&self, worker: &str) -> PathBuf {
         let file = self.folder.path().join(format!("{worker}.toml"));
-        fs::write(&file, self.settings_text(worker)).unwrap();
+        fs::write(&file, self.written(worker).text()).unwrap();
         file
     }
 

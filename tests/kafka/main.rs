@@ -17,7 +17,11 @@ mod lost_creates;
 mod plain;
 #[path = "../processes/mod.rs"]
 mod processes;
+#[path = "../processes/proxy.rs"]
+#[allow(dead_code, reason = "torture does more to lines")]
 mod proxy;
+#[path = "../processes/settings.rs"]
+mod settings;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -36,7 +40,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
 };
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
 
 use self::{
     conformance::{Harness, fresh, topic_spec},
@@ -73,9 +77,15 @@ pub(crate) fn settings(bootstrap_servers: String, client_id: &str) -> KafkaSetti
     }
 }
 
+/// The proxy of this process: its port is one, so all tests share it.
+pub(crate) async fn shared_proxy() -> &'static Proxy {
+    static PROXY: OnceCell<Proxy> = OnceCell::const_new();
+    PROXY.get_or_init(|| Proxy::start(port())).await
+}
+
 /// A log whose line to the broker can be cut.
 pub(crate) async fn proxied(client_id: &str) -> (KafkaLog, &'static Proxy) {
-    let proxy = Proxy::shared(port()).await;
+    let proxy = shared_proxy().await;
     (KafkaLog::new(settings(proxy.address.to_string(), client_id)).unwrap(), proxy)
 }
 
@@ -89,7 +99,7 @@ impl KafkaHarness {
         let servers = bootstrap_servers();
         let direct = KafkaLog::new(settings(servers.clone(), "conformance")).unwrap();
         let admin = ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
-        Self { log: MortalLog { direct, proxy: Proxy::shared(port()).await, members: Mutex::default() }, admin }
+        Self { log: MortalLog { direct, proxy: shared_proxy().await, members: Mutex::default() }, admin }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The judge must know it, and nothing else of how it came about: a worker that was killed may have had answers in its
 //! hands, one that was frozen may have sent a request long after its deadline, and a CRM that was down is nobody's fault.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -66,4 +66,49 @@ pub(crate) enum What {
     CrmThrottled { crm: Arc<str>, patience: Duration },
     /// A CRM lost answers, or gave them late, after or before the effect.
     AnswersLost { crm: Arc<str> },
+}
+
+impl What {
+    /// Which kind of thing was done, in a word or two.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped { .. } => "stopped",
+            Self::Killed { .. } => "killed",
+            Self::Frozen { .. } => "frozen",
+            Self::ViewDeleted { .. } => "view deleted",
+            Self::ViewTorn { .. } => "view torn",
+            Self::BrokerRestarted => "broker restarted",
+            Self::BrokerKilled => "broker killed",
+            Self::BrokerDelayed { .. } => "line to the broker delayed",
+            Self::BrokerCut { .. } => "line to the broker cut",
+            Self::CommitCut { .. } => "line cut in a commit",
+            Self::CrmCut { .. } => "line to the CRMs cut",
+            Self::CrmDown { .. } => "CRM down",
+            Self::CrmThrottled { .. } => "CRM throttled",
+            Self::AnswersLost { .. } => "answers lost or late",
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { worker } => write!(f, "{worker} is started"),
+            Self::Stopped { worker } => write!(f, "{worker} is asked to stop"),
+            Self::Killed { worker } => write!(f, "{worker} is killed"),
+            Self::Frozen { worker } => write!(f, "{worker} is frozen"),
+            Self::ViewDeleted { worker } => write!(f, "the view of {worker} is deleted"),
+            Self::ViewTorn { worker } => write!(f, "a file in the view of {worker} is cut short"),
+            Self::BrokerRestarted => write!(f, "the broker is asked to stop"),
+            Self::BrokerKilled => write!(f, "the broker is killed"),
+            Self::BrokerDelayed { worker, by } => write!(f, "the line of {worker} to the broker takes {by:?} longer"),
+            Self::BrokerCut { worker } => write!(f, "the line of {worker} to the broker is cut"),
+            Self::CommitCut { worker } => write!(f, "the line of {worker} to the broker is cut in a commit"),
+            Self::CrmCut { worker } => write!(f, "the line of {worker} to the CRMs is cut"),
+            Self::CrmDown { crm } => write!(f, "{crm} is down"),
+            Self::CrmThrottled { crm, patience } => write!(f, "{crm} asks for {patience:?} of patience"),
+            Self::AnswersLost { crm } => write!(f, "{crm} loses answers or gives them late"),
+        }
+    }
 }

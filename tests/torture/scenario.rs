@@ -1,0 +1,111 @@
+//! What is done to an installation under load: faults by a script, or one thing alone that must go smoothly.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use contact_replicator::cli::demo::{checks::Checked, evidence::Evidence};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    deeds,
+    history::{History, What},
+    recovery,
+    script::Script,
+    world::World,
+};
+
+/// How long workers are left alone between two restarts.
+const PAUSE: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// Every kind of fault, by the script.
+    Faults,
+    /// One worker is joined by another.
+    SecondWorker,
+    /// Each worker is stopped and started again in turn.
+    RollingRestart,
+}
+
+impl FromStr for Scenario {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "faults" => Ok(Self::Faults),
+            "second-worker" => Ok(Self::SecondWorker),
+            "rolling-restart" => Ok(Self::RollingRestart),
+            _ => Err("there are faults, second-worker and rolling-restart".to_owned()),
+        }
+    }
+}
+
+impl Scenario {
+    /// How many workers there are in the end, if so many were asked for.
+    pub(crate) fn workers(self, asked: usize) -> usize {
+        if self == Self::SecondWorker { 2 } else { asked }
+    }
+
+    /// How many of them are there from the beginning.
+    pub(crate) fn workers_at_first(self, workers: usize) -> usize {
+        if self == Self::SecondWorker { 1 } else { workers }
+    }
+
+    /// Does it, and returns when it is done. The load began at `begun`.
+    pub(crate) async fn carry_out(self, world: &World, script: &Script, begun: Instant, lasts: Duration) {
+        match self {
+            Self::Faults => deeds::carry_out(world, script, begun).await,
+            Self::SecondWorker => {
+                tokio::time::sleep(lasts / 2).await;
+                let seat = &world.seats[1];
+                world.start(seat, &mut *seat.running.lock().await);
+                world.ready(seat).await;
+            }
+            Self::RollingRestart => {
+                for seat in &world.seats[..world.shape.workers] {
+                    tokio::time::sleep(PAUSE).await;
+                    let mut running = seat.running.lock().await;
+                    world.stop(seat, &mut running).await;
+                    world.start(seat, &mut running);
+                    drop(running);
+                    world.ready(seat).await;
+                }
+            }
+        }
+    }
+
+    /// Checks of the demo that this scenario may break without anything being wrong: a frozen worker may send late, a cut
+    /// line may hold an answer back, and the patience that a CRM asked of one worker is not known to another.
+    pub(crate) fn excuses(self) -> &'static [&'static str] {
+        match self {
+            Self::Faults => &["order_per_contact", "one_request_in_flight_per_contact", "nothing_before_retry_after"],
+            Self::SecondWorker | Self::RollingRestart => &[],
+        }
+    }
+
+    /// What it promises beside that.
+    pub(crate) fn checks(self, evidence: &Evidence, history: &History, partitions: u32) -> Vec<Checked> {
+        if self != Self::SecondWorker {
+            return Vec::new();
+        }
+        let joined = history.acts.iter().filter(|act| matches!(act.what, What::Started { .. })).nth(1);
+        let joined = joined.map_or(Timestamp::MAX, |act| act.until);
+        vec![shares_are_even(evidence, history, joined, partitions)]
+    }
+}
+
+/// Two workers have half of each CRM's partitions each, give or take one.
+fn shares_are_even(evidence: &Evidence, history: &History, from: Timestamp, partitions: u32) -> Checked {
+    let mut told = Vec::new();
+    let mut ok = !evidence.crms.is_empty();
+    for crm in &evidence.crms {
+        let shares = recovery::shares(crm, history, from, partitions);
+        let half = partitions as usize / 2;
+        ok &= shares.len() == 2 && shares.values().all(|share| share.abs_diff(half) <= 1);
+        let of_each: Vec<String> =
+            shares.iter().map(|(worker, share): (&Arc<str>, &usize)| format!("{worker} {share}")).collect();
+        told.push(format!("{}: {}", crm.name, of_each.join(", ")));
+    }
+    let detail = format!("of {partitions} partitions each, {}", told.join("; "));
+    Checked { name: "the_second_worker_has_about_half", ok, detail }
+}

@@ -25,7 +25,7 @@ mod requests;
 pub mod server;
 mod system;
 
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -156,6 +156,10 @@ pub enum Reset {
 #[derive(Debug, Clone, Copy)]
 pub struct SlowBody(pub Duration);
 
+/// An extension of a request: the other end of the connection that it came over.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
 /// One simulated CRM. Clones are the same one.
 #[derive(Clone)]
 pub struct Sandbox(Arc<Inner>);
@@ -277,6 +281,7 @@ impl Sandbox {
                 sequence: 0,
                 since_start: self.0.started.elapsed(),
                 arrived_at: self.0.clock.now(),
+                peer: request.extensions().get().map(|Peer(peer)| *peer),
                 method: request.method().to_string(),
                 path: request.uri().path().to_owned(),
                 query: request.uri().query().filter(|_| keep).map(str::to_owned),

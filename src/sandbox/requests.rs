@@ -2,7 +2,7 @@
 //!
 //! Effects are numbered in their own order, which is not that of arrival: a delayed write may land after a later one.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, fmt, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::header;
@@ -22,6 +22,8 @@ pub struct LoggedRequest {
     #[serde(rename = "since_start_ms", serialize_with = "milliseconds")]
     pub since_start: Duration,
     pub arrived_at: Timestamp,
+    /// The other end of the connection that it came over; absent without a connection.
+    pub peer: Option<SocketAddr>,
     pub method: String,
     pub path: String,
     /// What follows the path, if the settings want it.
@@ -191,6 +193,7 @@ mod tests {
                 sequence: 0,
                 since_start: Duration::ZERO,
                 arrived_at: Timestamp::UNIX_EPOCH,
+                peer: None,
                 method: "POST".to_owned(),
                 path: "/".to_owned(),
                 query: None,

@@ -25,7 +25,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{Reset, Sandbox, SlowBody};
+use super::{Peer, Reset, Sandbox, SlowBody};
 
 /// How long a listener that cannot accept (no file descriptors left) waits before it tries again.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
@@ -108,8 +108,8 @@ async fn accept(listener: TcpListener, hosted: Hosted) {
         let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((socket, _)) => {
-                connections.spawn(serve(socket, hosted.clone(), permit));
+            Ok((socket, peer)) => {
+                connections.spawn(serve(socket, Peer(peer), hosted.clone(), permit));
             }
             Err(error) => {
                 tracing::warn!(%error, "the sandbox could not accept a connection");
@@ -119,11 +119,11 @@ async fn accept(listener: TcpListener, hosted: Hosted) {
     }
 }
 
-async fn serve(socket: TcpStream, hosted: Hosted, _permit: OwnedSemaphorePermit) {
+async fn serve(socket: TcpStream, peer: Peer, hosted: Hosted, _permit: OwnedSemaphorePermit) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "the sandbox could not set an option of a connection");
     }
-    let service = service_fn(|request| answer(&hosted, request));
+    let service = service_fn(|request| answer(&hosted, peer, request));
     let mut server = hyper::server::conn::http1::Builder::new();
     if let Err(error) = server.timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service).await {
         // A reset that was asked for ends here too: the connection closes without an answer.
@@ -133,12 +133,13 @@ async fn serve(socket: TcpStream, hosted: Hosted, _permit: OwnedSemaphorePermit)
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-async fn answer(hosted: &Hosted, request: http::Request<Incoming>) -> Result<http::Response<Body>, Reset> {
+async fn answer(hosted: &Hosted, peer: Peer, request: http::Request<Incoming>) -> Result<http::Response<Body>, Reset> {
     let (mut head, body) = request.into_parts();
     let Some((sandbox, below)) = find(hosted, &head.uri) else {
         return Ok(refusal(StatusCode::NOT_FOUND));
     };
     head.uri = below;
+    head.extensions.insert(peer);
     let body = match Limited::new(body, sandbox.settings().request_bytes_max).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE)),
@@ -228,6 +229,8 @@ mod tests {
         assert_eq!(ask(&server, "GET", "/previsto/contacts", "").await.0, 401);
         let (_, log) = ask(&server, "GET", "/previsto/_sandbox/requests?after=3", "").await;
         assert_eq!(log["requests"][0]["path"], "/contacts", "as the system knows it");
+        let peer: SocketAddr = log["requests"][0]["peer"].as_str().unwrap().parse().unwrap();
+        assert!(peer.ip().is_loopback() && peer != server.address(), "who asked, not who was asked");
 
         for nowhere in ["/", "/priava", "/_sandbox/contacts", "/other/contacts", "/contacts"] {
             assert_eq!(ask(&server, "GET", nowhere, "").await.0, 404, "{nowhere}");

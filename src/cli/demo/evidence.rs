@@ -14,10 +14,12 @@ mod previsto;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -94,6 +96,10 @@ pub struct Call {
     /// In order of arrival.
     pub sequence: u64,
     pub arrived: Duration,
+    /// The same moment by the clock that all processes of a run share.
+    pub arrived_at: Timestamp,
+    /// The other end of its connection; absent without a connection.
+    pub peer: Option<SocketAddr>,
     /// When all was done that would be done, the answer apart.
     pub ended: Option<Duration>,
     pub action: Action,
@@ -265,6 +271,8 @@ struct RequestsPage {
 struct LoggedCall {
     sequence: u64,
     since_start_ms: u64,
+    arrived_at: Timestamp,
+    peer: Option<SocketAddr>,
     ended_since_start_ms: Option<u64>,
     action: Action,
     contact: Option<String>,
@@ -287,6 +295,8 @@ impl LoggedCall {
         Call {
             sequence: self.sequence,
             arrived: Duration::from_millis(self.since_start_ms),
+            arrived_at: self.arrived_at,
+            peer: self.peer,
             ended: self.ended_since_start_ms.map(Duration::from_millis),
             action: self.action,
             external_id: self.contact,
@@ -479,7 +489,6 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;

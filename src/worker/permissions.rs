@@ -13,7 +13,7 @@ use crate::{
     config::{Settings, TopicNames},
     log::Cleanup,
     replicator, resolver,
-    worker::topic_specs,
+    worker::{births, topic_specs},
 };
 
 /// What may be done, in the words of Kafka's own tools.
@@ -99,6 +99,7 @@ pub fn permissions(settings: &Settings) -> Vec<Permission> {
     let resolver: Arc<str> = resolver::group(&settings.instance).into();
     permit(&[Operation::Read], Resource::Group(resolver.clone()));
     permit(&[Operation::Write], Resource::TransactionalId(resolver));
+    permit(&[Operation::Write], Resource::TransactionalId(births::writer_id(&settings.instance).into()));
     for crm in &settings.crm {
         let group = replicator::group(&settings.instance, &crm.name);
         permit(&[Operation::Read], Resource::Group(group.as_str().into()));
@@ -133,6 +134,7 @@ mod tests {
             format!("--operation DescribeConfigs --topic crm.contact-links.{crm}"),
             "--operation Read --group contacts-resolver".to_owned(),
             "--operation Write --transactional-id contacts-resolver".to_owned(),
+            "--operation Write --transactional-id contacts-topics".to_owned(),
             format!("--operation Read --group contacts-{crm}"),
             format!("--operation Write --transactional-id contacts-{crm}- --resource-pattern-type prefixed"),
         ] {

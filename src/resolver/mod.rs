@@ -335,6 +335,9 @@ impl Resolver {
         self.status.send_modify(|status| (status.active, status.epoch) = (true, Some(epoch)));
         let ended = term.run(stop).await;
         metrics.resolver_active(false);
+        // Whoever decides now tells of the input.
+        metrics.lag(RESOLVER, 0);
+        metrics.oldest_input_age(Duration::ZERO);
         self.status.send_modify(|status| status.active = false);
         info!(epoch, "this worker is no longer the active resolver");
         ended

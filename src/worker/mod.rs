@@ -153,6 +153,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         false => resolver_ready.not_ready("its view is behind the log"),
     });
 
+    metrics.versions_retention(settings.topics.versions_retention);
     let mut statuses = Vec::new();
     for settings_of_crm in &settings.crm {
         let name = settings_of_crm.name.clone();
@@ -174,6 +175,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             clock,
             metrics: metrics.clone(),
             topics: names.clone(),
+            versions_retention: settings.topics.versions_retention,
             partitions: settings.topics.partitions,
             instance: settings.instance.clone(),
             worker: settings.worker.id.clone(),

@@ -149,6 +149,8 @@ struct Shared {
     input_lost: IntCounterVec,
     resolver_active: IntGauge,
     resolver_epoch: IntGauge,
+    oldest_input_age: IntGauge,
+    versions_retention: IntGauge,
     view_applied: IntCounter,
     view_rebuilt: IntCounter,
     ingest_requests: HashMap<IngestResult, IntCounter>,
@@ -165,6 +167,7 @@ struct PerCrm {
     outcomes: Outcomes,
     exchanges: HashMap<StatusClass, Histogram>,
     pending: IntGauge,
+    oldest_entry_age: IntGauge,
     parked: IntGauge,
     in_flight: IntGauge,
     in_flight_limit: IntGauge,
@@ -216,6 +219,8 @@ impl Metrics {
         let exchanges =
             make.histograms("request_duration_seconds", "Exchanges with a CRM.", &REQUEST_BUCKETS, &["crm", "result"])?;
         let pending = make.gauges("entries_pending", "Entries read and not yet answered, parked ones apart.", "crm")?;
+        let oldest_entry_age =
+            make.gauges("oldest_entry_age_seconds", "Age of the oldest entry that was read and not answered.", "crm")?;
         let parked = make.gauges("contacts_parked", "Contacts that wait for a later try.", "crm")?;
         let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
         let in_flight_limit = make.gauges("requests_in_flight_limit", "Requests that may be under way.", "crm")?;
@@ -265,6 +270,7 @@ impl Metrics {
                 outcomes: outcomes_of(name),
                 exchanges: StatusClass::ALL.into_iter().map(exchange).collect(),
                 pending: pending.with_label_values(&one),
+                oldest_entry_age: oldest_entry_age.with_label_values(&one),
                 parked: parked.with_label_values(&one),
                 in_flight: in_flight.with_label_values(&one),
                 in_flight_limit: in_flight_limit.with_label_values(&one),
@@ -316,6 +322,10 @@ impl Metrics {
             )?,
             resolver_active: make.gauge("resolver_active", "1 while this worker decides who is who.")?,
             resolver_epoch: make.gauge("resolver_epoch", "Term of the resolver, as this worker knows it.")?,
+            oldest_input_age: make
+                .gauge("oldest_input_age_seconds", "Age of the oldest input record among those last read.")?,
+            versions_retention: make
+                .gauge("versions_retention_seconds", "How long entries of the work list are kept, by the settings.")?,
             view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
             view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
             ingest_requests: IngestResult::ALL.into_iter().map(ingest_request).collect(),
@@ -414,6 +424,21 @@ impl Metrics {
     /// Entries read and not yet answered, parked ones apart.
     pub fn pending(&self, crm: &str, entries: usize) {
         self.of(crm, |crm| crm.pending.set(whole(entries)));
+    }
+
+    /// Age of the oldest entry that was read and not answered; zero if there is none.
+    pub fn oldest_entry_age(&self, crm: &str, age: Duration) {
+        self.of(crm, |crm| crm.oldest_entry_age.set(seconds(age)));
+    }
+
+    /// How long entries of the work list are kept.
+    pub fn versions_retention(&self, retention: Duration) {
+        self.shared.versions_retention.set(seconds(retention));
+    }
+
+    /// Age of the oldest input record among those last read; zero when all is read.
+    pub fn oldest_input_age(&self, age: Duration) {
+        self.shared.oldest_input_age.set(seconds(age));
     }
 
     pub fn parked(&self, crm: &str, contacts: usize) {
@@ -524,6 +549,11 @@ fn answers() -> impl Iterator<Item = (OutcomeKind, Option<ReasonCode>)> {
     let with_codes =
         |kind: OutcomeKind| kind.codes().iter().copied().map(Some).chain([None]).map(move |code| (kind, code));
     OutcomeKind::ALL.iter().copied().flat_map(with_codes)
+}
+
+/// Whole seconds of what is measured in hours and days.
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn whole(count: usize) -> i64 {
@@ -683,6 +713,9 @@ mod tests {
         metrics.field_lost("priava", "/notes");
         metrics.pending("priava", 3);
         metrics.parked("priava", 4);
+        metrics.oldest_entry_age("priava", Duration::from_secs(11));
+        metrics.oldest_input_age(Duration::from_secs(12));
+        metrics.versions_retention(Duration::from_secs(13));
         metrics.in_flight("priava", 5, 8);
         metrics.crm_paused("priava", true);
         metrics.lag("priava", 6);
@@ -707,6 +740,9 @@ mod tests {
             (r#"fields_lost_total{crm="priava",field="/notes"}"#, 1.0),
             (r#"entries_pending{crm="priava"}"#, 3.0),
             (r#"contacts_parked{crm="priava"}"#, 4.0),
+            (r#"oldest_entry_age_seconds{crm="priava"}"#, 11.0),
+            ("oldest_input_age_seconds", 12.0),
+            ("versions_retention_seconds", 13.0),
             (r#"requests_in_flight{crm="priava"}"#, 5.0),
             (r#"requests_in_flight_limit{crm="priava"}"#, 8.0),
             (r#"crm_paused{crm="priava"}"#, 1.0),

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use contact_replicator::log::{
     CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, Progress, Record,
-    TopicPartition, TopicSpec, Watermarks, Writer,
+    TopicFound, TopicPartition, TopicSpec, Watermarks, Writer,
 };
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -91,6 +91,10 @@ fn not_here<T>() -> Result<T, LogError> {
 #[async_trait]
 impl Log for Feed {
     async fn ensure_topics(&self, _topics: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
+        not_here()
+    }
+
+    async fn describe_topics(&self, _topics: &[Arc<str>]) -> Result<Vec<Option<TopicFound>>, LogError> {
         not_here()
     }
 

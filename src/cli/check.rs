@@ -4,17 +4,18 @@
 
 use std::{io::Write, time::Duration};
 
-use tokio::time::timeout;
 use url::Url;
 
-use super::{CommandError, Exit, reach};
+use super::{
+    CommandError, Exit, reach,
+    topics::{Surveyed, survey},
+};
 use crate::{
     config::{CrmSettings, LogKind, SearchKey, Settings},
     log::{
-        Cleanup, Log, LogError,
+        Log, LogError,
         local::{self, Presence},
     },
-    worker,
 };
 
 /// How long each thing outside may take to answer.
@@ -103,38 +104,28 @@ fn log_fault(settings: &Settings, error: &LogError) -> String {
     }
 }
 
-/// A line for each topic that is read or written.
+/// A line for each topic that is read or written, and for each way in which one is not as needed.
 async fn topics(settings: &Settings, log: &dyn Log) -> Vec<Result<String, String>> {
-    let mut report = Vec::new();
-    // Those that are ours to create are among the others.
-    let foreign = if settings.log.kind == LogKind::Local { &[][..] } else { &settings.input.topics[..] };
-    for topic in foreign {
-        let name = &topic.name;
-        report.push(match partitions(log, name).await {
-            Ok(Some(partitions)) => Ok(format!("input topic {name}: {partitions} partitions")),
-            Ok(None) => Err(format!("input topic {name}: it is missing; whoever publishes to it creates it")),
-            Err(error) => return vec![Err(log_fault(settings, &error))],
-        });
+    match survey(settings, log).await {
+        Ok(surveyed) => surveyed.iter().flat_map(lines).collect(),
+        Err(error) => vec![Err(log_fault(settings, &error))],
     }
-    for spec in worker::topic_specs(settings) {
-        debug_assert!(spec.cleanup != Cleanup::Foreign, "only our own topics have a specification");
-        let (name, needed) = (&spec.name, spec.partitions);
-        report.push(match partitions(log, name).await {
-            Ok(Some(found)) if found == needed => Ok(format!("topic {name}: {found} partitions")),
-            Ok(Some(found)) => Err(format!(
-                "topic {name}: it has {found} partitions, needed are {needed}; set topics.partitions to what it has"
-            )),
-            Ok(None) => Ok(format!("topic {name}: missing; the first worker creates it with {needed} partitions")),
-            Err(error) => return vec![Err(log_fault(settings, &error))],
-        });
-    }
-    report
 }
 
-async fn partitions(log: &dyn Log, topic: &str) -> Result<Option<u32>, LogError> {
-    timeout(PATIENCE, log.partitions(topic)).await.unwrap_or_else(|_elapsed| {
-        Err(LogError::Unavailable { doing: "asking for topics", reason: format!("no answer within {PATIENCE:?}") })
-    })
+fn lines(topic: &Surveyed) -> Vec<Result<String, String>> {
+    let Surveyed { topic: name, is_input, needed, found, differences, .. } = topic;
+    let kind = if *is_input { "input topic" } else { "topic" };
+    let grave: Vec<_> = differences.iter().filter(|difference| difference.matters).collect();
+    match (found, needed.partitions) {
+        (None, None) => {
+            vec![Err(format!("{kind} {name}: it is missing; whoever publishes to it creates it"))]
+        }
+        (None, Some(needed)) => {
+            vec![Ok(format!("{kind} {name}: missing; the first worker creates it with {needed} partitions"))]
+        }
+        (Some(found), _) if grave.is_empty() => vec![Ok(format!("{kind} {name}: {} partitions", found.partitions))],
+        (Some(_), _) => grave.into_iter().map(|difference| Err(difference.to_string())).collect(),
+    }
 }
 
 #[cfg(test)]

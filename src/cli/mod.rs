@@ -11,6 +11,7 @@ mod publish;
 mod reach;
 mod run;
 mod sandbox;
+mod topics;
 
 use std::{
     error::Error,
@@ -45,6 +46,7 @@ Examples:
   contact-replicator run --config config/kafka.toml
   contact-replicator publish --config config/kafka.toml changes.ndjson
   contact-replicator explain shop/4711
+  contact-replicator topics --config config/kafka.toml --check
 
 Exit codes:
   0  done
@@ -89,6 +91,10 @@ enum Command {
     /// Asks a running worker of this machine: which contact it is, which source records make it up and by which rule, and per
     /// CRM its last outcome, what is parked until when, what waits, and whether the CRM is paused. Never a value of the contact.
     Explain(explain::Arguments),
+    /// Tell the topics that the settings need, and what is found of them.
+    ///
+    /// Compares both (--check), creates what is missing (--create), or tells what a worker must be permitted (--acls).
+    Topics(topics::Arguments),
     /// Simulate a Priava on a port of this machine.
     Sandbox(sandbox::Arguments),
 }
@@ -216,6 +222,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Run(arguments) => run::run(&arguments, surroundings).await,
         Command::Publish(arguments) => publish::run(&arguments, surroundings).await,
         Command::Explain(arguments) => explain::run(arguments, surroundings).await,
+        Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
     }
 }

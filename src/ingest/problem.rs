@@ -144,7 +144,7 @@ impl Refusal {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", IngestResult::LogFailed, detail)
             }
             LogError::OutOfRange { .. }
-            | LogError::Topic { .. }
+            | LogError::Topics(_)
             | LogError::Unauthorized { .. }
             | LogError::Unusable { .. } => {
                 error!(%error, "events over HTTP cannot be taken until an operator acts");

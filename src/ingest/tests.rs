@@ -30,7 +30,7 @@ use crate::{
     event::change::{self, Change},
     log::{
         Cleanup, CommittedOffset, Follower, GroupSpec, Header, Isolation, LogError, Member, NewRecord, Offset, Record,
-        TopicPartition, TopicSpec, Watermarks, Writer,
+        TopicFound, TopicPartition, TopicSpec, Watermarks, Writer,
         local::{self, LocalLog},
         partition_of,
     },
@@ -67,6 +67,10 @@ impl Gate {
 impl Log for Gate {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
         self.log.ensure_topics(topics).await
+    }
+
+    async fn describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicFound>>, LogError> {
+        self.log.describe_topics(topics).await
     }
 
     async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {

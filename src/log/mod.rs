@@ -25,6 +25,7 @@
 //!   transaction is taken all the same, since what was read has to be answered. Kafka has none and never says so.
 //! - A commit may happen and yet be answered [`WriteError::Unknown`].
 
+mod comparison;
 pub mod kafka;
 pub mod local;
 mod partitioner;
@@ -36,6 +37,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+pub use comparison::{Difference, Differences, TopicFound, differences};
 pub use partitioner::partition_of;
 
 /// Number of a record within its partition. Gaps are normal: markers and compaction leave them.
@@ -364,8 +366,10 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// Returns the names of those created.
     ///
     /// # Errors
-    /// [`LogError::Topic`] naming topic, setting, value found and value needed.
+    /// [`LogError::Topics`] with every difference that matters, of all topics at once.
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError>;
+    /// Each topic as it is found, in the order asked for; `None` for one that does not exist.
+    async fn describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicFound>>, LogError>;
     /// Number of partitions; `None` if there is no such topic.
     async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError>;
     async fn watermarks(&self, at: &TopicPartition) -> Result<Watermarks, LogError>;
@@ -407,9 +411,9 @@ pub enum LogError {
     OutOfRange { at: TopicPartition, offset: Offset },
     #[error("there is no topic {topic}")]
     UnknownTopic { topic: Arc<str> },
-    /// A topic is not as this program needs it; an operator must act.
-    #[error("topic {topic}: {setting} is {found}, needed is {needed}; {remedy}")]
-    Topic { topic: Arc<str>, setting: &'static str, found: String, needed: String, remedy: &'static str },
+    /// Topics are not as this program needs them; an operator must act.
+    #[error("{0}")]
+    Topics(Differences),
     /// The broker will not let us; the message names the permission.
     #[error("not permitted while {doing}: {reason}")]
     Unauthorized { doing: &'static str, reason: String },

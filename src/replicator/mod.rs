@@ -73,6 +73,8 @@ pub struct Parts {
     pub clock: Clock,
     pub metrics: Metrics,
     pub topics: TopicNames,
+    /// How long entries of the work list are kept.
+    pub versions_retention: Duration,
     /// Partition count of the topics keyed by contact.
     pub partitions: u32,
     pub instance: Arc<str>,

@@ -153,13 +153,14 @@ impl Owned {
 
     /// Notes an entry as read; [`Owned::handle`] takes it once the view holds its record.
     pub(super) fn read(&mut self, entry: Entry, offset: Offset) {
-        self.ledger.read(offset);
+        self.ledger.read(offset, entry.received_at);
         self.incoming.push_back((entry, offset));
     }
 
     /// Notes an offset that holds nothing to do.
     pub(super) fn skip(&mut self, offset: Offset) {
-        self.ledger.read(offset);
+        // It waits for nothing: the time is never asked for.
+        self.ledger.read(offset, Timestamp::MAX);
         self.ledger.answer(offset);
         self.pending.offset = true;
     }

@@ -77,6 +77,7 @@ impl Inputs {
                     self.read.insert(at.clone(), *offset);
                 }
                 self.waiting = progress;
+                self.report_age();
                 Ok(first_part(&mut self.waiting, BATCH_BYTES_MAX))
             }
             Err(LogError::OutOfRange { at, offset }) => {
@@ -128,7 +129,18 @@ impl Inputs {
             lag += self.parts.log.watermarks(at).await?.high.saturating_sub(*offset);
         }
         self.parts.metrics.lag(RESOLVER, lag);
+        if lag == 0 {
+            self.parts.metrics.oldest_input_age(Duration::ZERO);
+        }
         Ok(())
+    }
+
+    /// How old the input is that is read now. Retention goes by the same timestamps, which are the publisher's: what
+    /// nears it is about to be deleted unread.
+    fn report_age(&self) {
+        let Some(oldest) = self.waiting.records.iter().map(|record| record.timestamp).min() else { return };
+        let age = Duration::try_from(self.parts.clock.now().duration_since(oldest)).unwrap_or_default();
+        self.parts.metrics.oldest_input_age(age);
     }
 
     async fn assign(&mut self, at: TopicPartition) -> Result<(), InputError> {

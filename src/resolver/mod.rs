@@ -335,10 +335,18 @@ impl Resolver {
         self.status.send_modify(|status| (status.active, status.epoch) = (true, Some(epoch)));
         let ended = term.run(stop).await;
         metrics.resolver_active(false);
+        // Whoever decides now tells of the input.
+        metrics.lag(RESOLVER, 0);
+        metrics.oldest_input_age(Duration::ZERO);
         self.status.send_modify(|status| status.active = false);
         info!(epoch, "this worker is no longer the active resolver");
         ended
     }
+}
+
+/// The group that holds the lease, and the one transactional id that all resolvers write with.
+pub fn group(instance: &str) -> String {
+    format!("{instance}-resolver")
 }
 
 /// How changes are decided, outside tests.
@@ -361,13 +369,13 @@ enum Held {
 
 impl Parts {
     fn group(&self) -> Arc<str> {
-        Arc::from(format!("{}-resolver", self.instance))
+        group(&self.instance).into()
     }
 
     /// The same for every worker: opening a writer with it is what fences the resolver before.
     fn transactional_id(&self) -> String {
         match self.protections.hold(Protection::Fence) {
-            true => format!("{}-resolver", self.instance),
+            true => group(&self.instance),
             false => format!("{}-resolver-{}", self.instance, uuid::Uuid::new_v4()),
         }
     }

@@ -4,6 +4,8 @@
 //! each other only through the log and the view. What they are made of comes from the settings, except what differs
 //! between a real installation and a simulated one: the log, the transports to the CRMs, and the clock.
 
+mod births;
+mod permissions;
 mod supervisor;
 mod topics;
 
@@ -14,10 +16,11 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use self::{supervisor::Supervisor, topics::birth_records};
+use self::supervisor::Supervisor;
 pub use self::{
+    permissions::{Operation, Permission, Resource, permissions},
     supervisor::{PartError, Stopped},
-    topics::{input_specs, topic_specs},
+    topics::{Created, PlannedTopic, create_topics, input_specs, planned_topics, topic_specs},
 };
 use crate::{
     admin::{Part, Readiness},
@@ -150,6 +153,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         false => resolver_ready.not_ready("its view is behind the log"),
     });
 
+    metrics.versions_retention(settings.topics.versions_retention);
     let mut statuses = Vec::new();
     for settings_of_crm in &settings.crm {
         let name = settings_of_crm.name.clone();
@@ -171,6 +175,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             clock,
             metrics: metrics.clone(),
             topics: names.clone(),
+            versions_retention: settings.topics.versions_retention,
             partitions: settings.topics.partitions,
             instance: settings.instance.clone(),
             worker: settings.worker.id.clone(),
@@ -256,17 +261,11 @@ fn ingest_parts(
     }
 }
 
-/// Creates and checks our topics; waits for a log that is away. A compacted topic begins with a birth record in each
-/// partition, by which followers know a topic that was deleted and made again.
+/// Creates and checks our topics; waits for a log that is away.
 async fn topics_ready(log: &dyn Log, settings: &Settings, part: &Part) -> Result<(), LogError> {
-    let specs = topic_specs(settings);
     let mut tries = 0_u32;
     loop {
-        let ensured = async {
-            let created = log.ensure_topics(&specs).await?;
-            log.append(birth_records(&specs, &created)).await
-        };
-        match ensured.await {
+        match create_topics(log, settings).await {
             Err(error) if error.is_transient() => {
                 part.not_ready(error.to_string());
                 if tries.is_multiple_of(LOG_PATIENCE) {
@@ -280,7 +279,7 @@ async fn topics_ready(log: &dyn Log, settings: &Settings, part: &Part) -> Result
                 tries = tries.wrapping_add(1);
                 tokio::time::sleep(LOG_PAUSE).await;
             }
-            ended => return ended,
+            ended => return ended.map(drop),
         }
     }
 }

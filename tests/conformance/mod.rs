@@ -92,8 +92,8 @@ macro_rules! conformance_suite {
             compaction: compaction_keeps_the_newest_record_of_each_key_at_its_offset;
             compaction: tombstones_vanish_with_what_they_covered;
             topics: a_missing_topic_is_created_once;
-            topics: another_partition_count_is_a_fault_that_names_both;
-            topics: another_cleanup_is_a_fault_that_names_the_topic;
+            topics: all_differences_are_told_at_once_and_nothing_is_altered;
+            topics: a_topic_is_described_as_it_was_created;
             topics: a_foreign_topic_is_neither_created_nor_judged;
             topics: an_unknown_topic_has_no_partitions;
             groups: a_sole_member_is_assigned_every_partition;

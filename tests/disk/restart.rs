@@ -134,5 +134,6 @@ async fn a_topic_becomes_what_the_settings_say_since_nobody_else_can_alter_it() 
     open(folder.path()).ensure_topics(&[all.clone()]).await.unwrap();
     all.partitions = 2;
     let error = open(folder.path()).ensure_topics(&[all]).await.unwrap_err();
-    assert!(matches!(error, LogError::Topic { setting: "partitions", .. }), "{error}");
+    let LogError::Topics(differences) = &error else { panic!("{error}") };
+    assert_eq!(differences.0.iter().map(|difference| difference.key).collect::<Vec<_>>(), ["partitions"]);
 }

@@ -7,6 +7,7 @@ use contact_replicator::sandbox::{Fault, FaultPlan, Instead, Only, Window};
 use crate::{
     invariants,
     scene::{Scene, change, effects, play},
+    world::World,
 };
 
 const CONTACTS: u64 = 100;
@@ -92,5 +93,38 @@ fn a_crm_that_fails_and_then_asks_for_patience_is_called_seldom_and_never_within
         let within = calls.iter().filter(|call| call.arrived > first && call.arrived < first + Duration::from_secs(5));
         assert_eq!(within.count(), 0);
         assert!(patience.len() <= 8, "asked {} times, by what was under way already", patience.len());
+    });
+}
+
+#[test]
+fn the_age_of_the_oldest_unanswered_entry_rises_while_a_crm_is_down_and_rests_at_zero() {
+    const RETENTION: Duration = Duration::from_secs(3_600);
+    const AGE: &str = r#"oldest_entry_age_seconds{crm="priava"}"#;
+    play(async {
+        let mut world = World::new(1, 1).await;
+        world.settings.topics.versions_retention = RETENTION;
+        let mut scene = Scene::begin(world).await;
+        one_round(&scene, 1).await;
+        scene.settled().await;
+        scene.until("nothing waits", |world| world.metric(0, AGE) == 0.0).await;
+        assert_eq!(scene.world.metric(0, "versions_retention_seconds"), RETENTION.as_secs_f64());
+
+        let unreachable = window(0, 2_000, Instead::Unreachable);
+        scene.world.set_faults(FaultPlan { windows: vec![unreachable], ..FaultPlan::default() });
+        one_round(&scene, 2).await;
+        let begun = scene.world.clock.now();
+        tokio::time::sleep(RETENTION / 4).await;
+        // Later changes of the same contacts make the oldest no younger.
+        one_round(&scene, 3).await;
+        tokio::time::sleep(RETENTION / 4 + Duration::from_secs(10)).await;
+        let waits = |world: &World| world.clock.now().duration_since(begun).as_secs_f64();
+        scene.until("the age is told", |world| (world.metric(0, AGE) - waits(world)).abs() <= 2.0).await;
+        assert!(scene.world.metric(0, AGE) >= RETENTION.as_secs_f64() / 2.0, "the alarm would be given");
+        scene.world.kill(0).await;
+        scene.world.start(0);
+        scene.until("a successor knows the age", |world| (world.metric(0, AGE) - waits(world)).abs() <= 2.0).await;
+
+        scene.settled_as_promised(0).await;
+        scene.until("nothing waits", |world| world.metric(0, AGE) == 0.0).await;
     });
 }

@@ -22,6 +22,7 @@ mod processes;
 mod proxy;
 #[path = "../processes/settings.rs"]
 mod settings;
+mod topics;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -29,7 +30,7 @@ use async_trait::async_trait;
 use contact_replicator::{
     config::KafkaSettings,
     log::{
-        Cleanup, CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset,
+        Cleanup, CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, TopicFound,
         TopicPartition, TopicSpec, Watermarks, Writer, kafka::KafkaLog,
     },
 };
@@ -204,6 +205,10 @@ impl Log for MortalLog {
 
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
         self.direct.ensure_topics(topics).await
+    }
+
+    async fn describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicFound>>, LogError> {
+        self.direct.describe_topics(topics).await
     }
 
     async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {

@@ -31,6 +31,14 @@ const STABLE_WITHIN: Duration = Duration::from_secs(1);
 /// Groups whose consumers are kept.
 const GROUPS_MAX: usize = 32;
 
+/// How a topic is spread over the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) partitions: u32,
+    /// Replicas of the partition that has the fewest, those on brokers that are away included.
+    pub(super) replicas_min: u32,
+}
+
 type Consumers = HashMap<(Arc<str>, bool), Arc<Offloaded<BaseConsumer<Context>>>>;
 
 /// Asks, with a deadline on each question.
@@ -83,6 +91,11 @@ impl Inquiry {
     pub(super) async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {
         let (topics, topic) = (self.topics(), topic.to_owned());
         self.ask("asking for the partitions of a topic", move || partitions(&topics, &topic)).await
+    }
+
+    pub(super) async fn shape(&self, topic: &str) -> Result<Option<Shape>, LogError> {
+        let (topics, topic) = (self.topics(), topic.to_owned());
+        self.ask("asking for the partitions of a topic", move || shape(&topics, &topic)).await
     }
 
     pub(super) async fn watermarks(&self, at: &TopicPartition) -> Result<Watermarks, LogError> {
@@ -200,6 +213,11 @@ fn committed(
 
 /// The number of partitions of a topic, `None` if there is no such topic. Blocks.
 pub(super) fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Option<u32>, LogError> {
+    Ok(shape(consumer, topic)?.map(|shape| shape.partitions))
+}
+
+/// Partitions and replicas of a topic, `None` if there is no such topic. Blocks.
+fn shape(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Option<Shape>, LogError> {
     const TASK: Task = Task::new("asking for the partitions of a topic", "DESCRIBE");
     let subject = format!("topic {topic}");
     let metadata = consumer.fetch_metadata(Some(topic), QUERY_DEADLINE);
@@ -213,7 +231,11 @@ pub(super) fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Resul
         return Ok(None);
     };
     match found.error().map(RDKafkaErrorCode::from) {
-        None => Ok(u32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
+        None => {
+            let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+            let replicas = found.partitions().iter().map(|partition| count(partition.replicas().len())).min();
+            Ok(replicas.map(|replicas_min| Shape { partitions: count(found.partitions().len()), replicas_min }))
+        }
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
         Some(code) => Err(error_of_code(TASK, &subject, code)),
     }

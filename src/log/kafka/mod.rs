@@ -32,8 +32,8 @@ use self::{
     writer::KafkaWriter,
 };
 use super::{
-    CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, TopicPartition,
-    TopicSpec, Watermarks, Writer,
+    CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, TopicFound,
+    TopicPartition, TopicSpec, Watermarks, Writer,
 };
 use crate::config::KafkaSettings;
 
@@ -65,6 +65,10 @@ impl fmt::Debug for KafkaLog {
 impl Log for KafkaLog {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
         topics::ensure(&self.connection, &self.inquiry, topics).await
+    }
+
+    async fn describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicFound>>, LogError> {
+        topics::describe(&self.connection, &self.inquiry, topics).await
     }
 
     async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {

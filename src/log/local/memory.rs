@@ -22,7 +22,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::transactions::TransactionNumber;
-use crate::log::{Cleanup, LogError, NewRecord, Offset, Partition, Record, TopicPartition, TopicSpec, Watermarks};
+use crate::log::{
+    Cleanup, LogError, NewRecord, Offset, Partition, Record, TopicFound, TopicPartition, TopicSpec, Watermarks,
+    comparison::{differences, judge, settings_of},
+};
 
 /// What a record batch adds to the bytes of its one record, about as on a broker.
 const BATCH_OVERHEAD: usize = 70;
@@ -184,7 +187,7 @@ impl Topics {
                     topic.spec.cleanup != spec.cleanup || topic.spec.message_bytes_max != spec.message_bytes_max;
                 (topic.spec.cleanup, topic.spec.message_bytes_max) = (spec.cleanup, spec.message_bytes_max);
             }
-            compare(&topic.spec, spec)?;
+            judge(differences(spec, None, &found(&topic.spec))).map_err(LogError::Topics)?;
         }
         let missing: Vec<_> = ours().filter(|spec| !self.topics.contains_key(&spec.name)).collect();
         for &spec in &missing {
@@ -194,6 +197,11 @@ impl Topics {
             self.topics.insert(Arc::clone(&spec.name), topic);
         }
         Ok(missing.into_iter().map(|spec| Arc::clone(&spec.name)).collect())
+    }
+
+    /// A topic as it stands.
+    pub(super) fn described(&self, topic: &str) -> Option<TopicFound> {
+        self.topics.get(topic).map(|topic| found(&topic.spec))
     }
 
     pub(super) fn partitions(&self, topic: &str) -> Option<u32> {
@@ -269,47 +277,15 @@ impl Topic {
     }
 }
 
+fn found(spec: &TopicSpec) -> TopicFound {
+    let settings = settings_of(spec, None).into_iter().map(|(key, value)| (key.to_owned(), value));
+    TopicFound { partitions: spec.partitions, replicas: None, settings: settings.collect() }
+}
+
 /// Whether a topic can become what is needed without losing its meaning.
 fn alterable(found: &TopicSpec, needed: &TopicSpec) -> bool {
     let same_policy = std::mem::discriminant(&found.cleanup) == std::mem::discriminant(&needed.cleanup);
     found.partitions == needed.partitions && same_policy
-}
-
-/// Whether a topic that exists does for what is needed. More time or room than needed does.
-fn compare(found: &TopicSpec, needed: &TopicSpec) -> Result<(), LogError> {
-    let fault = |setting, found: String, needed_value: String, remedy| {
-        Err(LogError::Topic { topic: Arc::clone(&needed.name), setting, found, needed: needed_value, remedy })
-    };
-    if found.partitions != needed.partitions {
-        let remedy = "the partition count is fixed for good; configure the one that was found";
-        return fault("partitions", found.partitions.to_string(), needed.partitions.to_string(), remedy);
-    }
-    let (setting, found_time, needed_time) = match (found.cleanup, needed.cleanup) {
-        (Cleanup::Compact { tombstones: found }, Cleanup::Compact { tombstones: needed }) => {
-            ("delete.retention.ms", found, needed)
-        }
-        (Cleanup::Delete { after: found }, Cleanup::Delete { after: needed }) => ("retention.ms", found, needed),
-        (found, needed) => {
-            return fault("cleanup.policy", policy(found).into(), policy(needed).into(), "alter the topic");
-        }
-    };
-    if found_time < needed_time {
-        let milliseconds = |time: Duration| time.as_millis().to_string();
-        return fault(setting, milliseconds(found_time), milliseconds(needed_time), "alter the topic");
-    }
-    if found.message_bytes_max < needed.message_bytes_max {
-        let [found, needed] = [found, needed].map(|spec| spec.message_bytes_max.to_string());
-        return fault("max.message.bytes", found, needed, "alter the topic");
-    }
-    Ok(())
-}
-
-fn policy(cleanup: Cleanup) -> &'static str {
-    match cleanup {
-        Cleanup::Compact { .. } => "compact",
-        Cleanup::Delete { .. } => "delete",
-        Cleanup::Foreign => "foreign",
-    }
 }
 
 struct Stored {

@@ -43,8 +43,8 @@ pub use disk::{DiskSettings, Presence, presence};
 pub use group::MemberId;
 
 use super::{
-    CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, TopicPartition,
-    TopicSpec, Watermarks, Writer,
+    CommittedOffset, Follower, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, TopicFound,
+    TopicPartition, TopicSpec, Watermarks, Writer,
 };
 use crate::clock::Clock;
 use follower::LocalFollower;
@@ -130,6 +130,10 @@ impl Log for LocalLog {
         })?;
         self.shared.written().await?;
         Ok(created)
+    }
+
+    async fn describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicFound>>, LogError> {
+        Ok(self.shared.with(|state, _| topics.iter().map(|topic| state.topics.described(topic)).collect()))
     }
 
     async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {

@@ -93,6 +93,8 @@ pub(super) struct Membership<'a> {
     /// A look at the bounds of the owned partitions, now and then.
     bounds: FuturesUnordered<BoxFuture<'static, Vec<Bounds>>>,
     bounds_due: Instant,
+    /// When it was last told that entries come near the end of their time.
+    age_told_at: Option<Instant>,
     stopping: Option<Instant>,
 }
 
@@ -147,6 +149,7 @@ impl<'a> Membership<'a> {
             commit_waits: false,
             bounds: FuturesUnordered::new(),
             bounds_due: Instant::now(),
+            age_told_at: None,
             stopping: None,
             parts,
         }

@@ -15,6 +15,8 @@ use crate::{
 
 /// How often the committed offsets are compared with the bounds of the log.
 const BOUNDS_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two lines about entries that come near the end of their time.
+const AGE_TOLD_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Parked contacts looked at and woken per partition and tick.
 const WOKEN_MAX: usize = 64;
 const WOKEN_SCAN_MAX: usize = 1_024;
@@ -59,6 +61,7 @@ impl Membership<'_> {
         self.wake_parked(now, wall)?;
         self.view_changed()?;
         self.finish_revocations();
+        self.report_age(now, wall);
         self.report();
         Ok(())
     }
@@ -166,6 +169,28 @@ impl Membership<'_> {
         error!(%crm, partition, entries,
             "retention deleted entries before they were read: their events have no outcome, resync the CRM");
         self.parts.metrics.entries_lost(crm, entries);
+    }
+
+    /// Tells how long the oldest entry waits, and warns when half of the time that entries are kept is over. What waits
+    /// in a link, as a parked contact does, is not concerned: links stay.
+    fn report_age(&mut self, now: Instant, wall: Timestamp) {
+        let oldest = self.owned.iter().filter_map(|(partition, owned)| Some((owned.ledger.waits_since()?, *partition)));
+        let oldest = oldest.min();
+        // A clock that went back makes nothing older.
+        let age = oldest.and_then(|(since, _)| Duration::try_from(wall.duration_since(since)).ok()).unwrap_or_default();
+        let crm = &self.parts.name;
+        self.parts.metrics.oldest_entry_age(crm, age);
+        let retention = self.parts.versions_retention;
+        let Some((_, partition)) = oldest.filter(|_| age > retention / 2) else {
+            self.age_told_at = None;
+            return;
+        };
+        if self.age_told_at.is_none_or(|told_at| now.duration_since(told_at) >= AGE_TOLD_INTERVAL) {
+            self.age_told_at = Some(now);
+            warn!(%crm, partition, age_seconds = age.as_secs(), retention_seconds = retention.as_secs(),
+                "an entry waits for more than half of the time that it is kept: see why the CRM does not answer, or raise \
+                 retention.ms of the work list and topics.versions_retention; what is deleted unanswered needs a resync");
+        }
     }
 
     fn report(&self) {

@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::{super::follower::BIRTH_KEY, PARTITIONS};
 use crate::log::{
     CommittedOffset, Follower as Reader, GroupSpec, Isolation, Log, LogError, Member, NewRecord, Offset, Progress,
-    Record, TopicPartition, TopicSpec, Watermarks, Writer, partition_of,
+    Record, TopicFound, TopicPartition, TopicSpec, Watermarks, Writer, partition_of,
 };
 
 #[derive(Debug, Default)]
@@ -182,6 +182,9 @@ pub(super) struct Handle(pub(super) Arc<ScriptedLog>);
 impl Log for Handle {
     async fn ensure_topics(&self, _: &[TopicSpec]) -> Result<Vec<Arc<str>>, LogError> {
         unreachable!("the follower makes no topics")
+    }
+    async fn describe_topics(&self, _: &[Arc<str>]) -> Result<Vec<Option<TopicFound>>, LogError> {
+        unreachable!("the follower compares no settings")
     }
     async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {
         let count = self.0.topics.lock().keys().filter(|at| &*at.topic == topic).count();

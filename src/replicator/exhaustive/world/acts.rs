@@ -78,7 +78,7 @@ impl Model {
                 self.change(world, worker, |owned| {
                     let offset = owned.ledger.next();
                     if offset < self.before().into() {
-                        owned.ledger.read(offset);
+                        owned.ledger.read(offset, jiff::Timestamp::UNIX_EPOCH);
                         return;
                     }
                     owned.read(entry(offset + 1 - u64::from(self.before())), offset);

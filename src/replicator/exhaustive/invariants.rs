@@ -41,7 +41,7 @@ pub(super) fn exactly_one_outcome(before: &World, transaction: &Transaction) -> 
 /// The committed offset leaves behind only entries that have their outcome, or the one that is parked.
 pub(super) fn commit_never_passes_unanswered(model: &Model, after: &World) -> Held {
     let link = model.link(after.log.link);
-    let open = link.open.as_ref().map(|open| open.entry.version);
+    let open = link.open.as_ref().and_then(|open| open.entry.as_ref()).map(|entry| entry.version);
     let passed = 1..=model.versions_below(after.log.offset.unwrap_or(0));
     let answered = |version: u8| after.log.outcomes[usize::from(version) - 1].is_some();
     holds(

@@ -324,6 +324,7 @@ fn entry(version: u64) -> Entry {
         received_at: Timestamp::UNIX_EPOCH,
         traceparent: None,
         cause: None,
+        crm: None,
         epoch: 1,
         format: FORMAT,
     }

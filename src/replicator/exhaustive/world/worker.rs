@@ -193,6 +193,7 @@ impl Model {
             let outcomes = answers.into_iter().map(|(_, answer)| Outcome {
                 version: u8::try_from(answer.entry.version).expect("few"),
                 kind: answer.outcome,
+                asked: answer.entry.is_asked(),
                 by: answer.by_version.map(|by| u8::try_from(by).expect("few")),
             });
             Transaction {

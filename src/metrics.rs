@@ -166,6 +166,7 @@ struct PerCrm {
     exchanges: HashMap<StatusClass, Histogram>,
     pending: IntGauge,
     parked: IntGauge,
+    resync_remaining: IntGauge,
     in_flight: IntGauge,
     paused: IntGauge,
     entries_lost: IntCounter,
@@ -215,6 +216,11 @@ impl Metrics {
         let exchanges =
             make.histograms("request_duration_seconds", "Exchanges with a CRM.", &REQUEST_BUCKETS, &["crm", "result"])?;
         let pending = make.gauges("entries_pending", "Entries read and not yet answered, parked ones apart.", "crm")?;
+        let resync_remaining = make.gauges(
+            "resync_remaining_contacts",
+            "Contacts that a resync is still to ask for, on the active resolver.",
+            "crm",
+        )?;
         let parked = make.gauges("contacts_parked", "Contacts that wait for a later try.", "crm")?;
         let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
         let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
@@ -264,6 +270,7 @@ impl Metrics {
                 exchanges: StatusClass::ALL.into_iter().map(exchange).collect(),
                 pending: pending.with_label_values(&one),
                 parked: parked.with_label_values(&one),
+                resync_remaining: resync_remaining.with_label_values(&one),
                 in_flight: in_flight.with_label_values(&one),
                 paused: paused.with_label_values(&one),
                 entries_lost: lost.with_label_values(&one),
@@ -415,6 +422,11 @@ impl Metrics {
 
     pub fn parked(&self, crm: &str, contacts: usize) {
         self.of(crm, |crm| crm.parked.set(whole(contacts)));
+    }
+
+    /// Contacts that a resync is still to ask for.
+    pub fn resync_remaining(&self, crm: &str, contacts: u64) {
+        self.of(crm, |crm| crm.resync_remaining.set(i64::try_from(contacts).unwrap_or(i64::MAX)));
     }
 
     pub fn in_flight(&self, crm: &str, requests: usize) {
@@ -676,6 +688,7 @@ mod tests {
         metrics.field_lost("priava", "/notes");
         metrics.pending("priava", 3);
         metrics.parked("priava", 4);
+        metrics.resync_remaining("priava", 6);
         metrics.in_flight("priava", 5);
         metrics.crm_paused("priava", true);
         metrics.lag("priava", 6);
@@ -700,6 +713,7 @@ mod tests {
             (r#"fields_lost_total{crm="priava",field="/notes"}"#, 1.0),
             (r#"entries_pending{crm="priava"}"#, 3.0),
             (r#"contacts_parked{crm="priava"}"#, 4.0),
+            (r#"resync_remaining_contacts{crm="priava"}"#, 6.0),
             (r#"requests_in_flight{crm="priava"}"#, 5.0),
             (r#"crm_paused{crm="priava"}"#, 1.0),
             (r#"lag_records{consumer="priava"}"#, 6.0),

@@ -40,10 +40,11 @@
 //! 9. [`replicator`]: drives one CRM to the newest record of each contact.
 //! 10. [`ingest`]: takes events over HTTP and writes them to the input topics.
 //! 11. [`explain`]: says of one contact who it is, why, and where each CRM stands with it.
-//! 12. [`worker`]: all of these, with the view, in one process.
-//! 13. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 14. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 15. [`cli`]: the commands.
+//! 12. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
+//! 13. [`worker`]: all of these, with the view, in one process.
+//! 14. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 15. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 16. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -73,8 +74,9 @@
 //! - No queue without a bound, no retry without an end to its pace, no default in code that the reference of the settings
 //!   does not show.
 //! - No comparison with what a CRM holds: it is searched before a create, and otherwise believed to hold what it accepted.
-//!   What a CRM's users change by hand stands until the contact's next change.
-//! - No fencing of HTTP: a request that a frozen worker sends later than its deadline may land after a newer one.
+//!   What a CRM's users change by hand stands until the contact's next change, or a resync.
+//! - No fencing of HTTP: a request that a frozen worker sends later than its deadline may land after a newer one. A resync
+//!   mends it.
 
 pub mod admin;
 pub mod cli;
@@ -92,6 +94,7 @@ pub mod privacy;
 pub mod protection;
 pub mod replicator;
 pub mod resolver;
+pub mod resync;
 pub mod sandbox;
 pub mod telemetry;
 pub mod view;

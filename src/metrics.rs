@@ -169,6 +169,7 @@ struct PerCrm {
     pending: IntGauge,
     oldest_entry_age: IntGauge,
     parked: IntGauge,
+    resync_remaining: IntGauge,
     in_flight: IntGauge,
     in_flight_limit: IntGauge,
     paused: IntGauge,
@@ -221,6 +222,11 @@ impl Metrics {
         let pending = make.gauges("entries_pending", "Entries read and not yet answered, parked ones apart.", "crm")?;
         let oldest_entry_age =
             make.gauges("oldest_entry_age_seconds", "Age of the oldest entry that was read and not answered.", "crm")?;
+        let resync_remaining = make.gauges(
+            "resync_remaining_contacts",
+            "Contacts that a resync is still to ask for, on the active resolver.",
+            "crm",
+        )?;
         let parked = make.gauges("contacts_parked", "Contacts that wait for a later try.", "crm")?;
         let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
         let in_flight_limit = make.gauges("requests_in_flight_limit", "Requests that may be under way.", "crm")?;
@@ -272,6 +278,7 @@ impl Metrics {
                 pending: pending.with_label_values(&one),
                 oldest_entry_age: oldest_entry_age.with_label_values(&one),
                 parked: parked.with_label_values(&one),
+                resync_remaining: resync_remaining.with_label_values(&one),
                 in_flight: in_flight.with_label_values(&one),
                 in_flight_limit: in_flight_limit.with_label_values(&one),
                 paused: paused.with_label_values(&one),
@@ -443,6 +450,11 @@ impl Metrics {
 
     pub fn parked(&self, crm: &str, contacts: usize) {
         self.of(crm, |crm| crm.parked.set(whole(contacts)));
+    }
+
+    /// Contacts that a resync is still to ask for.
+    pub fn resync_remaining(&self, crm: &str, contacts: u64) {
+        self.of(crm, |crm| crm.resync_remaining.set(i64::try_from(contacts).unwrap_or(i64::MAX)));
     }
 
     /// Requests under way, and how many may be.
@@ -716,6 +728,7 @@ mod tests {
         metrics.oldest_entry_age("priava", Duration::from_secs(11));
         metrics.oldest_input_age(Duration::from_secs(12));
         metrics.versions_retention(Duration::from_secs(13));
+        metrics.resync_remaining("priava", 6);
         metrics.in_flight("priava", 5, 8);
         metrics.crm_paused("priava", true);
         metrics.lag("priava", 6);
@@ -743,6 +756,7 @@ mod tests {
             (r#"oldest_entry_age_seconds{crm="priava"}"#, 11.0),
             ("oldest_input_age_seconds", 12.0),
             ("versions_retention_seconds", 13.0),
+            (r#"resync_remaining_contacts{crm="priava"}"#, 6.0),
             (r#"requests_in_flight{crm="priava"}"#, 5.0),
             (r#"requests_in_flight_limit{crm="priava"}"#, 8.0),
             (r#"crm_paused{crm="priava"}"#, 1.0),

@@ -215,6 +215,7 @@ impl World {
             source_priority: Arc::new([]),
             policy,
             tell_identity_events: false,
+            resyncs: Arc::new([]),
             settings: settings.resolver.clone(),
             protections: Protections::default(),
         };

@@ -15,6 +15,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header, uri::Authority},
     response::{IntoResponse, Response},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -22,6 +23,7 @@ use crate::explain::{Answer, Asked, Desk, ExplainError};
 
 /// Far more than a source, a subject and an address may have.
 const QUESTION_BYTES_MAX: usize = 16 * 1024;
+const FORM: &str = "a question is {\"about\": TEXT} or {\"member\": {\"source\": TEXT, \"subject\": TEXT}}";
 /// How long a question may take to arrive.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(10);
 /// When to ask again.
@@ -40,19 +42,14 @@ pub(super) async fn explain(State(explaining): State<Explaining>, request: Reque
     if let Err((status, why)) = permitted(explaining.loopback, &parts.uri, &parts.headers) {
         return refused(status, why);
     }
-    let asked = match question(body).await {
+    let asked = match question::<Asked>(body, QUESTION_BYTES_MAX, FORM).await {
         Ok(asked) => asked,
         Err((status, why)) => return refused(status, why),
     };
     match explaining.desk.explain(&asked).await {
         Ok(answer) => answered(&answer),
         Err(error @ ExplainError::Question(_)) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(error @ (ExplainError::Busy | ExplainError::Closed)) => {
-            let mut response = refused(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
-            let later = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
-            response.headers_mut().insert(header::RETRY_AFTER, later);
-            response
-        }
+        Err(error @ (ExplainError::Busy | ExplainError::Closed)) => later(&error.to_string()),
         Err(ExplainError::View(error)) => {
             warn!(error = &error as &dyn std::error::Error, "a contact could not be explained");
             refused(StatusCode::INTERNAL_SERVER_ERROR, &format!("the view cannot be read: {error}"))
@@ -60,24 +57,36 @@ pub(super) async fn explain(State(explaining): State<Explaining>, request: Reque
     }
 }
 
+/// It may be asked again.
+pub(super) fn later(why: &str) -> Response {
+    let mut response = refused(StatusCode::SERVICE_UNAVAILABLE, why);
+    let later = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
+    response.headers_mut().insert(header::RETRY_AFTER, later);
+    response
+}
+
 /// Found or not, the body is an answer.
 fn answered(answer: &Answer) -> Response {
     let status = if answer.contact.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    told(status, answer)
+}
+
+pub(super) fn told(status: StatusCode, answer: &impl Serialize) -> Response {
     let mut json = serde_json::to_vec(answer).expect("an answer is made of what JSON can express");
     json.push(b'\n');
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, json).into_response()
 }
 
-fn refused(status: StatusCode, why: &str) -> Response {
+pub(super) fn refused(status: StatusCode, why: &str) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], format!("{why}\n")).into_response()
 }
 
-fn permitted(loopback: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+pub(super) fn permitted(loopback: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
     let forbidden = |why| Err((StatusCode::FORBIDDEN, why));
     if !loopback {
         return forbidden(
-            "contacts are explained on a loopback address alone, since nobody is asked here who they are: set \
+            "contacts are explained and driven anew on a loopback address alone, since nobody is asked here who they are: set \
              admin.listen to 127.0.0.1 and ask on the worker's own machine",
         );
     }
@@ -104,8 +113,13 @@ fn is_this_machine(host: &Authority) -> bool {
         || bare.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback())
 }
 
-async fn question(body: Body) -> Result<Asked, (StatusCode, &'static str)> {
-    let Ok(read) = timeout(QUESTION_DEADLINE, to_bytes(body, QUESTION_BYTES_MAX)).await else {
+/// Reads what is asked, of at most `bytes_max`; `form` says what it should be.
+pub(super) async fn question<T: DeserializeOwned>(
+    body: Body,
+    bytes_max: usize,
+    form: &'static str,
+) -> Result<T, (StatusCode, &'static str)> {
+    let Ok(read) = timeout(QUESTION_DEADLINE, to_bytes(body, bytes_max)).await else {
         return Err((StatusCode::REQUEST_TIMEOUT, "the question did not come in time"));
     };
     // It broke off, or is longer; whoever is still there has sent the latter.
@@ -113,10 +127,7 @@ async fn question(body: Body) -> Result<Asked, (StatusCode, &'static str)> {
         return Err((StatusCode::PAYLOAD_TOO_LARGE, "the question is too long"));
     };
     // Not serde's own message: it quotes what it found.
-    serde_json::from_slice(&bytes).or(Err((
-        StatusCode::BAD_REQUEST,
-        "a question is {\"about\": TEXT} or {\"member\": {\"source\": TEXT, \"subject\": TEXT}}",
-    )))
+    serde_json::from_slice(&bytes).or(Err((StatusCode::BAD_REQUEST, form)))
 }
 
 #[cfg(test)]

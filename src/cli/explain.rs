@@ -5,23 +5,15 @@
 //!
 //! What was asked is never repeated, on no output and in no error.
 
-use std::{
-    io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use url::Url;
 
-use super::{
-    CommandError, Exit, UsageError,
-    client::{self, Client},
-};
+use super::{CommandError, Exit, UsageError, client::Client, worker_address::WorkerAddress};
 use crate::{
-    config::{Settings, Surroundings},
+    config::Surroundings,
     explain::{Answer, Asked, AskedMember, words},
 };
 
@@ -59,12 +51,8 @@ pub(super) struct Arguments {
     /// What that source calls the contact.
     #[arg(long, value_name = "ID", requires = "source")]
     subject: Option<String>,
-    /// Address of a worker's health and metrics; without it, admin.listen of the settings.
-    #[arg(long, value_name = "URL")]
-    admin: Option<String>,
-    /// File of settings, for admin.listen; without it, the default of that key.
-    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    worker: WorkerAddress,
     /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
@@ -72,45 +60,18 @@ pub(super) struct Arguments {
 
 impl std::fmt::Debug for Arguments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arguments").field("admin", &self.admin).field("json", &self.json).finish_non_exhaustive()
+        f.debug_struct("Arguments").field("worker", &self.worker).field("json", &self.json).finish_non_exhaustive()
     }
 }
 
 pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
-    let url = address(&arguments, surroundings)?;
+    let url = arguments.worker.url("/explain", surroundings)?;
     let asked = asked(arguments.about, arguments.source, arguments.subject, &mut std::io::stdin().lock())?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = serde_json::to_vec(&asked).expect("a question is made of what JSON can express");
     let answer = Client::new(&url)?.post(&url, headers, Bytes::from(body)).await?;
     conclude(answer.status, &answer.body, arguments.json, &mut std::io::stdout().lock())
-}
-
-/// Where to ask.
-fn address(arguments: &Arguments, surroundings: Surroundings<'_>) -> Result<Url, CommandError> {
-    let mut url = match (&arguments.admin, &arguments.config) {
-        (Some(admin), _) => client::address(admin)?,
-        (None, Some(file)) => listened_on(&Settings::load(file, surroundings)?.admin.listen)?,
-        (None, None) => listened_on(&Settings::reference().admin.listen)?,
-    };
-    url.set_path("/explain");
-    url.set_query(None);
-    Ok(url)
-}
-
-/// The address of a worker on this machine that listens on `listen`.
-fn listened_on(listen: &str) -> Result<Url, UsageError> {
-    let address: SocketAddr = listen
-        .parse()
-        .map_err(|_off| UsageError("admin.listen is off in these settings, so there is no worker to ask".into()))?;
-    // Whoever listens on all addresses listens on this one, and says itself that it explains nothing there.
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    let url = Url::parse(&format!("http://{}/", SocketAddr::new(ip, address.port())));
-    url.map_err(|_not_one| UsageError("admin.listen is no address that can be asked: use --admin".into()))
 }
 
 fn asked(
@@ -152,7 +113,7 @@ fn conclude(status: StatusCode, body: &[u8], json: bool, output: &mut impl Write
 }
 
 /// What a worker said instead of an answer; of anybody else, the status alone.
-fn sentence(status: StatusCode, body: &[u8]) -> String {
+pub(super) fn sentence(status: StatusCode, body: &[u8]) -> String {
     let said = std::str::from_utf8(body).unwrap_or_default().trim();
     let is_sentence = (1..=SENTENCE_LENGTH_MAX).contains(&said.len()) && !said.contains(char::is_control);
     if is_sentence { said.to_owned() } else { format!("it answered {status}") }
@@ -195,23 +156,6 @@ mod tests {
             &["shop/4711", "--admin", "http://127.0.0.1:1", "--config", "x.toml"],
         ] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn the_worker_of_this_machine_is_asked_unless_another_is_named() {
-        let nothing = Surroundings { variable: &|_| None, ..Surroundings::process() };
-        let of = |line: &[&str]| address(&parsed(line).unwrap(), nothing).map(String::from);
-        assert_eq!(of(&["x"]).unwrap(), "http://127.0.0.1:9464/explain");
-        assert_eq!(of(&["x", "--admin", "http://localhost:1/metrics?a"]).unwrap(), "http://localhost:1/explain");
-        assert!(matches!(of(&["x", "--admin", "localhost:1"]), Err(CommandError::Http(_))));
-        for (listen, expected) in [
-            ("0.0.0.0:7", Some("http://127.0.0.1:7/")),
-            ("[::]:7", Some("http://[::1]:7/")),
-            ("10.1.2.3:7", Some("http://10.1.2.3:7/")),
-            ("", None),
-        ] {
-            assert_eq!(listened_on(listen).ok().map(String::from).as_deref(), expected, "{listen}");
         }
     }
 

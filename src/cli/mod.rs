@@ -9,9 +9,11 @@ pub mod demo;
 mod explain;
 mod publish;
 mod reach;
+mod resync;
 mod run;
 mod sandbox;
 mod topics;
+mod worker_address;
 
 use std::{
     error::Error,
@@ -47,11 +49,12 @@ Examples:
   contact-replicator publish --config config/kafka.toml changes.ndjson
   contact-replicator explain shop/4711
   contact-replicator topics --config config/kafka.toml --check
+  contact-replicator resync --crm venues shop/4711
 
 Exit codes:
   0  done
   1  a check failed: something is missing or wrong outside, lines were not published, nobody was found
-     to be explained, or a promise did not hold
+     to be explained or driven anew, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
   4  stopped with work left undone at the shutdown deadline; the next worker does it";
@@ -95,6 +98,11 @@ enum Command {
     ///
     /// Compares both (--check), creates what is missing (--create), or tells what a worker must be permitted (--acls).
     Topics(topics::Arguments),
+    /// Drive contacts of a CRM anew, as if nothing were known of what it holds.
+    ///
+    /// For a CRM that was restored, written to by others, or added to the settings later. Asks a running worker of this
+    /// machine; of all contacts, shows how far it is, and goes on without the command.
+    Resync(resync::Arguments),
     /// Simulate a Priava on a port of this machine.
     Sandbox(sandbox::Arguments),
 }
@@ -162,6 +170,8 @@ enum CommandError {
     Refused(String),
     #[error("the worker did not explain: {0}")]
     Unexplained(String),
+    #[error("the worker did not take it: {0}")]
+    NotResynced(String),
     #[error("the demo could not be shown")]
     Demo(#[from] demo::DemoError),
 }
@@ -188,6 +198,7 @@ impl CommandError {
             | Self::Http(_)
             | Self::Refused(_)
             | Self::Unexplained(_)
+            | Self::NotResynced(_)
             | Self::Demo(_) => Exit::Failed,
         }
     }
@@ -223,6 +234,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Publish(arguments) => publish::run(&arguments, surroundings).await,
         Command::Explain(arguments) => explain::run(arguments, surroundings).await,
         Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
+        Command::Resync(arguments) => resync::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
     }
 }

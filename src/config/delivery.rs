@@ -14,6 +14,8 @@ pub struct DeliverySettings {
     pub in_flight_min: usize,
     /// Requests per second over all workers; each takes the share of the partitions it owns. 0: no limit.
     pub requests_per_second: f64,
+    /// Contacts per second that a resync of all of them asks to be driven anew. 0: no limit.
+    pub resync_contacts_per_second: f64,
     /// Every request ends within this, connect included; nothing that could cross it is sent earlier.
     #[serde(with = "humantime_serde")]
     pub request_deadline: Duration,

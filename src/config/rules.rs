@@ -677,14 +677,18 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
         format!("it is not between 1 and in_flight_max, which is {}", delivery.in_flight_max),
         "lower it, or raise in_flight_max",
     );
-    let rate = delivery.requests_per_second;
-    rules.require(
-        rate == 0.0 || (0.001..=1_000_000.0).contains(&rate),
-        &[&key("requests_per_second")],
-        rate,
-        "this is out of bounds",
-        "choose from 0.001 to 1000000, or 0 for no limit",
-    );
+    for (name, rate) in [
+        ("requests_per_second", delivery.requests_per_second),
+        ("resync_contacts_per_second", delivery.resync_contacts_per_second),
+    ] {
+        rules.require(
+            rate == 0.0 || (0.001..=1_000_000.0).contains(&rate),
+            &[&key(name)],
+            rate,
+            "this is out of bounds",
+            "choose from 0.001 to 1000000, or 0 for no limit",
+        );
+    }
     rules.lasting(&key("request_deadline"), delivery.request_deadline, 100 * shortest..=5 * MINUTE);
     rules.lasting(&key("connect_timeout"), delivery.connect_timeout, shortest..=5 * MINUTE);
     rules.within(&key("response_bytes_max"), delivery.response_bytes_max, 1024..=64 * 1024 * 1024);

@@ -11,6 +11,7 @@ use crate::{
     contact::{ContactId, Version},
     crm::Presence,
     event::{Entry, Operation, OutcomeKind, Reason},
+    log::Offset,
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,11 +32,14 @@ pub struct Link {
     /// The last version that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Settled>,
-    /// The one event that is parked, if any.
+    /// What is parked, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Open>,
     /// Every version up to here has its outcome, except `open`.
     pub answered: Version,
+    /// Every entry of an operator below this offset of the work list has its outcome, except `open`.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub asked_until: Offset,
     pub format: u32,
 }
 
@@ -50,8 +54,14 @@ impl Link {
             settled: None,
             open: None,
             answered: 0,
+            asked_until: 0,
             format: crate::contact::record::FORMAT,
         }
+    }
+
+    /// Whether anything was ever sent of the contact, as far as is known here.
+    pub fn was_ever_sent(&self) -> bool {
+        !self.sent.is_empty() || self.presence.is_some()
     }
 
     /// Forgets what the CRM holds, once it holds nothing.
@@ -61,6 +71,11 @@ impl Link {
         self.presence = None;
         self.intent = None;
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_first(offset: &Offset) -> bool {
+    *offset == 0
 }
 
 /// What was last accepted of one field.
@@ -113,10 +128,27 @@ pub struct Settled {
     pub attempts: u32,
 }
 
-/// A parked event: its retry lives here, the partition has moved on.
+/// What is parked: its retry lives here, the partition has moved on. An event, or what an operator asked, or both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Open {
-    pub entry: Entry,
+    /// The newest event that was not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<Entry>,
+    /// The last thing that an operator asked for and that was not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Entry>,
     pub attempts: u32,
     pub next_attempt: Timestamp,
+}
+
+impl Open {
+    /// What waits, the event first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entry.iter().chain(&self.asked)
+    }
+
+    /// The version that a record must have reached for what waits to be tried.
+    pub fn version(&self) -> Version {
+        self.entries().map(|entry| entry.version).max().unwrap_or_default()
+    }
 }

@@ -1,4 +1,5 @@
-//! The work list: one entry of `contact-versions` for each accepted event that raised a version.
+//! The work list: one entry of `contact-versions` for each accepted event that raised a version, and one for each thing
+//! that an operator asked one CRM to do with a contact.
 
 use std::sync::Arc;
 
@@ -10,9 +11,11 @@ use super::{EventRef, labels::labels};
 use crate::contact::{
     ContactId, Version,
     format::{self, FormatError},
+    record::FORMAT,
 };
 
-/// "Contact `contact_id` reached `version`, because of `event`": to be answered once by each CRM.
+/// "Contact `contact_id` reached `version`, because of `event`": to be answered once by each CRM. Or, with `crm`, what an
+/// operator asked of that one alone: then `version` is the one that the contact had by then.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub contact_id: ContactId,
@@ -26,6 +29,9 @@ pub struct Entry {
     pub traceparent: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// The one CRM that is to answer; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crm: Option<Arc<str>>,
     pub epoch: u64,
     pub format: u32,
 }
@@ -46,7 +52,43 @@ labels! {
     }
 }
 
+impl CauseKind {
+    /// Whether it is an action of an operator.
+    pub fn is_asked(self) -> bool {
+        match self {
+            Self::Merge => false,
+            Self::Resync | Self::Retry | Self::Skip => true,
+        }
+    }
+}
+
 impl Entry {
+    /// What an operator asks of `crm` for a contact that has reached `version`, by the action `cause`.
+    pub fn asked(contact_id: ContactId, version: Version, cause: Cause, crm: Arc<str>, asked_at: Timestamp) -> Self {
+        Self {
+            contact_id,
+            version,
+            event: None,
+            received_at: asked_at,
+            traceparent: None,
+            cause: Some(cause),
+            crm: Some(crm),
+            // No resolver decided it.
+            epoch: 0,
+            format: FORMAT,
+        }
+    }
+
+    /// Whether `crm` is to answer it.
+    pub fn is_for(&self, crm: &str) -> bool {
+        self.crm.as_deref().is_none_or(|named| named == crm)
+    }
+
+    /// Whether an operator asked for it, so that no version was raised.
+    pub fn is_asked(&self) -> bool {
+        self.cause.as_ref().is_some_and(|cause| cause.kind.is_asked())
+    }
+
     /// The value of the entry's record; its key is the contact's.
     pub fn encode(&self) -> Bytes {
         format::encode(self)
@@ -66,7 +108,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::contact::record::FORMAT;
 
     fn entry() -> Entry {
         Entry {
@@ -83,6 +124,7 @@ mod tests {
             received_at: "2026-03-02T12:00:00Z".parse().unwrap(),
             traceparent: None,
             cause: None,
+            crm: None,
             epoch: 5,
             format: FORMAT,
         }
@@ -94,6 +136,17 @@ mod tests {
         let cause = Some(Cause { kind: CauseKind::Merge, id: "m-1".to_owned() });
         let caused = Entry { event: None, cause, traceparent: Some("00-1-2-01".into()), ..entry() };
         assert_eq!(Entry::decode(&caused.encode()).unwrap(), caused);
+    }
+
+    #[test]
+    fn what_an_operator_asks_of_one_crm_is_for_that_one_and_raises_nothing() {
+        let cause = Cause { kind: CauseKind::Resync, id: "r-1".to_owned() };
+        let asked = Entry::asked(ContactId(Uuid::from_u128(7)), 3, cause, "priava".into(), Timestamp::UNIX_EPOCH);
+        assert_eq!(Entry::decode(&asked.encode()).unwrap(), asked);
+        assert!(asked.is_asked() && asked.is_for("priava") && !asked.is_for("previsto"));
+        assert!(!entry().is_asked() && entry().is_for("priava") && entry().is_for("previsto"));
+        let merge = Entry { cause: Some(Cause { kind: CauseKind::Merge, id: "m-1".to_owned() }), ..entry() };
+        assert!(!merge.is_asked(), "a merge raised a version");
     }
 
     #[test]

@@ -298,6 +298,11 @@ impl Outcome {
         }
     }
 
+    /// Whether it answers what an operator asked, and so stands outside the accounting of events.
+    pub fn is_asked(&self) -> bool {
+        self.cause.as_ref().is_some_and(|cause| cause.kind.is_asked())
+    }
+
     /// The CloudEvents `type`.
     pub fn event_type(&self) -> String {
         format!("{TYPE_PREFIX}{}", self.outcome)

@@ -150,12 +150,15 @@ pub struct LinkState {
     pub fields_uncertain: usize,
 }
 
-/// A parked event.
+/// What is parked: an event, or what an operator asked, or both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpenState {
     pub version: Version,
     pub event: Option<EventRef>,
     pub cause: Option<Cause>,
+    /// What an operator asked for.
+    #[serde(default)]
+    pub asked: Option<Cause>,
     pub received_at: Timestamp,
     pub attempts: u32,
     pub next_attempt: Timestamp,
@@ -262,7 +265,18 @@ impl MemberState {
 
 impl LinkState {
     pub(super) fn of(link: Link, subjects: &Subjects) -> Self {
-        let Link { contact_id: _, remote_ids, sent, presence, intent, settled, open, answered, format: _ } = link;
+        let Link {
+            contact_id: _,
+            remote_ids,
+            sent,
+            presence,
+            intent,
+            settled,
+            open,
+            answered,
+            asked_until: _,
+            format: _,
+        } = link;
         let uncertain = sent.values().filter(|sent| **sent == Sent::Void).count();
         Self {
             remote_ids,
@@ -279,12 +293,15 @@ impl LinkState {
 
 impl OpenState {
     fn of(open: Open, subjects: &Subjects) -> Self {
-        let Open { entry, attempts, next_attempt } = open;
+        let version = open.version();
+        let Open { entry, asked, attempts, next_attempt } = open;
+        let event = entry.as_ref().and_then(|entry| entry.event.as_ref());
         Self {
-            version: entry.version,
-            event: entry.event.as_ref().map(|event| named(event, subjects)),
-            cause: entry.cause,
-            received_at: entry.received_at,
+            version: entry.as_ref().map_or(version, |entry| entry.version),
+            event: event.map(|event| named(event, subjects)),
+            received_at: entry.as_ref().or(asked.as_ref()).map_or(next_attempt, |entry| entry.received_at),
+            cause: entry.and_then(|entry| entry.cause),
+            asked: asked.and_then(|asked| asked.cause),
             attempts,
             next_attempt,
         }

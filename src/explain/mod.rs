@@ -116,14 +116,40 @@ impl Desk {
         Opened(self.clone())
     }
 
+    /// What the worker shows of itself.
+    ///
+    /// # Errors
+    /// [`ExplainError::Closed`] while it starts or stops.
+    pub fn shown(&self) -> Result<Shown, ExplainError> {
+        self.0.read().clone().map(Shown).ok_or(ExplainError::Closed)
+    }
+
     /// Answers one question, within [`LINKS_DEADLINE`] and what the log takes beside it.
     ///
     /// # Errors
     /// [`ExplainError`]. That nobody was found is an answer.
     pub async fn explain(&self, asked: &Asked) -> Result<Answer, ExplainError> {
         // Not held while the answer is made: a worker that ends must not wait for whoever asks.
-        let explainer = self.0.read().clone();
-        explainer.ok_or(ExplainError::Closed)?.explain(asked).await
+        self.shown()?.0.explain(asked).await
+    }
+}
+
+/// What a worker shows of itself while it runs, for whoever else answers at its desk.
+#[derive(Debug, Clone)]
+pub struct Shown(Arc<Explainer>);
+
+impl Shown {
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    /// Whom a question leads to, as far as the view knows.
+    ///
+    /// # Errors
+    /// If it is no question, or the view cannot be read.
+    pub fn find(&self, asked: &Asked) -> Result<Option<ContactId>, ExplainError> {
+        let question = Question::read(asked, &self.0.parts.sources)?;
+        Ok(self.0.lead(&question)?.contact)
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     contact::{ContactId, Version, record::Status},
     crm::{Presence, link::Settled},
-    event::{EventRef, OutcomeKind, Reason},
+    event::{EventRef, OutcomeKind, Reason, entry::Cause},
     identity::membership::DropCode,
 };
 
@@ -148,10 +148,16 @@ impl Page {
     fn link(&mut self, link: &LinkState) {
         if let Some(open) = &link.open {
             let read = self.when(open.received_at);
-            match (&open.event, &open.cause) {
-                (Some(event), _) => self.line(1, format_args!("parked: {}, read {read}", event_words(event))),
-                (None, Some(cause)) => self.line(1, format_args!("parked: {} {:?}, of {read}", cause.kind, cause.id)),
-                (None, None) => self.line(1, format_args!("parked: no event, of {read}")),
+            match (&open.event, &open.cause, &open.asked) {
+                (Some(event), ..) => self.line(1, format_args!("parked: {}, read {read}", event_words(event))),
+                (None, Some(cause), _) => {
+                    self.line(1, format_args!("parked: {} {:?}, of {read}", cause.kind, cause.id));
+                }
+                (None, None, Some(_)) => self.line(1, format_args!("parked: no event, but what was asked {read}")),
+                (None, None, None) => self.line(1, format_args!("parked: no event, of {read}")),
+            }
+            if let Some(Cause { kind, id }) = &open.asked {
+                self.line(1, format_args!("an operator asked for a {kind} ({id:?}): the next try carries it"));
             }
         }
         match &link.settled {

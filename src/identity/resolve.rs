@@ -498,6 +498,7 @@ impl<K: Known + ?Sized> Step<'_, K> {
             received_at: self.context.now,
             traceparent: self.change.traceparent.clone(),
             cause: None,
+            crm: None,
             epoch: self.context.epoch,
             format: FORMAT,
         }

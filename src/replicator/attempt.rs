@@ -21,6 +21,7 @@ use crate::{
     contact::ContactId,
     crm::{
         Answer, Request, RequestKind, TransportError,
+        link::Open,
         session::{CredentialNumber, Session},
         transport::Transport,
     },
@@ -83,7 +84,7 @@ impl Attempt {
 
     async fn end(&self, answered: &mut bool) -> Result<End, ViewError> {
         let shared = &*self.shared;
-        let needed = self.task.link.open.as_ref().map_or(0, |open| open.entry.version);
+        let needed = self.task.link.open.as_ref().map_or(0, Open::version);
         let record = shared.view.record_to_deliver(self.contact)?.filter(|record| record.version >= needed);
         let Some(record) = record else {
             // An entry is handled once the view holds its record. A contact that whoever owns the partition now has parked is

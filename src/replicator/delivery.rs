@@ -86,7 +86,9 @@ impl<'a> Machine<'a> {
     /// Its end, if nothing is to be sent now.
     #[expect(clippy::result_large_err, reason = "an end is what a delivery is made for; it is moved once")]
     pub fn new(terms: &'a Terms, task: &'a Task, record: &'a ContactRecord) -> Result<Self, End> {
-        let uncertain = (task.forced && terms.protections.hold(Protection::TakeoverResend)) || task.link.open.is_some();
+        let uncertain = (task.forced && terms.protections.hold(Protection::TakeoverResend))
+            || task.anew
+            || task.link.open.is_some();
         let link = suspected(terms, task, uncertain);
         let judged = |verdict: Verdict| End::Judged {
             version: record.version,
@@ -96,7 +98,7 @@ impl<'a> Machine<'a> {
         };
         let projection = terms.connector.project(record, Some(&link)).map_err(judged)?;
         let plan = Plan::new(&terms.crm, &projection, &link, &terms.hasher);
-        if plan.unchanged {
+        if plan.unchanged && !task.anew {
             return Err(judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection)));
         }
         // A deletion carries no fields.
@@ -254,9 +256,11 @@ impl<'a> Machine<'a> {
 }
 
 /// The link, as it may be. What a predecessor sent before it died may have changed any field that was ever sent, or
-/// announced; and where nothing was, it may have been the first write, with whatever fields the record had then.
+/// announced; and where nothing was, it may have been the first write, with whatever fields the record had then. What is
+/// driven anew may have been changed likewise, by anybody, unless nothing was ever sent of it.
 fn suspected<'a>(terms: &Terms, task: &'a Task, uncertain: bool) -> Cow<'a, Link> {
-    if !uncertain || (task.link.sent.is_empty() && !task.forced) {
+    let anew = task.anew && task.link.was_ever_sent();
+    if !uncertain || (task.link.sent.is_empty() && !task.forced && !anew) {
         return Cow::Borrowed(&task.link);
     }
     let mut link = task.link.clone();

@@ -7,8 +7,24 @@
 //! - An attempt carries the newest record, and its end answers every entry up to that version ([`Lane::end`]).
 //! - A contact that keeps failing is *parked*: one event stays `open` in the link, and the partition moves on.
 //!
-//! Invariants: a contact has a parked event or a queue, never both. At most one attempt is under way. Every version up
-//! to `link.answered` has its outcome, except the parked one; every queued entry is above it.
+//! # What operators ask
+//!
+//! An entry of an operator says that the contact is to be driven *anew*, as if nothing were known of what the CRM holds. It
+//! stands beside the events and changes nothing of what is said of them: it never raises `answered`, whatever its version,
+//! and waits in a queue of its own.
+//!
+//! - An attempt that begins after it was read carries it, with the newest record; whatever else the attempt is for. Read
+//!   during an attempt, it waits for the next one. The end of the attempt is its outcome, with the version that was driven.
+//! - Until it is answered its offset holds the partition, so a successor reads it again. Answered ones are known by
+//!   `link.asked_until`: entries of a contact come in order, and are answered in order.
+//! - It wakes a parked contact at once. If that fails, it is parked beside the event, in `open.asked`; a contact without a
+//!   parked event is parked with it alone. What was sent is void from then on, whoever tries next.
+//! - An event that comes to a contact parked by an operator's entry waits with it, in `open.entry`; one attempt answers
+//!   both. A parked entry of an operator gives way to a newer one: it is `superseded`, and the outcome of the newer one tells
+//!   the end.
+//!
+//! Invariants: a contact has a parked event or a queue of events, never both. At most one attempt is under way. Every version
+//! up to `link.answered` has its outcome, except the parked one; every queued event is above it.
 //!
 //! No I/O and no clock. Each method returns what must be committed ([`Decided`]); the lane's own link is already as
 //! it will be after that commit. A commit that fails for good takes the lane with it, so the two never part.
@@ -65,8 +81,10 @@ pub struct Answer {
 /// An attempt under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flight {
-    /// The parked event was due, and this is its next try.
+    /// The contact was parked, and this is its next try.
     woken: bool,
+    /// How many of the entries of operators it carries: the first ones.
+    asked: usize,
 }
 
 /// A request whose answer never came. Until one request deadline after it was sent it may still take effect, so
@@ -112,6 +130,8 @@ pub struct Task {
     pub link: Link,
     /// A predecessor may have been writing when it died.
     pub forced: bool,
+    /// An operator asked: whatever was sent counts for nothing.
+    pub anew: bool,
     /// The link's intent was committed for this delivery: nothing was sent under it yet.
     pub intended: bool,
 }
@@ -141,7 +161,10 @@ pub struct Circumstances {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lane {
     pub link: Link,
+    /// Events.
     queue: VecDeque<Waiting>,
+    /// What operators asked.
+    asked: VecDeque<Waiting>,
     flight: Option<Flight>,
     lost: Option<Lost>,
     /// Tries of the entries now in the queue.
@@ -164,6 +187,7 @@ impl Lane {
         Self {
             link,
             queue: VecDeque::new(),
+            asked: VecDeque::new(),
             flight: None,
             lost: None,
             tries: 0,
@@ -177,8 +201,12 @@ impl Lane {
 
     /// Takes an entry that the view covers. `forced`: a predecessor may have been writing when this entry was open.
     pub fn read(&mut self, entry: Entry, offset: Offset, forced: bool) -> Decided {
+        if entry.is_asked() {
+            return self.read_asked(entry, offset, forced);
+        }
         let version = entry.version;
-        let is_open = self.link.open.as_ref().is_some_and(|open| open.entry.version == version);
+        let parked = self.link.open.as_ref().and_then(|open| open.entry.as_ref());
+        let is_open = parked.is_some_and(|parked| parked.version == version);
         let replay = if is_open { Protection::Open } else { Protection::Answered };
         if version <= self.link.answered && self.protections.hold(replay) {
             return Decided { offsets: vec![offset], ..Decided::default() };
@@ -199,12 +227,22 @@ impl Lane {
         self.forced |= forced;
         if let Some(open) = &mut self.link.open {
             // The newest event waits in the place of the older one; the partition need not hold it.
-            let older = std::mem::replace(&mut open.entry, entry);
+            let older = open.entry.replace(entry);
             self.link.answered = version;
-            let answers = vec![Answer::superseded(older, version)];
+            let answers = older.into_iter().map(|older| Answer::superseded(older, version)).collect();
             return Decided { answers, offsets: vec![offset], link_changed: true };
         }
         self.queue.push_back(Waiting { entry, offset });
+        Decided::default()
+    }
+
+    /// Takes what an operator asked.
+    fn read_asked(&mut self, entry: Entry, offset: Offset, forced: bool) -> Decided {
+        if offset < self.link.asked_until && self.protections.hold(Protection::Answered) {
+            return Decided { offsets: vec![offset], ..Decided::default() };
+        }
+        self.forced |= forced;
+        self.asked.push_back(Waiting { entry, offset });
         Decided::default()
     }
 
@@ -213,26 +251,28 @@ impl Lane {
         self.flight.is_none()
             && !self.awaits_commit
             && self.not_before.is_none_or(|instant| instant <= now)
-            && (!self.queue.is_empty() || self.link.open.as_ref().is_some_and(|open| open.next_attempt <= wall))
+            && (self.is_waited_for() || self.link.open.as_ref().is_some_and(|open| open.next_attempt <= wall))
     }
 
     /// When a lane that is not ready becomes so by the passing of time alone. Parked events are woken through the
     /// view's index instead.
     pub fn wakes_at(&self) -> Option<Instant> {
-        if !self.is_quiet() || self.queue.is_empty() { None } else { self.not_before }
+        if !self.is_quiet() || !self.is_waited_for() { None } else { self.not_before }
     }
 
     /// Begins an attempt. The caller hands the end to [`Lane::end`].
     pub fn begin(&mut self) {
         assert!(self.flight.is_none(), "one request of a contact is in flight at most");
         assert!(!self.awaits_commit, "nothing is sent before what it rests on is committed");
-        self.flight = Some(Flight { woken: self.link.open.is_some() });
+        self.flight = Some(Flight { woken: self.link.open.is_some(), asked: self.asked.len() });
         self.not_before = None;
     }
 
     /// What the next attempt is to do.
     pub fn task(&self) -> Task {
-        Task { link: self.link.clone(), forced: self.forced, intended: self.intended }
+        let parked = self.link.open.as_ref().is_some_and(|open| open.asked.is_some());
+        let anew = !self.asked.is_empty() || parked;
+        Task { link: self.link.clone(), forced: self.forced, anew, intended: self.intended }
     }
 
     /// The request that may still take effect, if it may at `now`.
@@ -247,12 +287,17 @@ impl Lane {
 
     /// Whether nothing is under way or waiting here, parked events apart.
     pub fn is_idle(&self, now: Instant, landing_time: Duration) -> bool {
-        self.is_quiet() && self.queue.is_empty() && self.lost(now, landing_time).is_none()
+        self.is_quiet() && !self.is_waited_for() && self.lost(now, landing_time).is_none()
     }
 
     /// Whether an attempt is under way.
     pub fn is_in_flight(&self) -> bool {
         self.flight.is_some()
+    }
+
+    /// Whether entries wait here, parked ones apart.
+    fn is_waited_for(&self) -> bool {
+        !self.queue.is_empty() || !self.asked.is_empty()
     }
 
     /// Whether no attempt is under way and none is kept back by a commit.
@@ -323,7 +368,7 @@ impl Lane {
                     self.link.forget_remote();
                 }
                 let settled = Settled { version, outcome, operation: None, reason, attempts: self.tries() };
-                self.settle(settled)
+                self.settle(settled, flight, at)
             }
             End::Delivered { version, operation, accepted } => {
                 // `lost` stays: a request that this one repeated may still land.
@@ -347,12 +392,12 @@ impl Lane {
                     reason: None,
                     attempts: self.tries() + 1,
                 };
-                self.settle(settled)
+                self.settle(settled, flight, at)
             }
             End::Failed { version, failure, carried, lost } => {
                 // A refusal says nothing about what a predecessor had sent.
                 self.intended = false;
-                let unknown = failure.effect == Effect::Unknown || self.forced || flight.woken;
+                let unknown = failure.effect == Effect::Unknown || self.forced || flight.woken || flight.asked > 0;
                 if unknown {
                     self.void(carried);
                 }
@@ -375,29 +420,23 @@ impl Lane {
 
     fn fail(&mut self, version: Version, failure: Failure, flight: Flight, at: Circumstances) -> Decided {
         match failure.class {
-            FailureClass::Rejected => self.reject(version, failure.reason),
+            FailureClass::Rejected => self.reject(version, failure.reason, flight, at),
             // One more try: whoever wrote at the same time has finished by then.
             FailureClass::Conflict if self.tries() >= 1 => {
-                self.reject(version, Reason { code: ReasonCode::Conflict, ..failure.reason })
+                self.reject(version, Reason { code: ReasonCode::Conflict, ..failure.reason }, flight, at)
             }
             // The whole CRM waits, and no try is used up: the loop decides when.
             FailureClass::Throttled | FailureClass::Connection | FailureClass::Auth => Decided::default(),
             FailureClass::Gone if at.on_gone == OnGone::Drop => {
-                self.reject(version, Reason { code: ReasonCode::Gone, ..failure.reason })
+                self.reject(version, Reason { code: ReasonCode::Gone, ..failure.reason }, flight, at)
             }
             FailureClass::Gone | FailureClass::Transient | FailureClass::Conflict => {
                 let gone = failure.class == FailureClass::Gone;
                 if gone {
                     self.forget(failure.effect);
                 }
-                let mut decided = if let Some(version) = self.expired(version, at) {
-                    self.settle(Settled {
-                        version,
-                        outcome: OutcomeKind::Expired,
-                        operation: None,
-                        reason: Some(ReasonCode::MaxAge.into()),
-                        attempts: self.tries() + 1,
-                    })
+                let mut decided = if self.is_expired(version, flight, at) {
+                    self.expire(version, flight, at)
                 } else {
                     // A CRM that has lost each contact that it just made is not driven to make them without end: that, too,
                     // counts as a try.
@@ -427,49 +466,69 @@ impl Lane {
     /// Tries again: soon, or, after a few tries, later, with the contact parked.
     fn retry(&mut self, asked: Duration, flight: Flight, at: Circumstances) -> Decided {
         if flight.woken {
-            return self.park_again(asked, at);
+            return self.park_again(asked, flight, at);
         }
         self.tries += 1;
         if self.tries < at.tries_before_parking || at.paused {
             self.not_before = Some(at.now + at.retry_delay.max(asked));
             return Decided::default();
         }
-        self.park(asked, at)
+        self.park(asked, flight, at)
     }
 
-    /// The version of the newest event that an attempt with `version` was for, if it is too old to be tried again. The
-    /// record may be newer than every entry that was read, and what is not read yet need not be old.
-    fn expired(&self, version: Version, at: Circumstances) -> Option<Version> {
-        let max_age = at.max_age?;
-        let open = self.link.open.iter().map(|open| &open.entry);
+    /// The newest event that an attempt with `version` was for. The record may be newer than every entry that was read, and
+    /// what is not read yet need not be old.
+    fn newest_event(&self, version: Version) -> Option<&Entry> {
+        let open = self.link.open.iter().filter_map(|open| open.entry.as_ref());
         let queued = self.queue.iter().map(|waiting| &waiting.entry);
-        let newest = open.chain(queued).rfind(|entry| entry.version <= version)?;
-        let is_old = newest.received_at.saturating_add(max_age).is_ok_and(|end| end <= at.wall);
-        is_old.then_some(newest.version)
+        open.chain(queued).rfind(|entry| entry.version <= version)
     }
 
-    fn reject(&mut self, version: Version, reason: Reason) -> Decided {
-        let attempts = self.tries() + 1;
-        self.settle(Settled {
-            version,
-            outcome: OutcomeKind::Rejected,
+    /// Whether all that an attempt with `version` was for is too old to be tried again.
+    fn is_expired(&self, version: Version, flight: Flight, at: Circumstances) -> bool {
+        let Some(max_age) = at.max_age else { return false };
+        let is_old = |entry: &Entry| entry.received_at.saturating_add(max_age).is_ok_and(|end| end <= at.wall);
+        let parked = self.link.open.as_ref().and_then(|open| open.asked.as_ref());
+        let asked = self.asked.iter().take(flight.asked).map(|waiting| &waiting.entry);
+        let mut all = self.newest_event(version).into_iter().chain(parked).chain(asked).peekable();
+        all.peek().is_some() && all.all(is_old)
+    }
+
+    fn expire(&mut self, version: Version, flight: Flight, at: Circumstances) -> Decided {
+        let newest = self.newest_event(version).map(|entry| entry.version);
+        let settled = Settled {
+            version: newest.unwrap_or(version),
+            outcome: OutcomeKind::Expired,
             operation: None,
-            reason: Some(reason),
-            attempts,
-        })
+            reason: Some(ReasonCode::MaxAge.into()),
+            attempts: self.tries() + 1,
+        };
+        if newest.is_some() {
+            return self.settle(settled, flight, at);
+        }
+        // No event was given up, so none that is still to be read may be told so.
+        let mut decided = Decided { link_changed: true, ..Decided::default() };
+        self.settle_asked(&settled, flight, &mut decided);
+        self.tries = 0;
+        decided
     }
 
-    /// Answers everything up to the version that ended.
-    fn settle(&mut self, settled: Settled) -> Decided {
+    fn reject(&mut self, version: Version, reason: Reason, flight: Flight, at: Circumstances) -> Decided {
+        let attempts = self.tries() + 1;
+        let outcome = OutcomeKind::Rejected;
+        self.settle(Settled { version, outcome, operation: None, reason: Some(reason), attempts }, flight, at)
+    }
+
+    /// Answers every event up to the version that ended, and all that operators asked before the attempt began.
+    fn settle(&mut self, settled: Settled, flight: Flight, at: Circumstances) -> Decided {
         let version = settled.version;
         assert!(self.link.settled.as_ref().is_none_or(|before| before.version <= version), "versions settle in order");
         let mut decided = Decided { link_changed: true, ..Decided::default() };
         let answer = |entry: Entry| {
             if entry.version < version { Answer::superseded(entry, version) } else { Answer::settled(entry, &settled) }
         };
-        if self.link.open.as_ref().is_some_and(|open| open.entry.version <= version) {
-            let open = self.link.open.take().expect("just seen");
-            decided.answers.push(answer(open.entry));
+        if let Some(open) = &mut self.link.open {
+            decided.answers.extend(open.entry.take_if(|entry| entry.version <= version).map(answer));
         }
         while self.queue.front().is_some_and(|waiting| waiting.entry.version <= version) {
             let waiting = self.queue.pop_front().expect("just seen");
@@ -477,39 +536,80 @@ impl Lane {
             decided.offsets.push(waiting.offset);
             decided.answers.push(answer(waiting.entry));
         }
+        self.settle_asked(&settled, flight, &mut decided);
+        if let Some(open) = &mut self.link.open {
+            // A newer event came meanwhile. What the contact was parked for has ended, so it need not wait.
+            open.next_attempt = open.next_attempt.min(at.wall);
+        }
         self.link.settled = Some(settled);
         self.tries = 0;
         decided
     }
 
-    /// Leaves the newest entry to a later try and lets the partition go.
-    fn park(&mut self, asked: Duration, at: Circumstances) -> Decided {
-        assert!(self.link.open.is_none(), "a contact has a parked event or a queue, never both");
-        let newest = self.queue.pop_back().expect("an attempt that was not woken is for a queued entry");
-        let version = newest.entry.version;
-        let mut decided = Decided { link_changed: true, ..Decided::default() };
-        for waiting in self.queue.drain(..) {
-            decided.offsets.push(waiting.offset);
-            decided.answers.push(Answer::superseded(waiting.entry, version));
+    /// Answers what operators asked before the attempt began.
+    fn settle_asked(&mut self, settled: &Settled, flight: Flight, decided: &mut Decided) {
+        let answer = |entry: Entry| {
+            // It tells the version that was driven.
+            let version = entry.version.max(settled.version);
+            Answer::settled(Entry { version, ..entry }, settled)
+        };
+        if let Some(open) = &mut self.link.open {
+            decided.answers.extend(open.asked.take().map(answer));
         }
-        decided.offsets.push(newest.offset);
-        self.link.answered = version;
+        self.link.open.take_if(|open| open.entries().next().is_none());
+        for waiting in self.asked.drain(..flight.asked) {
+            self.link.asked_until = waiting.offset + 1;
+            decided.offsets.push(waiting.offset);
+            decided.answers.push(answer(waiting.entry));
+        }
+    }
+
+    /// Leaves the newest event, and what operators asked, to a later try and lets the partition go.
+    fn park(&mut self, asked: Duration, flight: Flight, at: Circumstances) -> Decided {
+        assert!(self.link.open.is_none(), "a contact has a parked event or a queue, never both");
+        let mut decided = Decided { link_changed: true, ..Decided::default() };
+        let newest = self.queue.pop_back();
+        if let Some(newest) = &newest {
+            let version = newest.entry.version;
+            for waiting in self.queue.drain(..) {
+                decided.offsets.push(waiting.offset);
+                decided.answers.push(Answer::superseded(waiting.entry, version));
+            }
+            decided.offsets.push(newest.offset);
+            self.link.answered = version;
+        }
         self.link.open = Some(Open {
-            entry: newest.entry,
+            entry: newest.map(|newest| newest.entry),
+            asked: None,
             attempts: self.tries,
             next_attempt: self.due(at.parked_delay.max(asked), at),
         });
+        self.park_asked(flight, &mut decided);
         self.tries = 0;
         self.not_before = None;
         decided
     }
 
-    fn park_again(&mut self, asked: Duration, at: Circumstances) -> Decided {
+    /// Leaves what operators asked before the attempt began to the next try of the parked contact.
+    fn park_asked(&mut self, flight: Flight, decided: &mut Decided) {
+        let open = self.link.open.as_mut().expect("the contact is parked");
+        for waiting in self.asked.drain(..flight.asked) {
+            self.link.asked_until = waiting.offset + 1;
+            decided.offsets.push(waiting.offset);
+            let version = waiting.entry.version;
+            let older = open.asked.replace(waiting.entry);
+            decided.answers.extend(older.map(|older| Answer::superseded(older, version)));
+        }
+    }
+
+    fn park_again(&mut self, asked: Duration, flight: Flight, at: Circumstances) -> Decided {
         let next_attempt = self.due(at.parked_delay.max(asked), at);
-        let open = self.link.open.as_mut().expect("a woken attempt is for the parked event");
+        let open = self.link.open.as_mut().expect("a woken attempt is for a parked contact");
         open.attempts += 1;
         open.next_attempt = next_attempt;
-        Decided { link_changed: true, ..Decided::default() }
+        let mut decided = Decided { link_changed: true, ..Decided::default() };
+        self.park_asked(flight, &mut decided);
+        decided
     }
 
     /// A parked contact's next try never falls into the time in which a lost request may still take effect, so that

@@ -12,6 +12,8 @@
 //! When a commit fails for good, or may have happened and cannot be told, nothing is undone and nothing guessed: the
 //! decisions that were not seen back are dropped, and a new term begins by the same steps.
 //!
+//! It also appends what a resync of all contacts asks of a CRM ([`term`]).
+//!
 //! It refuses to work with another secret than the one its contacts were made with, and stops when its own decisions
 //! keep failing.
 
@@ -44,7 +46,7 @@ use crate::{
     contact::format::{FormatError, decode},
     event::{change, outcome::Subjects},
     identity::{self, Policy},
-    log::{GroupEvent, GroupSpec, Log, LogError, Member, Offset, Revocation, TopicPartition},
+    log::{GroupEvent, GroupSpec, Log, LogError, Member, Offset, Partition, Revocation, TopicPartition},
     metrics::Metrics,
     privacy::Hasher,
     protection::{Protection, Protections},
@@ -56,6 +58,8 @@ const NEARNESS_CHECK: Duration = Duration::from_millis(500);
 /// Pause before a term, or a membership, begins anew; doubled each time in a row.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The partition of `contact-resolver` that holds all that is written there.
+pub(crate) const STATE: Partition = LEASE;
 /// The name under which metrics know this writer and reader.
 const RESOLVER: &str = "resolver";
 
@@ -81,6 +85,8 @@ pub struct Parts {
     /// Whether conflicts and generic keys are told on `contact-identity-events`; they are counted in any case.
     pub tell_identity_events: bool,
     pub settings: ResolverSettings,
+    /// The CRMs, and how many contacts per second a resync of all of them asks for; 0: no limit.
+    pub resyncs: Arc<[(Arc<str>, f64)]>,
     /// How outcomes name subjects.
     pub subjects: Subjects,
     pub protections: Protections,
@@ -418,7 +424,7 @@ impl Parts {
     }
 }
 
-fn state_in<T: DeserializeOwned>(view: &View, key: &str) -> Result<Option<T>, ResolverError> {
+pub(crate) fn state_in<T: DeserializeOwned>(view: &View, key: &str) -> Result<Option<T>, ResolverError> {
     let Some(bytes) = view.resolver_state(key)? else {
         return Ok(None);
     };

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     contact::format::encode,
     event::{
-        Outcome, OutcomeKind, Reason,
+        Entry, Outcome, OutcomeKind, Reason,
         dead_letter::letter,
         identity_event,
         outcome::{ANY_CRM, Encoded},
@@ -104,7 +104,7 @@ impl Publisher {
             records.push(self.records.record(contact.key(), new.encoded.clone()));
         }
         for entry in decisions().flat_map(|decision| &decision.entries) {
-            records.push(self.versions.record(entry.contact_id.key(), entry.encode()));
+            records.push(self.entry(entry));
         }
         for event in batch.events.iter().filter(|_| parts.tell_identity_events) {
             for (number, notice) in event.decision.notices.iter().enumerate() {
@@ -128,6 +128,10 @@ impl Publisher {
             outcomes.push(outcome);
         }
         Publication { records, outcomes }
+    }
+
+    pub(super) fn entry(&self, entry: &Entry) -> NewRecord {
+        self.versions.record(entry.contact_id.key(), entry.encode())
     }
 
     fn outcome(&self, parts: &Parts, input: &Record, outcome: &Outcome) -> NewRecord {

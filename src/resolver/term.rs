@@ -3,6 +3,10 @@
 //! The order of the take-over is the protocol; see [`Term::take_over`]. A term never outlives a doubt: whatever leaves
 //! open what was committed ends it, and with it go the writer, the decisions not yet followed, and the input read
 //! ahead. The next term reads all of that back from the log.
+//!
+//! Between two batches it carries on what operators asked for all contacts of a CRM ([`resyncs`]).
+
+mod resyncs;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,6 +17,7 @@ use tokio::{
 };
 use tracing::{error, warn};
 
+use self::resyncs::Resyncs;
 use super::{
     Parts, RESOLVER, ResolverError, Work,
     decide::{Decided, DecidedBatch, Decider, Prepared, PreparedBatch, Undecided, prepare},
@@ -120,6 +125,7 @@ pub(super) struct Term {
     unwritten: BTreeMap<TopicPartition, Offset>,
     mirror_at: Instant,
     epoch: u64,
+    resyncs: Resyncs,
 }
 
 impl Term {
@@ -164,7 +170,19 @@ impl Term {
         let mirror_at = Instant::now() + MIRROR_EVERY;
         let decider = Some(decider);
         let unwritten = BTreeMap::new();
-        Ok(Self { work, lease, writer, inputs, publisher, decider, decided, unwritten, mirror_at, epoch })
+        Ok(Self {
+            work,
+            lease,
+            writer,
+            inputs,
+            publisher,
+            decider,
+            decided,
+            unwritten,
+            mirror_at,
+            epoch,
+            resyncs: Resyncs::default(),
+        })
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -173,7 +191,9 @@ impl Term {
 
     /// Decides input until the term ends. A stop lets the batch at hand be committed.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
-        match self.work(&mut stop).await {
+        let worked = self.work(&mut stop).await;
+        self.leave_resyncs();
+        match worked {
             Ok(()) => Ended::Stopped,
             Err(ended) => ended,
         }
@@ -182,6 +202,7 @@ impl Term {
     async fn work(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
         let mut read = read_ahead(&mut self.inputs, &self.work).await?;
         while !*stop.borrow() {
+            self.carry_on_resyncs(stop).await?;
             // Positions also move without events, over markers; they are written with the next events.
             self.unwritten.extend(std::mem::take(&mut read.positions));
             if read.events.is_empty() {

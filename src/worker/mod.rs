@@ -137,6 +137,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         policy: policy.clone(),
         tell_identity_events: settings.identity.merge == Merge::Report,
         settings: settings.resolver.clone(),
+        resyncs: settings.crm.iter().map(|crm| (crm.name.clone(), crm.delivery.resync_contacts_per_second)).collect(),
         subjects: subjects.clone(),
         protections,
     });

@@ -90,13 +90,16 @@ async fn links_in(world: &World, crm: &str) -> Links {
 fn all_up_to_answered_is_answered_or_open(evidence: &Evidence, links: &BTreeMap<&'static str, Links>) -> Checked {
     let mut faults = Vec::new();
     for (crm, links) in links {
-        let of_crm = evidence.outcomes.iter().filter(|outcome| &*outcome.crm == *crm);
+        let of_crm = evidence.outcomes.iter().filter(|outcome| &*outcome.crm == *crm && !outcome.is_asked());
         let outcomes: BTreeSet<(ContactId, u64)> =
             of_crm.filter_map(|outcome| Some((outcome.contact_id?, outcome.version?))).collect();
-        for entry in &evidence.entries {
+        for entry in evidence.entries.iter().filter(|entry| !entry.is_asked()) {
             let link = links.get(&entry.contact_id);
             let answered = link.is_some_and(|link| entry.version <= link.answered);
-            let open = link.and_then(|link| link.open.as_ref()).is_some_and(|open| open.entry.version == entry.version);
+            let open = link
+                .and_then(|link| link.open.as_ref())
+                .and_then(|open| open.entry.as_ref())
+                .is_some_and(|parked| parked.version == entry.version);
             let has_outcome = outcomes.contains(&(entry.contact_id, entry.version));
             if has_outcome != (answered && !open) {
                 let (contact, version) = (entry.contact_id, entry.version);

@@ -528,6 +528,7 @@ mod tests {
             received_at: Timestamp::UNIX_EPOCH,
             traceparent: None,
             cause: None,
+            crm: None,
             epoch: 1,
             format: FORMAT,
         }

@@ -117,7 +117,7 @@ impl Run {
     /// Delivers the first of `records`, and after the fault the second. Returns what it was called in the end.
     fn deliver<'a>(&mut self, mut record: &'a ContactRecord, newer: &'a ContactRecord) -> Result<Operation, Verdict> {
         for _ in 0..20 {
-            let task = Task { link: self.link.clone(), forced: self.forced, intended: self.intended };
+            let task = Task { link: self.link.clone(), forced: self.forced, anew: false, intended: self.intended };
             let Some(end) = self.attempt(&task, record) else {
                 (self.forced, self.intended, record) = (true, false, newer);
                 continue;

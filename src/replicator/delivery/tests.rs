@@ -178,7 +178,7 @@ fn record(version: Version, email: &str) -> ContactRecord {
 }
 
 fn task(link: Link) -> Task {
-    Task { link, forced: false, intended: false }
+    Task { link, forced: false, anew: false, intended: false }
 }
 
 fn nobody() -> Link {
@@ -621,6 +621,7 @@ impl World {
             received_at: jiff::Timestamp::UNIX_EPOCH,
             traceparent: None,
             cause: None,
+            crm: None,
             epoch: 1,
             format: 1,
         };

@@ -26,6 +26,8 @@ pub(super) const NOTHING: Budget = Budget {
     handovers: 0,
     expulsions: 0,
     deletions: 0,
+    zombies: 0,
+    resyncs: 0,
 };
 
 /// A world in which nothing goes wrong; tests add to it.
@@ -104,6 +106,24 @@ worlds! {
     a_delivery_of_two_requests_is_cut_by_a_death: Kind::Stepwise, CHANGED_AND_CLEARED, { crashes: 1 }, {};
     a_delivery_of_two_requests_loses_an_answer: Kind::Stepwise, CHANGED_AND_CLEARED, { lost: 1, unauthorized: 1 }, {};
     a_delivery_of_two_requests_is_cut_by_an_expulsion: Kind::Stepwise, ONCE, { expulsions: 1, lost: 1 }, {};
+    a_zombie_is_mended_by_a_resync: Kind::Upsert, CHANGED_AND_CLEARED, { zombies: 1, resyncs: 1 }, {};
+    a_zombie_is_mended_by_a_resync_whose_worker_dies: Kind::Upsert, ONCE, { zombies: 1, resyncs: 1, crashes: 1 }, {};
+    a_zombie_is_mended_by_a_resync_whose_answer_is_lost: PLANTED, ONCE, { zombies: 1, resyncs: 1, lost: 1, crashes: 1 }, {};
+    a_zombie_brings_back_who_was_deleted: Kind::Upsert, &[[1, 2], ABSENT], { zombies: 1, resyncs: 1 }, {};
+    a_resync_is_read_again_that_was_answered: Kind::Upsert, ONCE, { resyncs: 1, crashes: 1 }, { neighbour: true };
+    a_resync_of_a_parked_contact: Kind::Upsert, CHANGED_AND_CLEARED, { resyncs: 1, errors: 1 },
+        { tries_before_parking: 1 };
+    a_resync_is_parked_when_its_worker_dies: Kind::Upsert, ONCE, { resyncs: 1, errors: 1, crashes: 1 },
+        { tries_before_parking: 1, neighbour: true };
+    a_resync_whose_commit_stays_unknown: Kind::Upsert, ONCE, { zombies: 1, resyncs: 1, unknown: 1, lost: 1 }, {};
+    a_resync_is_handed_over: Kind::Upsert, ONCE, { zombies: 1, resyncs: 1, handovers: 1, lost: 1 }, {};
+    a_resync_of_an_owner_expelled_without_knowing: Kind::Upsert, ONCE, { resyncs: 1, expulsions: 1 }, {};
+    a_resync_expires: Kind::Upsert, ONCE, { resyncs: 1, errors: 1, lost: 1 }, { expires: true };
+    a_resync_of_what_is_gone: PLANTED, ONCE, { resyncs: 1, deletions: 1, crashes: 1 }, {};
+    a_resync_is_refused: Kind::Upsert, CHANGED_AND_CLEARED, { zombies: 1, resyncs: 1, refusals: 1 }, {};
+    #[ignore = "larger: a minute or more"]
+    larger_resyncs: Kind::Upsert, CHANGED_AND_CLEARED, { zombies: 1, resyncs: 1, crashes: 1, lost: 1 },
+        { tries_before_parking: 1 };
     #[ignore = "larger: a minute or more"]
     larger_two_deaths_and_two_lost_answers: Kind::Upsert, CHANGED_AND_CLEARED, { crashes: 2, lost: 2 }, {};
     #[ignore = "larger: a minute or more"]

@@ -135,6 +135,24 @@ pub(super) fn apply(remotes: &mut Remotes, request: &Request) -> Code {
     }
 }
 
+/// What no version says.
+const HAUNTED: u8 = 7;
+
+/// What the CRM holds once a worker that was thought dead has written to the first contact, if that is possible. It had sent
+/// no field that `link` does not know to have been sent; whom it brings back it may give all of them.
+pub(super) fn haunted(kind: Kind, remotes: &Remotes, link: &Link) -> Option<Remotes> {
+    let mut after = *remotes;
+    after[0] =
+        match (kind, after[0]) {
+            (Kind::Upsert, Remote::Deleted) => Remote::Held([HAUNTED; FIELDS.len()]),
+            (_, Remote::Held(held)) if !link.sent.is_empty() => Remote::Held(std::array::from_fn(|field| {
+                if link.sent.contains_key(FIELDS[field]) { HAUNTED } else { held[field] }
+            })),
+            (_, _) => return None,
+        };
+    Some(after)
+}
+
 fn with(held: Fields, body: &[u8]) -> Fields {
     std::array::from_fn(|field| if body[field] == UNTOUCHED { held[field] } else { body[field] })
 }

@@ -11,6 +11,7 @@ use crate::event::OutcomeKind;
 #[expect(non_camel_case_types, reason = "a red test shows the name of the function to read")]
 pub(super) enum Invariant {
     exactly_one_outcome,
+    what_was_asked_is_driven,
     converged,
     no_duplicate_contact,
     unchanged_is_true,
@@ -31,21 +32,33 @@ fn holds(condition: bool, otherwise: Invariant) -> Held {
 /// No entry gets a second outcome, and one that is superseded is so by a version above it that exists.
 pub(super) fn exactly_one_outcome(before: &World, transaction: &Transaction) -> Held {
     let fits = transaction.outcomes.iter().all(|outcome| {
-        let fresh = before.log.outcomes[usize::from(outcome.version) - 1].is_none();
+        let fresh = match outcome.asked {
+            true => before.log.asked.is_none(),
+            false => before.log.outcomes[usize::from(outcome.version) - 1].is_none(),
+        };
         let follows = outcome.by.is_none_or(|by| outcome.version < by && by <= before.published);
         fresh && follows && outcome.by.is_some() == (outcome.kind == OutcomeKind::Superseded)
     });
     holds(fits, Invariant::exactly_one_outcome)
 }
 
+/// What an operator asked never ends as if there were nothing to do.
+pub(super) fn what_was_asked_is_driven(transaction: &Transaction) -> Held {
+    let skipped = transaction.outcomes.iter().any(|outcome| outcome.asked && outcome.kind == OutcomeKind::Unchanged);
+    holds(!skipped, Invariant::what_was_asked_is_driven)
+}
+
 /// The committed offset leaves behind only entries that have their outcome, or the one that is parked.
 pub(super) fn commit_never_passes_unanswered(model: &Model, after: &World) -> Held {
     let link = model.link(after.log.link);
-    let open = link.open.as_ref().map(|open| open.entry.version);
-    let passed = 1..=model.versions_below(after.log.offset.unwrap_or(0));
+    let open = link.open.as_ref().and_then(|open| open.entry.as_ref()).map(|entry| entry.version);
+    let offset = after.log.offset.unwrap_or(0);
+    let passed = 1..=model.versions_below(after, offset);
+    let kept = link.open.as_ref().is_some_and(|open| open.asked.is_some());
+    let asked = !model.is_asked_below(after, offset) || after.log.asked.is_some() || kept;
     let answered = |version: u8| after.log.outcomes[usize::from(version) - 1].is_some();
     holds(
-        passed.into_iter().all(|version| answered(version) || open == Some(version.into())),
+        asked && passed.into_iter().all(|version| answered(version) || open == Some(version.into())),
         Invariant::commit_never_passes_unanswered,
     )
 }
@@ -56,24 +69,27 @@ pub(super) fn no_call_repeated_for_settled(model: &Model, before: &World, transa
     let delivered = link.settled.as_ref().filter(|settled| settled.outcome == OutcomeKind::Delivered);
     let repeated = transaction.outcomes.iter().any(|outcome| {
         outcome.kind == OutcomeKind::Unchanged
+            && !outcome.asked
             && delivered.is_some_and(|settled| settled.version == u64::from(outcome.version))
     });
     holds(!repeated, Invariant::no_call_repeated_for_settled)
 }
 
-/// A contact that a delivery called unchanged is held as its record says.
+/// A contact that a delivery called unchanged is held as its record says, unless somebody wrote who was thought dead.
 pub(super) fn unchanged_is_true(model: &Model, world: &World, version: u8) -> Held {
-    holds(equals(world, model.contents(version)), Invariant::unchanged_is_true)
+    holds(world.haunted || equals(world, model.contents(version)), Invariant::unchanged_is_true)
 }
 
 /// The CRM equals the newest record once there is nothing left to do, unless it refused that record, the record was given up
-/// as too old, or the CRM lost its contact by itself since.
+/// as too old, or the CRM lost its contact by itself since. A zombie's late write stands only until what an operator asked for
+/// after it has been delivered.
 pub(super) fn converged(model: &Model, world: &World) -> Held {
     let newest = world.published;
     let Some(outcome) = newest.checked_sub(1).and_then(|newest| world.log.outcomes[usize::from(newest)]) else {
         return Ok(());
     };
-    let excused = matches!(outcome, OutcomeKind::Rejected | OutcomeKind::Expired) || world.deleted_since;
+    let excused =
+        matches!(outcome, OutcomeKind::Rejected | OutcomeKind::Expired) || world.deleted_since || world.haunted;
     holds(excused || equals(world, model.contents(newest)), Invariant::converged)
 }
 

@@ -18,9 +18,12 @@
 //!   search. A request lands or not, once, and its answer comes or not.
 //! - *Time.* Only the landing time passes, as one step, before which every request under way has landed or vanished. Jitter, back-off and
 //!   pauses of the whole CRM are left out: they move attempts about, which happens here anyway.
+//! - *An operator*, who asks once that the contact be driven anew, at any moment; and *a zombie*, whose write no version says
+//!   and which lands before that.
 //! - *Neighbours.* Where asked for, another contact's entry holds back the committed offset.
 //!
-//! Left out are a worker frozen between its last check and the request (nothing promised covers it), retention, the gate,
+//! Left out are a worker frozen between its last check and the request (nothing promised covers it, but for what is asked
+//! after it), retention, the gate,
 //! the limits, and more contacts than one: they share the ledger and nothing else.
 //!
 //! What may go wrong is counted ([`Budget`]), so that a world is finite; several small worlds see more than a large one.

@@ -30,8 +30,8 @@ fn feed_link(link: &Link, hasher: &mut DefaultHasher) {
     let settled = link.settled.as_ref();
     settled.map(|settled| (settled.version, settled.outcome, settled.operation, settled.attempts)).hash(hasher);
     let open = link.open.as_ref();
-    open.map(|open| (open.entry.version, open.attempts, open.next_attempt)).hash(hasher);
-    link.answered.hash(hasher);
+    open.map(|open| (open.version(), open.asked.is_some(), open.attempts, open.next_attempt)).hash(hasher);
+    (link.answered, link.asked_until).hash(hasher);
 }
 
 pub(super) fn link(link: &Link) -> u64 {
@@ -40,13 +40,13 @@ pub(super) fn link(link: &Link) -> u64 {
 
 pub(super) fn task(task: &Task) -> u64 {
     print(|hasher| {
-        (task.forced, task.intended).hash(hasher);
+        (task.forced, task.anew, task.intended).hash(hasher);
         feed_link(&task.link, hasher);
     })
 }
 
 pub(super) fn same_task(one: &Task, other: &Task) -> bool {
-    one.forced == other.forced && one.intended == other.intended && one.link == other.link
+    one.forced == other.forced && one.anew == other.anew && one.intended == other.intended && one.link == other.link
 }
 
 pub(super) fn request(request: &Request) -> u64 {

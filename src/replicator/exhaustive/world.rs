@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use self::steps::Step;
 use super::{
-    crm::{Code, Fields, Kind, Remote, Remotes, SmallConnector},
+    crm::{self, Code, Fields, Kind, Remote, Remotes, SmallConnector},
     interned::Interned,
     invariants::{self, Invariant},
     print, search,
@@ -21,7 +21,10 @@ use crate::{
     config::OnGone,
     contact::{ContactId, ContactRecord, record::FORMAT, record::Status},
     crm::{Request, link::Link},
-    event::{Entry, OutcomeKind},
+    event::{
+        Entry, OutcomeKind,
+        entry::{Cause, CauseKind},
+    },
     privacy::{Hasher, Secret},
     protection::{Protection, Protections},
     replicator::{
@@ -62,6 +65,10 @@ pub(super) struct Budget {
     pub(super) expulsions: u8,
     /// Somebody deletes the contact in the CRM.
     pub(super) deletions: u8,
+    /// A worker that was thought dead writes what no version says, before anything is asked.
+    pub(super) zombies: u8,
+    /// An operator asks that the contact be driven anew.
+    pub(super) resyncs: u8,
 }
 
 /// One small world.
@@ -87,6 +94,8 @@ pub(super) struct Configuration {
 pub(super) struct World {
     /// Versions so far: records and entries appear together.
     pub(super) published: u8,
+    /// How many versions there were when an operator asked, if one did.
+    pub(super) asked: Option<u8>,
     pub(super) log: Log,
     /// Transactions that are prepared and not ended, by writer.
     open: [Option<u32>; 2],
@@ -98,6 +107,8 @@ pub(super) struct World {
     pub(super) newest_landed: u8,
     /// Somebody deleted the contact, and nothing was written since.
     pub(super) deleted_since: bool,
+    /// A zombie wrote, and nothing that was asked since has ended.
+    pub(super) haunted: bool,
     /// Requests that nobody waits for and that may still land, with their versions.
     adrift: [Option<(u32, u8)>; ADRIFT],
     budget: Budget,
@@ -111,6 +122,8 @@ pub(super) struct Log {
     released: bool,
     pub(super) link: u32,
     pub(super) outcomes: [Option<OutcomeKind>; VERSIONS],
+    /// Of what an operator asked.
+    pub(super) asked: Option<OutcomeKind>,
 }
 
 /// A worker.
@@ -176,6 +189,8 @@ pub(super) struct Outcome {
     pub(super) version: u8,
     pub(super) kind: OutcomeKind,
     pub(super) by: Option<u8>,
+    /// It answers what an operator asked.
+    pub(super) asked: bool,
 }
 
 /// The answers to the requests of an attempt so far.
@@ -271,13 +286,36 @@ impl Model {
     }
 
     /// Versions with an offset below `offset`.
-    pub(super) fn versions_below(&self, offset: u8) -> u8 {
-        offset.saturating_sub(self.before())
+    pub(super) fn versions_below(&self, world: &World, offset: u8) -> u8 {
+        let ours = offset.saturating_sub(self.before());
+        ours - u8::from(world.asked.is_some_and(|before| before < ours))
+    }
+
+    /// Whether the offset of what an operator asked is below `offset`.
+    pub(super) fn is_asked_below(&self, world: &World, offset: u8) -> bool {
+        world.asked.is_some_and(|before| before < offset.saturating_sub(self.before()))
+    }
+
+    /// The entry of our contact at `offset`.
+    fn entry_at(&self, world: &World, offset: u64) -> Entry {
+        let place = offset - u64::from(self.before());
+        match world.asked.map(u64::from) {
+            Some(before) if place == before => {
+                let cause = Cause { kind: CauseKind::Resync, id: String::new() };
+                Entry::asked(CONTACT, before, cause, self.terms.crm.clone(), Timestamp::UNIX_EPOCH)
+            }
+            Some(before) if place > before => entry(place),
+            _ => entry(place + 1),
+        }
     }
 
     /// One past the newest entry.
     fn end(&self, world: &World) -> u8 {
-        world.published + self.before()
+        world.published + self.before() + u8::from(world.asked.is_some())
+    }
+
+    fn haunted(&self, world: &World) -> Option<Remotes> {
+        crm::haunted(self.configuration.kind, &world.remotes, &self.link(world.log.link))
     }
 
     pub(super) fn contents(&self, version: u8) -> Fields {
@@ -324,6 +362,7 @@ fn entry(version: u64) -> Entry {
         received_at: Timestamp::UNIX_EPOCH,
         traceparent: None,
         cause: None,
+        crm: None,
         epoch: 1,
         format: FORMAT,
     }
@@ -353,13 +392,15 @@ impl search::Model for Model {
         let process = Process { up: true, ..Process::default() };
         World {
             published: 0,
-            log: Log { offset: None, released: false, link: 0, outcomes: [None; VERSIONS] },
+            asked: None,
+            log: Log { offset: None, released: false, link: 0, outcomes: [None; VERSIONS], asked: None },
             open: [None; 2],
             holder: None,
             processes: [process; 2],
             remotes: Remotes::default(),
             newest_landed: 0,
             deleted_since: false,
+            haunted: false,
             adrift: [None; ADRIFT],
             budget: self.configuration.budget,
         }
@@ -369,6 +410,12 @@ impl search::Model for Model {
         let mut steps = Vec::with_capacity(12);
         if usize::from(world.published) < self.configuration.contents.len() {
             steps.push(Step::Publish);
+        }
+        if world.budget.resyncs > 0 && world.published > 0 {
+            steps.push(Step::Ask);
+        }
+        if world.budget.zombies > 0 && world.asked.is_none() && self.haunted(world).is_some() {
+            steps.push(Step::Haunt);
         }
         for worker in 0..world.processes.len() {
             self.steps_of(world, worker, &mut steps);
@@ -401,6 +448,7 @@ impl search::Model for Model {
     fn is_quiescent(&self, world: &World) -> bool {
         let answered = &world.log.outcomes[..usize::from(world.published)];
         answered.iter().all(Option::is_some)
+            && (world.asked.is_none() || world.log.asked.is_some())
             && world.adrift.iter().all(Option::is_none)
             && world.open.iter().all(Option::is_none)
             && world.processes.iter().all(|process| process.attempts.iter().all(Option::is_none))

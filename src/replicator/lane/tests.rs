@@ -1,5 +1,7 @@
 //! What each end of an attempt makes of a lane, and that whatever happens each entry is answered once.
 
+mod asked;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,6 +18,7 @@ fn entry(version: Version) -> Entry {
         received_at: Timestamp::UNIX_EPOCH,
         traceparent: None,
         cause: None,
+        crm: None,
         epoch: 1,
         format: FORMAT,
     }
@@ -117,7 +120,7 @@ async fn a_contact_that_keeps_failing_is_parked_with_its_newest_event() {
     assert_eq!(answers(&parked), [(1, Superseded, Some(2))]);
     assert_eq!(parked.offsets, [10, 20], "the partition moves on");
     let open = lane.link.open.as_ref().expect("parked");
-    assert_eq!((open.entry.version, open.attempts, lane.link.answered), (2, 2, 2));
+    assert_eq!((open.version(), open.attempts, lane.link.answered), (2, 2, 2));
     assert_eq!(open.next_attempt, Timestamp::from_second(60).unwrap());
 }
 
@@ -139,7 +142,7 @@ async fn a_newer_entry_takes_the_place_of_the_parked_one_at_once() {
     let decided = read(&mut lane, [2]);
     assert_eq!(answers(&decided[0]), [(1, Superseded, Some(2))]);
     assert_eq!(decided[0].offsets, [20]);
-    assert_eq!(lane.link.open.as_ref().map(|open| open.entry.version), Some(2));
+    assert_eq!(lane.link.open.as_ref().map(Open::version), Some(2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +153,7 @@ async fn a_woken_attempt_answers_the_parked_event_only_if_it_carried_that_versio
     read(&mut lane, [2]);
     let decided = lane.end(delivered(1), at(now));
     assert_eq!(answers(&decided), []);
-    assert_eq!(lane.link.open.as_ref().map(|open| open.entry.version), Some(2));
+    assert_eq!(lane.link.open.as_ref().map(Open::version), Some(2));
     lane.begin();
     let decided = lane.end(delivered(2), at(now));
     assert_eq!(answers(&decided), [(2, Delivered, None)]);
@@ -389,7 +392,7 @@ async fn a_contact_that_is_gone_while_parked_stays_parked() {
     lane.begin();
     lane.end(failed(1, FailureClass::Gone, Effect::None, now), at(now));
     let open = lane.link.open.as_ref().expect("parked");
-    assert_eq!((open.entry.version, open.attempts), (1, 3));
+    assert_eq!((open.version(), open.attempts), (1, 3));
     assert!(lane.link.remote_ids.is_empty() && lane.link.sent.is_empty() && lane.awaits_commit());
 }
 

@@ -19,7 +19,11 @@ impl Membership<'_> {
                     offset: record.offset,
                     reason: error.to_string(),
                 })?;
-                owned.read(entry, record.offset);
+                if entry.is_for(&self.parts.name) {
+                    owned.read(entry, record.offset);
+                } else {
+                    owned.skip(record.offset);
+                }
             }
             _ => owned.skip(record.offset),
         }

@@ -189,7 +189,11 @@ pub fn the_crm_equals_the_records_by(evidence: &Evidence, senders: &Senders<'_>)
     findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
     let (mut equal, mut older, mut absent) = (0_usize, 0_usize, 0_usize);
     for crm in &evidence.crms {
-        let outcomes = by_version(evidence, &crm.name);
+        let mut outcomes = by_version(evidence, &crm.name);
+        // What an operator had driven anew is there, however its event had ended.
+        let anew = evidence.outcomes.iter().filter(|outcome| outcome.crm == crm.name && outcome.is_asked());
+        let anew = anew.filter(|outcome| outcome.outcome == OutcomeKind::Delivered);
+        outcomes.extend(anew.filter_map(|outcome| Some(((outcome.contact_id?, outcome.version?), outcome))));
         let contents = contents(evidence, crm);
         let calls = calls_by_contact(crm);
         let mut stored: BTreeMap<&str, Vec<&Fields>> = BTreeMap::new();

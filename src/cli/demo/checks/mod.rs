@@ -138,9 +138,9 @@ fn at((topic, partition, offset): &Place) -> String {
     format!("{topic}[{partition}]@{offset}")
 }
 
-/// The outcomes of versions of contacts in one CRM; of several for one version, the last one read.
+/// The outcomes of versions of contacts in one CRM, those of what operators asked apart; of several for one version, the last one read.
 fn by_version<'a>(evidence: &'a Evidence, crm: &str) -> BTreeMap<(ContactId, Version), &'a Outcome> {
-    let of_crm = evidence.outcomes.iter().filter(|outcome| &*outcome.crm == crm);
+    let of_crm = evidence.outcomes.iter().filter(|outcome| &*outcome.crm == crm && !outcome.is_asked());
     of_crm.filter_map(|outcome| Some(((outcome.contact_id?, outcome.version?), outcome))).collect()
 }
 

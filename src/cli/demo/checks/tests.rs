@@ -79,6 +79,7 @@ fn entry(number: u128, version: Version, offset: Offset) -> Entry {
         received_at: Timestamp::UNIX_EPOCH,
         traceparent: None,
         cause: None,
+        crm: None,
         epoch: 1,
         format: FORMAT,
     }
@@ -564,15 +565,26 @@ fn a_log_that_dropped_calls_proves_nothing() {
 }
 
 #[test]
-fn an_operators_entry_stands_outside_the_accounting() {
+fn what_an_operator_asks_raises_no_version_and_is_answered_once_by_its_crm() {
     use crate::event::entry::{Cause, CauseKind};
     let mut evidence = good();
-    let cause = Some(Cause { kind: CauseKind::Resync, id: "r-1".to_owned() });
-    evidence.entries.push(Entry { event: None, cause, ..entry(1, 4, 0) });
+    let cause = Cause { kind: CauseKind::Resync, id: "r-1".to_owned() };
+    let asked = Entry::asked(contact(1), 1, cause.clone(), CRM.into(), Timestamp::UNIX_EPOCH);
+    let of_another = Entry { crm: Some("another".into()), ..asked.clone() };
+    evidence.entries.extend([asked, of_another]);
+    assert_eq!(unsettled(&evidence, &[CRM.into()]).len(), 1);
+    assert!(!every_entry_has_one_outcome_per_crm(&evidence).ok);
+    let mut answer = evidence.outcomes.iter().find(|outcome| outcome.contact_id == Some(contact(1))).unwrap().clone();
+    (answer.event, answer.cause, answer.crm) = (None, Some(cause), CRM.into());
+    (answer.outcome, answer.operation, answer.reason) = (OutcomeKind::Delivered, Some(Operation::Update), None);
+    (answer.version, answer.by_version) = (Some(2), None);
+    evidence.outcomes.push(answer.clone());
     for checked in all(&evidence) {
         assert!(checked.ok, "{}: {}", checked.name, checked.detail);
     }
     assert_eq!(unsettled(&evidence, &[CRM.into()]), Vec::<String>::new());
+    evidence.outcomes.push(answer);
+    assert!(!every_entry_has_one_outcome_per_crm(&evidence).ok);
 }
 
 fn member(source: &str, live: bool) -> Member {

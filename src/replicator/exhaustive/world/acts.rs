@@ -3,11 +3,12 @@
 use futures::future::AbortHandle;
 
 use super::{
-    CONTACT, Exchange, LANDING, Model, Process, Takeover, Transaction, World, attempt, entry,
+    CONTACT, Exchange, LANDING, Model, Process, Takeover, Transaction, World, attempt,
     steps::{Effect, Step},
 };
 use crate::{
     crm::{RequestKind, link::Link},
+    event::OutcomeKind,
     protection::Protection,
     replicator::{
         exhaustive::{
@@ -75,13 +76,14 @@ impl Model {
             }
             Step::Read(worker) => {
                 let process = world.processes[worker];
+                let offset = self.owned_of(&process).expect("it reads").ledger.next();
+                let entry = (offset >= self.before().into()).then(|| self.entry_at(world, offset));
                 self.change(world, worker, |owned| {
-                    let offset = owned.ledger.next();
-                    if offset < self.before().into() {
+                    let Some(entry) = entry else {
                         owned.ledger.read(offset, jiff::Timestamp::UNIX_EPOCH);
                         return;
-                    }
-                    owned.read(entry(offset + 1 - u64::from(self.before())), offset);
+                    };
+                    owned.read(entry, offset);
                     self.handle_incoming(owned, &process);
                 });
             }
@@ -150,6 +152,15 @@ impl Model {
                 world.deleted_since = true;
                 let held = world.remotes.iter_mut().find(|remote| matches!(remote, Remote::Held(_)));
                 *held.expect("somebody to delete") = Remote::Deleted;
+            }
+            Step::Haunt => {
+                world.budget.zombies -= 1;
+                world.haunted = true;
+                world.remotes = self.haunted(world).expect("there is somebody");
+            }
+            Step::Ask => {
+                world.budget.resyncs -= 1;
+                world.asked = Some(world.published);
             }
             Step::Prepare(worker) => self.prepare(world, worker),
             Step::Commit(worker) => {
@@ -237,8 +248,14 @@ impl Model {
     /// What becomes visible of a transaction, all at once.
     pub(super) fn commit(&self, world: &mut World, transaction: &Transaction) -> Result<(), Invariant> {
         invariants::exactly_one_outcome(world, transaction)?;
+        invariants::what_was_asked_is_driven(transaction)?;
         invariants::no_call_repeated_for_settled(self, world, transaction)?;
         for outcome in &transaction.outcomes {
+            if outcome.asked {
+                world.log.asked = Some(outcome.kind);
+                world.haunted &= !matches!(outcome.kind, OutcomeKind::Delivered);
+                continue;
+            }
             world.log.outcomes[usize::from(outcome.version) - 1] = Some(outcome.kind);
         }
         if let Some(link) = transaction.link {

@@ -32,6 +32,8 @@ pub(in crate::replicator::exhaustive) enum Step {
     LandAdrift(usize),
     VanishAdrift(usize),
     Delete,
+    Haunt,
+    Ask,
     Prepare(usize),
     Commit(usize),
     CommitUnknown(usize),
@@ -64,6 +66,8 @@ pub(super) fn is_sure(world: &World, step: Step) -> bool {
         | Step::NotSent(..)
         | Step::Fail(..)
         | Step::Delete
+        | Step::Haunt
+        | Step::Ask
         | Step::CommitUnknown(_)
         | Step::CommitOfTheDead(_)
         | Step::Revoke(_)

@@ -56,6 +56,8 @@ impl Model {
                 format!("the transaction that {} left is committed: {}", name(worker), transaction(worker))
             }
             Step::Delete => "somebody deletes the contact in the CRM".to_owned(),
+            Step::Haunt => "a worker that was thought dead writes to the CRM".to_owned(),
+            Step::Ask => "an operator asks that the contact be driven anew".to_owned(),
             Step::TimePasses => "the landing time passes".to_owned(),
             Step::SeeRecords(worker) => format!("{} sees the newest record", name(worker)),
             Step::SeeLinks(worker) => format!("{} sees the newest link", name(worker)),
@@ -90,8 +92,9 @@ impl fmt::Display for Transaction {
         if self.link.is_some() {
             f.write_str(", the link")?;
         }
-        for Outcome { version, kind, .. } in &self.outcomes {
-            write!(f, ", version {version} {kind:?}")?;
+        for Outcome { version, kind, asked, .. } in &self.outcomes {
+            let what = if *asked { "what was asked at version" } else { "version" };
+            write!(f, ", {what} {version} {kind:?}")?;
         }
         f.write_str(if self.released { ", released" } else { "" })
     }

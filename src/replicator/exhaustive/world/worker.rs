@@ -7,7 +7,10 @@ use super::{
     Attempt, CONTACT, Codes, Exchange, LANDING, Model, Next, Outcome, Process, REQUESTS, Transaction, World, attempt,
 };
 use crate::{
-    crm::{Request, RequestKind, link::Link},
+    crm::{
+        Request, RequestKind,
+        link::{Link, Open},
+    },
     event::OutcomeKind,
     protection::Protection,
     replicator::{
@@ -83,7 +86,7 @@ impl Model {
         let (task, lost, needed) = self.change(world, worker, |owned| {
             let lane = owned.lanes.get_mut(&CONTACT).expect("a lane is ready");
             lane.begin();
-            let needed = lane.link.open.as_ref().map_or(1, |open| open.entry.version);
+            let needed = lane.link.open.as_ref().map_or(1, Open::version);
             (lane.task(), lane.lost(self.now, LANDING).cloned(), needed)
         });
         let process = &mut world.processes[worker];
@@ -190,6 +193,7 @@ impl Model {
             let outcomes = answers.into_iter().map(|(_, answer)| Outcome {
                 version: u8::try_from(answer.entry.version).expect("few"),
                 kind: answer.outcome,
+                asked: answer.entry.is_asked(),
                 by: answer.by_version.map(|by| u8::try_from(by).expect("few")),
             });
             Transaction {

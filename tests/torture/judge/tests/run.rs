@@ -182,6 +182,7 @@ impl Run {
             received_at: at(milliseconds),
             traceparent: None,
             cause: None,
+            crm: None,
             epoch: 1,
             format: FORMAT,
         };

@@ -63,6 +63,7 @@ pub(crate) async fn kill(broker: &Broker, events_max: usize, per_second: u32) {
         let killed = now();
         (killed, installation.launch(Named::Worker("worker-1")))
     };
+    let begun = now();
     let ((killed, mut worker), ()) =
         tokio::join!(killing, installation.publish(events(events_max), Pace::PerSecond(per_second)));
     installation.settled(&outcomes, events_max, &mut worker).await;
@@ -70,9 +71,13 @@ pub(crate) async fn kill(broker: &Broker, events_max: usize, per_second: u32) {
     let line = |measure, ours, others, wanted| Line { row: "kill".into(), measure, ours, bare: None, others, wanted };
     tell_repeats(line, &calls, ["1,390 to 5,184", "<= 64"]);
     // What the dead worker had sent may arrive a moment after its end.
-    let next = calls.iter().map(|call| call.arrived).find(|arrived| *arrived > killed + GRACE);
-    let away = next.expect("work went on").duration_since(killed);
+    let mut next = calls.iter().filter(|call| call.arrived > killed + GRACE);
+    let away = next.clone().next().expect("work went on").arrived.duration_since(killed);
     line("time until the next call, ms", milliseconds(away), "9,500", "<= 3,000").tell();
+    let made = (killed.duration_since(begun).as_secs_f64() * f64::from(per_second)).ceil() as u64;
+    let newer = next.find(|call| call.change > Some(made)).expect("changes were made after the kill");
+    let away = newer.arrived.duration_since(killed);
+    line("time until a change made since arrives, ms", milliseconds(away), "", "").tell();
     line("calls per event", Figure::fine(calls.len() as f64 / events_max as f64), "", "").tell();
 }
 

@@ -29,6 +29,8 @@ use crate::{
 
 const KIND: &str = "priava";
 const BASE_PATH: &str = "/priava/api/rest";
+/// As in the reference.
+const PROBE_DELAY: Duration = Duration::from_secs(1);
 /// How long a process may take to be ready.
 const START: Duration = Duration::from_secs(60);
 /// How long one load may take, however slow the machine.
@@ -44,6 +46,8 @@ pub(crate) struct Terms {
     /// Of each answer of the CRM.
     pub(crate) latency: Duration,
     pub(crate) request_deadline: Duration,
+    /// Between two looks whether a CRM that was down is back.
+    pub(crate) probe_delay_max: Duration,
     /// The CRM keeps what it was sent, so that each call can be judged by what it says.
     pub(crate) keep_bodies: bool,
 }
@@ -55,6 +59,7 @@ impl Terms {
             in_flight_max,
             latency: Duration::from_millis(5),
             request_deadline: Duration::from_secs(10),
+            probe_delay_max: Duration::from_secs(60),
             keep_bodies: false,
         }
     }
@@ -129,7 +134,7 @@ impl Installation {
     }
 
     fn settings(&self, named: Named) -> String {
-        let Terms { name, in_flight_max, request_deadline, .. } = self.terms;
+        let Terms { name, in_flight_max, request_deadline, probe_delay_max, .. } = self.terms;
         let (worker, data) = match named {
             Named::Worker(worker) => (worker, self.folder.path().join(worker)),
             Named::Host(host) => ("", self.folder.path().join(host)),
@@ -156,6 +161,8 @@ impl Installation {
             requests_per_second = 0.0
             request_deadline = "{deadline}ms"
             connect_timeout = "1s"
+            probe_delay = "{probe_delay}ms"
+            probe_delay_max = "{probe_delay_max}ms"
             [admin]
             listen = "127.0.0.1:0"
             "#,
@@ -163,6 +170,8 @@ impl Installation {
             input = self.input(),
             address = self.crm.address,
             deadline = request_deadline.as_millis(),
+            probe_delay = probe_delay_max.min(PROBE_DELAY).as_millis(),
+            probe_delay_max = probe_delay_max.as_millis(),
         )
     }
 

@@ -148,7 +148,9 @@ async fn loop_alone(broker: &Broker, terms: Terms, contacts: Vec<usize>) -> Meas
 
 /// Events arrive while the CRM is down. The clock starts when it is back.
 pub(crate) async fn outage(broker: &Broker, events_max: usize, lasts: Duration) {
-    let installation = Installation::new(broker, Terms::new("outage", 64)).await;
+    // What is measured is the work, not the wait for the next look.
+    let terms = Terms { probe_delay_max: Duration::from_millis(250), ..Terms::new("outage", 64) };
+    let installation = Installation::new(broker, terms).await;
     let mut worker = installation.start(Named::Worker("worker-1")).await;
     let down = json!({ "kind": "status", "status": 503 });
     installation

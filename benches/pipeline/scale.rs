@@ -202,6 +202,7 @@ impl World {
         };
         let rules = Rules::new(&settings.input, &settings.source);
         let parts = resolver::Parts {
+            worker: None,
             log: Arc::new(feed.clone()),
             view: view.clone(),
             clock: Clock::System,

@@ -169,7 +169,7 @@ pub struct GroupSpec {
     pub group: Arc<str>,
     /// The one topic whose partitions the group shares.
     pub topic: Arc<str>,
-    /// Static membership (KIP-345): a restart within the session keeps its partitions. `None` for the lease group.
+    /// Static membership (KIP-345): a restart within the session keeps its partitions.
     pub instance_id: Option<String>,
     /// Records fetched ahead of the reader, per member.
     pub queue_records_max: usize,
@@ -211,8 +211,12 @@ pub trait Member: Send {
     /// The part of the membership that is shared with writers and lanes.
     fn handle(&self) -> Arc<dyn MemberHandle>;
 
-    /// Leaves the group. Partitions still owned move on at once; nothing is committed on the way.
+    /// Leaves the group. Partitions still owned move on at once; nothing is committed on the way. A static member says
+    /// no farewell: its namesake finds its partitions if it comes within the session.
     async fn leave(self: Box<Self>);
+
+    /// Leaves the group for good, a static member too: partitions still owned move on at once.
+    async fn resign(self: Box<Self>);
 }
 
 /// A generation of a membership, as the broker knows it; opaque outside its implementation.

@@ -75,6 +75,9 @@ pub struct Parts {
     pub hasher: Hasher,
     /// Names the installation: prefix of group and transactional id.
     pub instance: Arc<str>,
+    /// The worker, if an operator named it: what is killed and started again under its name finds its lease at once,
+    /// where others wait until the dead one's session ends.
+    pub worker: Option<Arc<str>>,
     pub topics: TopicNames,
     pub inputs: Vec<Arc<str>>,
     /// How input is read.
@@ -206,14 +209,14 @@ impl Resolver {
         let spec = GroupSpec {
             group: parts.group(),
             topic: Arc::clone(&parts.topics.resolver),
-            // A static member would keep the lease through its session after a clean farewell.
-            instance_id: None,
+            instance_id: parts.worker.as_ref().map(|worker| format!("{}-{worker}", parts.group())),
             // The lease partition is owned, never read.
             queue_records_max: 1,
         };
         let mut member = parts.log.join(spec).await?;
         let stood = self.campaign(&mut *member, shutdown, pause).await;
-        member.leave().await;
+        // For good: the others need not wait for somebody who may not come back.
+        member.resign().await;
         stood
     }
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -73,6 +73,8 @@ struct Options {
     resolve: Arc<Resolve>,
     inputs: Vec<Arc<str>>,
     tell_identity_events: bool,
+    /// An operator gave the worker its name.
+    named: bool,
 }
 
 impl Default for Options {
@@ -82,6 +84,7 @@ impl Default for Options {
             resolve: Arc::new(|change, known, context| identity::resolve(change, known, context)),
             inputs: vec![INPUT.into()],
             tell_identity_events: true,
+            named: false,
         }
     }
 }
@@ -168,6 +171,7 @@ impl Bench {
             known_sources_only: false,
         };
         let parts = Parts {
+            worker: options.named.then(|| name.into()),
             log,
             view,
             clock: self.clock,
@@ -521,6 +525,30 @@ async fn a_second_candidate_waits_and_takes_over_when_the_first_leaves_or_dies()
     assert_eq!(bench.until_answered(3).await, ["e1", "e2", "e3"]);
     assert_eq!(bench.records().await.values().map(|record| record.version).collect::<Vec<_>>(), [3]);
     third.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_worker_finds_its_lease_after_a_kill_and_hands_it_on_when_it_stops() {
+    let bench = Bench::new().await;
+    let named = || Options { named: true, ..Options::default() };
+    let mut first = bench.worker("a", named()).await;
+    assert_eq!(first.until_active().await, 1);
+    let mut second = bench.worker("b", named()).await;
+    eventually(async || (bench.log.members("tests-resolver").len() == 2).then_some(())).await;
+
+    let session = Settings::default().session_timeout;
+    let killed = Instant::now();
+    first.kill().await;
+    let mut first = bench.worker("a", named()).await;
+    assert_eq!(first.until_active().await, 2);
+    assert!(killed.elapsed() < session, "nobody waits for the end of a session");
+    assert!(!second.status.borrow().active);
+
+    let stopped = Instant::now();
+    first.shut_down().await;
+    assert_eq!(second.until_active().await, 3);
+    assert!(stopped.elapsed() < session, "nor for that of a worker that says farewell");
+    second.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,6 +130,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         metrics: metrics.clone(),
         hasher: hasher.clone(),
         instance: settings.instance.clone(),
+        worker: settings.worker.named.then(|| settings.worker.id.clone()),
         topics: names.clone(),
         inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
         rules: Arc::new(Rules::new(&settings.input, &settings.source)),

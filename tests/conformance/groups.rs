@@ -242,6 +242,24 @@ pub(crate) async fn a_static_member_that_returns_keeps_its_partitions(harness: &
     returned.leave().await;
 }
 
+pub(crate) async fn a_static_member_that_resigns_leaves_at_once(harness: &dyn Harness) {
+    let log = harness.log();
+    let topic = kept_topic(harness, 4).await;
+    let spec = group_spec(&topic);
+    let named = GroupSpec { instance_id: Some(fresh("instance")), ..spec.clone() };
+    let first = Attended::join_and_own(log, &named, 4).await;
+    let other = Attended::join_and_own(log, &spec, 2).await;
+    let session = other.handle.session_timeout();
+    let begun = Instant::now();
+    first.resign().await;
+    other.owns(4).await;
+    assert!(begun.elapsed() < session, "nobody waits for the end of its session");
+    let returned = Attended::join_and_own(log, &named, 2).await;
+    returned.resign().await;
+    other.owns(4).await;
+    other.leave().await;
+}
+
 pub(crate) async fn assignment_numbers_count_up(harness: &dyn Harness) {
     let log = harness.log();
     let topic = kept_topic(harness, 2).await;

@@ -109,6 +109,7 @@ macro_rules! conformance_suite {
             groups: a_dead_member_is_fenced_and_its_partitions_move;
             groups: a_member_that_left_is_fenced;
             groups: a_static_member_that_returns_keeps_its_partitions;
+            groups: a_static_member_that_resigns_leaves_at_once;
             groups: assignment_numbers_count_up;
             groups: an_owner_can_prove_what_it_owns;
             groups: a_live_member_is_confirmed_within_the_session;
@@ -417,5 +418,9 @@ impl Attended {
 
     pub(crate) async fn leave(self) {
         self.take().await.leave().await;
+    }
+
+    pub(crate) async fn resign(self) {
+        self.take().await.resign().await;
     }
 }

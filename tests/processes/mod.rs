@@ -76,17 +76,7 @@ impl Process {
 
     /// What it costs.
     pub(crate) fn usage(&self) -> Usage {
-        let proc = Path::new("/proc").join(self.child.id().to_string());
-        let status = fs::read_to_string(proc.join("status")).unwrap();
-        let mebibytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-        };
-        let stat = fs::read_to_string(proc.join("stat")).unwrap();
-        // Behind the parenthesised name, which may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
-        Usage { resident: mebibytes("VmRSS:"), most: mebibytes("VmHWM:"), cpu: (ticks(11) + ticks(12)) / 100.0 }
+        Usage::of(self.child.id())
     }
 }
 
@@ -107,6 +97,23 @@ pub(crate) struct Usage {
     pub(crate) most: u64,
     /// Processor time so far, in seconds.
     pub(crate) cpu: f64,
+}
+
+impl Usage {
+    /// That of the process with this number, which must run.
+    pub(crate) fn of(process: u32) -> Self {
+        let proc = Path::new("/proc").join(process.to_string());
+        let status = fs::read_to_string(proc.join("status")).unwrap();
+        let mebibytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        };
+        let stat = fs::read_to_string(proc.join("stat")).unwrap();
+        // Behind the parenthesised name, which may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
+        Self { resident: mebibytes("VmRSS:"), most: mebibytes("VmHWM:"), cpu: (ticks(11) + ticks(12)) / 100.0 }
+    }
 }
 
 /// What a process wrote to standard error since it was started.
@@ -179,15 +186,20 @@ pub(crate) async fn is_ready(admin: SocketAddr) -> bool {
 /// The simulated CRMs, one of each kind, as one process.
 pub(crate) struct Sandbox {
     pub(crate) address: SocketAddr,
-    _process: Process,
+    #[allow(dead_code, reason = "it ends with this value; what it costs is not everybody's question")]
+    pub(crate) process: Process,
 }
 
 impl Sandbox {
     pub(crate) async fn start(folder: &Path, latency: Duration) -> Self {
+        Self::start_with(folder, latency, &["--keep-bodies", "--remember", REQUESTS_MAX]).await
+    }
+
+    /// The same, with flags of the caller's choice.
+    pub(crate) async fn start_with(folder: &Path, latency: Duration, flags: &[&str]) -> Self {
         let errors = File::create(folder.join("sandbox.log")).unwrap();
         let mut command = program();
-        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN, "--keep-bodies"]);
-        command.args(["--remember", REQUESTS_MAX]);
+        command.args(["sandbox", "--listen", "127.0.0.1:0", "--token", TOKEN]).args(flags);
         command.arg("--latency").arg(format!("{}ms", latency.as_millis()));
         let mut process = Process::start("sandbox", &mut command, Stdio::piped(), errors.into());
         let output = process.child.stdout.take().unwrap();
@@ -197,7 +209,7 @@ impl Sandbox {
             let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
             address.unwrap_or_else(|| panic!("the sandbox said {line:?}"))
         });
-        Self { address: address.await.unwrap(), _process: process }
+        Self { address: address.await.unwrap(), process }
     }
 
     /// What a control address of the CRM of this kind answers.

@@ -60,6 +60,9 @@ const TURN_RECORDS_MAX: usize = 500;
 const PROOF_DEADLINE: Duration = Duration::from_secs(10);
 /// How long leaving may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long the broker may take to strike a static member off, and one question whether it has.
+const RESIGN_DEADLINE: Duration = Duration::from_secs(3);
+const RESIGN_QUESTION: Duration = Duration::from_secs(1);
 /// Between two reports of a refusal that lasts.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -76,6 +79,8 @@ struct Shared {
     /// Room for records.
     room: Condvar,
     stopping: AtomicBool,
+    /// The membership is to end with the member, though it is static.
+    resigning: AtomicBool,
     consumer: OnceLock<Weak<MemberConsumer>>,
     /// One proof at a time: the thread of one that a broker leaves without an answer stands still for long.
     proof: Arc<Semaphore>,
@@ -146,6 +151,7 @@ impl KafkaMember {
             told: Notify::new(),
             room: Condvar::new(),
             stopping: AtomicBool::new(false),
+            resigning: AtomicBool::new(false),
             consumer: OnceLock::new(),
             proof: Arc::new(Semaphore::new(1)),
             spec,
@@ -206,6 +212,11 @@ impl Member for KafkaMember {
         {
             warn!(group = %self.shared.spec.group, "leaving the group takes long; the broker will notice by itself");
         }
+    }
+
+    async fn resign(self: Box<Self>) {
+        self.shared.resigning.store(true, Ordering::Release);
+        self.leave().await;
     }
 }
 
@@ -484,7 +495,39 @@ impl Poller {
             }
         }
         self.shared.tell(Membership::left);
+        if self.shared.resigning.load(Ordering::Acquire)
+            && let Some(instance_id) = self.shared.spec.instance_id.clone()
+        {
+            self.resign(&instance_id);
+        }
         self.close();
+    }
+
+    /// Has the broker strike a static member off. A client that is closed sends no farewell for it (KIP-345), one that
+    /// ends its subscription does, and says to nobody when: the broker is asked.
+    fn resign(&self, instance_id: &str) {
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + RESIGN_DEADLINE;
+        while self.is_listed(instance_id) {
+            if Instant::now() >= deadline {
+                warn!(group = %self.shared.spec.group, "the broker keeps the place of this member until its session ends");
+                return;
+            }
+            // Runs the callback that gives the partitions up, which comes before the farewell.
+            if let Some(Err(error)) = self.consumer.poll(THREAD_WAIT) {
+                debug!(group = %self.shared.spec.group, %error, "leaving the group");
+            }
+        }
+    }
+
+    /// Whether the broker counts a member of this static name in, or does not say. It makes the ids of such members from
+    /// their names.
+    fn is_listed(&self, instance_id: &str) -> bool {
+        let groups = self.consumer.fetch_group_list(Some(&self.shared.spec.group), RESIGN_QUESTION);
+        groups.map_or(true, |groups| {
+            let mut members = groups.groups().iter().flat_map(|group| group.members());
+            members.any(|member| member.id().strip_prefix(instance_id).is_some_and(|rest| rest.starts_with('-')))
+        })
     }
 
     /// Leaves the group. Closing runs the callbacks once more, in whichever thread holds the consumer last: this one.

@@ -169,7 +169,7 @@ impl Group {
         self.unsettled = true;
     }
 
-    /// Lets a member go; what it owned is free. Not for static members, who leave by silence.
+    /// Lets a member go; what it owned is free.
     pub(super) fn leave(&mut self, member: MemberId) {
         self.expelled.remove(&member);
         if let Some(client) = self.remove(member) {

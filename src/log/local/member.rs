@@ -320,13 +320,17 @@ impl Member for LocalMember {
     async fn leave(self: Box<Self>) {
         // A static member says no farewell: whoever bears its name next shall find its partitions.
         if self.client.spec.instance_id.is_none() {
-            self.shared.with(|state, _| {
-                if let Some(group) = state.groups.get_mut(&self.client.spec.group) {
-                    group.leave(self.client.id);
-                    state.changed = true;
-                }
-            });
+            self.resign().await;
         }
+    }
+
+    async fn resign(self: Box<Self>) {
+        self.shared.with(|state, _| {
+            if let Some(group) = state.groups.get_mut(&self.client.spec.group) {
+                group.leave(self.client.id);
+                state.changed = true;
+            }
+        });
     }
 }
 

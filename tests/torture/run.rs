@@ -76,6 +76,7 @@ impl Run {
         );
         let name = format!("torture-{}-{}", self.seed, std::process::id());
         let world = World::new(name, self.folder.clone(), shape, broker).await;
+        fs::write(self.folder.join("script.txt"), format!("{script:#?}\n")).unwrap();
         let at_first = &world.seats[..self.scenario.workers_at_first(workers)];
         for seat in at_first {
             world.start(seat, &mut *seat.running.lock().await);
@@ -100,7 +101,7 @@ impl Run {
         let views = aftermath::compare_views(&world).await;
         let evidence = aftermath::gather(&world, reader).await;
         let history = world.recorder.history();
-        fs::write(self.folder.join("history.txt"), format!("{script:#?}\n{history:#?}\n")).unwrap();
+        fs::write(self.folder.join("history.txt"), format!("{history:#?}\n")).unwrap();
 
         let versions = aftermath::records(&world, &world.topics().versions).await;
         let departures = world.departures.lock().clone();

@@ -112,7 +112,7 @@ impl World {
     /// The input topics and CRMs that behave; no worker yet.
     pub(crate) async fn new(name: String, folder: PathBuf, shape: Shape, broker: Arc<Broker>) -> Arc<Self> {
         fs::create_dir_all(&folder).unwrap();
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(&folder);
         let sandbox = Sandbox::start(&folder, LATENCY).await;
         let mut ports = broker.ports_of_lines();
         let mut seats = Vec::new();

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use contact_replicator::cli::demo::checks::{EventName, Sending};
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -41,15 +42,8 @@ const FAMILY_NAMES: [&str; 6] = ["Abel", "Costa", "Eriksen", "García", "Novak",
 /// Where events are taken at present; `None` while nobody knows.
 pub(crate) type Ingest = Arc<Mutex<Option<SocketAddr>>>;
 
-/// What the senders know of an event, by its source and id.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sending {
-    /// How often it left, whatever became of it.
-    pub(crate) times_sent: usize,
-    pub(crate) accepted: bool,
-}
-
-pub(crate) type Sent = BTreeMap<(String, String), Sending>;
+/// What the senders know of their events.
+pub(crate) type Sent = BTreeMap<EventName, Sending>;
 
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -108,7 +102,7 @@ impl Sender {
             }
             for event in batch {
                 let text = |name: &str| event[name].as_str().unwrap().to_owned();
-                sent.insert((text("source"), text("id")), Sending { times_sent: tries, accepted: true });
+                sent.insert((text("source"), text("id")), Sending { times_sent: tries, times_accepted: 1 });
             }
             if stop.load(Ordering::Relaxed) {
                 return sent;

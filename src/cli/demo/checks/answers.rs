@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Checked, Findings, Place, at, by_version, place};
+use super::{Checked, Findings, Place, at, by_version, place, place_of};
 use crate::{
     cli::demo::evidence::Evidence,
     contact::{ContactId, ContactRecord, Version},
@@ -27,10 +27,6 @@ fn ends_of_events(evidence: &Evidence) -> BTreeMap<Place, usize> {
         *ends.entry(place(event)).or_default() += 1;
     }
     ends
-}
-
-fn place_of(record: &Record) -> Place {
-    (record.at.topic.clone(), record.at.partition, record.offset)
 }
 
 /// Each record of the input topics has exactly one outcome before the fan-out, or exactly one entry of the work list.

@@ -3,18 +3,27 @@
 //! A request is judged by its content: the versions whose projection equals it are those it may have carried. Content
 //! may come back (a name changed and changed back), so one request may fit several versions; wherever it does, the
 //! reading is chosen under which the program did well.
+//!
+//! Where processes are killed and frozen, more is known of those who sent a call than the CRM can know: the checks that
+//! end in `_by` take that as an argument, and the others go by the CRM's word alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
-use super::{Checked, Findings, by_version, newest};
+use serde_json::Value;
+
+use super::{
+    Checked, Findings, by_version, newest,
+    senders::{Left, Leftover, Sender, Senders, Stains, as_the_crm_says, differing},
+};
 use crate::{
     cli::demo::evidence::{Call, CrmEvidence, Evidence, Fields},
-    contact::{ContactId, ContactRecord, Version},
+    contact::{ContactId, Version},
     crm::REMOTE_CONTACT,
-    event::{Operation, Outcome, OutcomeKind, ReasonCode, outcome::ANY_CRM},
+    event::{Operation, Outcome, OutcomeKind, ReasonCode, entry::CauseKind, outcome::ANY_CRM},
     sandbox::Action,
 };
 
@@ -57,37 +66,66 @@ fn ensure_complete(findings: &mut Findings, evidence: &Evidence) {
     }
 }
 
-fn differing(found: &Fields, wanted: &Fields) -> Vec<String> {
-    let names: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
-    names.into_iter().filter(|name| found.get(*name) != wanted.get(*name)).cloned().collect()
-}
-
 /// No two stored contacts have the same external id, and none has an id that no record knows.
 pub fn no_duplicate_contact_in_the_crm(evidence: &Evidence) -> Checked {
+    no_duplicate_contact_in_the_crm_by(evidence, &as_the_crm_says).0
+}
+
+/// The creates of deposed senders, by contact.
+fn deposed_creates<'a>(crm: &'a CrmEvidence, senders: &Senders<'_>) -> BTreeMap<&'a str, Vec<u64>> {
+    let mut creates: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for call in &crm.calls {
+        if call.action == Action::Create
+            && call.effect.is_some()
+            && senders(crm, call) == Sender::Deposed
+            && let Some(contact) = &call.external_id
+        {
+            creates.entry(contact).or_default().push(call.sequence);
+        }
+    }
+    creates
+}
+
+/// The same, but for those that deposed senders made, which are listed.
+pub fn no_duplicate_contact_in_the_crm_by(evidence: &Evidence, senders: &Senders<'_>) -> (Checked, Vec<Leftover>) {
+    let mut left = Vec::new();
     let mut findings = Findings::of("no_duplicate_contact_in_the_crm");
     findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
-    let known: BTreeSet<String> = evidence.records.iter().map(|record| record.contact_id.key()).collect();
+    let known: BTreeMap<String, ContactId> =
+        evidence.records.iter().map(|record| (record.contact_id.key(), record.contact_id)).collect();
     let mut judged = 0_usize;
     for crm in &evidence.crms {
+        let mut excused = deposed_creates(crm, senders);
         let mut seen = BTreeSet::new();
         for stored in &crm.stored {
             judged += 1;
             match &stored.external_id {
                 None => findings.fault(format!("{} stores a contact without our id", crm.name)),
-                Some(id) if !known.contains(id) => {
-                    findings.fault(format!("{} stores {id}, which is no contact", crm.name))
-                }
-                Some(id) => findings.ensure(seen.insert(id), || format!("{} stores {id} twice", crm.name)),
+                Some(id) => match (known.get(id), excused.get_mut(id.as_str())) {
+                    (None, _) => findings.fault(format!("{} stores {id}, which is no contact", crm.name)),
+                    (Some(_), _) if seen.insert(id) => {}
+                    (Some(contact), Some(creates)) if !creates.is_empty() => {
+                        let (contact, crm, call) = (*contact, Arc::clone(&crm.name), creates.remove(0));
+                        left.push(Leftover { contact, crm, call, what: Left::Duplicate });
+                    }
+                    (Some(_), _) => findings.fault(format!("{} stores {id} twice", crm.name)),
+                },
             }
         }
     }
-    findings.verdict(format!("{judged} stored contacts, all different and known"))
+    (findings.verdict(format!("{judged} stored contacts, all different and known")), left)
 }
 
 /// Whatever a CRM stores is named by the link of the contact whose id it carries and by no other, and what a link names is
 /// there. A contact of which nothing was ever delivered may be there without a link: a write that was given up has landed,
 /// and the next one looks for it.
 pub fn every_contact_in_the_crm_has_one_link(evidence: &Evidence) -> Checked {
+    every_contact_in_the_crm_has_one_link_but(evidence, &[])
+}
+
+/// The same, but for what deposed senders left: a contact that is there once more has no link of its own, and one that was
+/// removed still has its link.
+pub fn every_contact_in_the_crm_has_one_link_but(evidence: &Evidence, left: &[Leftover]) -> Checked {
     let mut findings = Findings::of("every_contact_in_the_crm_has_one_link");
     findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
     let mut judged = 0_usize;
@@ -95,6 +133,9 @@ pub fn every_contact_in_the_crm_has_one_link(evidence: &Evidence) -> Checked {
         let Some(links) = evidence.links.get(&crm.name) else {
             findings.fault(format!("the links of {} were not read", crm.name));
             continue;
+        };
+        let left = |contact: &str, what| {
+            left.iter().any(|left| left.crm == crm.name && left.what == what && left.contact.key() == contact)
         };
         let delivered = evidence.outcomes.iter().filter(|outcome| outcome.crm == crm.name);
         let delivered = delivered.filter(|outcome| outcome.outcome == OutcomeKind::Delivered);
@@ -115,11 +156,15 @@ pub fn every_contact_in_the_crm_has_one_link(evidence: &Evidence) -> Checked {
                 Some(several) => {
                     findings.fault(format!("{remote_id} is named by {} links of {}", several.len(), crm.name));
                 }
-                None => findings.ensure(owner.is_some_and(|owner| !delivered.contains(owner)), || {
-                    format!("{} stores {remote_id}, which no link names", crm.name)
-                }),
+                None => {
+                    let may_be = |owner: &String| !delivered.contains(owner) || left(owner, Left::Duplicate);
+                    findings.ensure(owner.is_some_and(may_be), || {
+                        format!("{} stores {remote_id}, which no link names", crm.name)
+                    });
+                }
             }
         }
+        named.retain(|_, contacts| !contacts.iter().all(|contact| left(contact, Left::Differs)));
         for (remote_id, contacts) in named {
             findings.fault(format!(
                 "the link of {} in {} names {remote_id}, which is not there",
@@ -134,17 +179,39 @@ pub fn every_contact_in_the_crm_has_one_link(evidence: &Evidence) -> Checked {
 /// Each stored contact is what its newest record says, if that version ended well; and if it did not, what an older one
 /// said.
 pub fn the_crm_equals_the_records(evidence: &Evidence) -> Checked {
+    the_crm_equals_the_records_by(evidence, &as_the_crm_says).0
+}
+
+/// The same, but for what deposed senders made of a contact, which is listed.
+pub fn the_crm_equals_the_records_by(evidence: &Evidence, senders: &Senders<'_>) -> (Checked, Vec<Leftover>) {
+    let mut left = Vec::new();
     let mut findings = Findings::of("the_crm_equals_the_records");
     findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
     let (mut equal, mut older, mut absent) = (0_usize, 0_usize, 0_usize);
     for crm in &evidence.crms {
         let outcomes = by_version(evidence, &crm.name);
         let contents = contents(evidence, crm);
-        let stored: BTreeMap<&str, &Fields> =
-            crm.stored.iter().filter_map(|stored| Some((stored.external_id.as_deref()?, &stored.fields))).collect();
+        let calls = calls_by_contact(crm);
+        let mut stored: BTreeMap<&str, Vec<&Fields>> = BTreeMap::new();
+        for found in &crm.stored {
+            if let Some(contact) = &found.external_id {
+                stored.entry(contact).or_default().push(&found.fields);
+            }
+        }
         for (contact, record) in newest(evidence) {
             let key = contact.key();
-            let found = stored.get(key.as_str()).copied();
+            // That there are several is judged elsewhere; here it is enough that one of them is as it should be.
+            let found = stored.get(key.as_str()).and_then(|all| {
+                let wanted = if all.len() > 1 { crm.expectation.of(record, true) } else { None };
+                all.iter().find(|found| wanted.as_ref() == Some(**found)).or(all.first()).copied()
+            });
+            let stains = || Stains::of(crm, calls.get(key.as_str()).map_or(&[], Vec::as_slice), senders);
+            let mut blame = |findings: &mut Findings, call: Option<u64>, fault: String| match call {
+                Some(call) => {
+                    left.push(Leftover { contact, crm: Arc::clone(&crm.name), call, what: Left::Differs });
+                }
+                None => findings.fault(fault),
+            };
             let Some(outcome) = outcomes.get(&(contact, record.version)) else {
                 findings.fault(format!("{contact} version {} has no outcome in {}", record.version, crm.name));
                 continue;
@@ -152,50 +219,52 @@ pub fn the_crm_equals_the_records(evidence: &Evidence) -> Checked {
             let ended_well = matches!(outcome.outcome, OutcomeKind::Delivered | OutcomeKind::Unchanged);
             let removed = matches!(outcome.operation, Some(Operation::Delete | Operation::Erase));
             match (found, ended_well) {
-                (Some(_), true) if removed => findings.fault(format!("{contact} is still in {}", crm.name)),
-                (Some(found), true) => {
-                    equal += 1;
-                    ensure_equal(&mut findings, crm, contact, record, found);
+                (Some(_), true) if removed => {
+                    blame(&mut findings, stains().written(), format!("{contact} is still in {}", crm.name));
                 }
+                (Some(found), true) => match crm.expectation.of(record, true) {
+                    None => {
+                        blame(&mut findings, stains().written(), format!("{contact} should not be in {}", crm.name));
+                    }
+                    Some(wanted) if *found == wanted => equal += 1,
+                    Some(wanted) => {
+                        let fields = differing(found, &wanted).join(", ");
+                        let fault =
+                            format!("{contact} in {} differs from version {} in {fields}", crm.name, record.version);
+                        blame(&mut findings, stains().explain(found, &wanted), fault);
+                    }
+                },
                 (None, true) => {
                     absent += 1;
                     let wanted = crm.expectation.of(record, false).is_some();
                     let claimed = outcome.outcome == OutcomeKind::Delivered && !removed;
-                    findings.ensure(!wanted && !claimed, || format!("{contact} is not in {}", crm.name));
+                    if wanted || claimed {
+                        blame(&mut findings, stains().removed(), format!("{contact} is not in {}", crm.name));
+                    }
                 }
                 (Some(found), false) => {
                     older += 1;
                     let earlier =
-                        contents.get(&key).into_iter().flatten().filter(|(version, _)| *version < record.version);
-                    let fits = earlier.into_iter().any(|(_, fields)| fields == found);
-                    findings.ensure(fits, || {
-                        format!("{contact} in {} is no earlier version, though its newest was not taken", crm.name)
-                    });
+                        || contents.get(&key).into_iter().flatten().filter(|(version, _)| *version < record.version);
+                    if !earlier().any(|(_, fields)| fields == found) {
+                        let stains = stains();
+                        blame(
+                            &mut findings,
+                            earlier().find_map(|(_, fields)| stains.explain(found, fields)),
+                            format!("{contact} in {} is no earlier version, though its newest was not taken", crm.name),
+                        );
+                    }
                 }
                 (None, false) => absent += 1,
             }
         }
     }
-    findings.verdict(format!(
+    let judged = format!(
         "{equal} contacts equal their newest record, {older} an older one since the newest was not taken, {absent} are \
-         rightly not there"
-    ))
-}
-
-fn ensure_equal(
-    findings: &mut Findings,
-    crm: &CrmEvidence,
-    contact: ContactId,
-    record: &ContactRecord,
-    found: &Fields,
-) {
-    match crm.expectation.of(record, true) {
-        None => findings.fault(format!("{contact} should not be in {}", crm.name)),
-        Some(wanted) => findings.ensure(*found == wanted, || {
-            let fields = differing(found, &wanted).join(", ");
-            format!("{contact} in {} differs from version {} in {fields}", crm.name, record.version)
-        }),
-    }
+         rightly not there, {} are as one left them that had been deposed",
+        left.len()
+    );
+    (findings.verdict(judged), left)
 }
 
 /// A version is called unchanged only if an earlier one with the same content was stored: else it was stored itself, and
@@ -214,7 +283,9 @@ pub fn no_delivered_version_published_as_unchanged(evidence: &Evidence) -> Check
         let outcomes = by_version(evidence, &crm.name);
         for ((contact, version), outcome) in &outcomes {
             let Some(content) = contents.get(&(*contact, *version)) else { continue };
-            if outcome.outcome != OutcomeKind::Unchanged {
+            // What an operator asked to be sent again may well be as it was.
+            let was_asked_for = outcome.cause.as_ref().is_some_and(|cause| cause.kind != CauseKind::Merge);
+            if outcome.outcome != OutcomeKind::Unchanged || was_asked_for {
                 continue;
             }
             judged += 1;
@@ -233,34 +304,58 @@ pub fn no_delivered_version_published_as_unchanged(evidence: &Evidence) -> Check
 
 /// What takes effect in the CRM never goes back to an older version, but for a request that was given up and landed late.
 pub fn order_per_contact(evidence: &Evidence) -> Checked {
+    order_per_contact_by(evidence, &as_the_crm_says)
+}
+
+/// The same, given who heard the answers and who had been deposed. What a deposed sender wrote may be older, field by
+/// field, and stands until the next write of that field.
+pub fn order_per_contact_by(evidence: &Evidence, senders: &Senders<'_>) -> Checked {
     let mut findings = Findings::of("order_per_contact");
     ensure_complete(&mut findings, evidence);
     let (mut judged, mut late) = (0_usize, 0_usize);
     for crm in &evidence.crms {
         let contents = contents(evidence, crm);
         for (contact, mut calls) in calls_by_contact(crm) {
-            // A delete carries no version.
-            calls.retain(|call| call.effect.is_some() && call.action != Action::Delete);
+            calls.retain(|call| call.effect.is_some());
             calls.sort_by_key(|call| call.effect);
             let mut reached = 0;
+            let mut stains = Stains::default();
             for call in calls {
+                let sender = senders(crm, call);
+                stains.add(call, sender == Sender::Deposed);
+                if call.action == Action::Delete {
+                    // It carries no version.
+                    continue;
+                }
                 judged += 1;
                 let Some(fields) = &call.fields else {
                     findings.fault(format!("{} did not keep the content of {call:?}", crm.name));
                     continue;
                 };
-                let versions = contents.get(contact).into_iter().flatten();
-                let carried: Vec<Version> =
-                    versions.filter(|(_, content)| content == fields).map(|(version, _)| *version).collect();
+                let versions = || contents.get(contact).into_iter().flatten();
+                if sender == Sender::Deposed {
+                    late += 1;
+                    let was_said = |name: &str, value: Option<&Value>| {
+                        value.is_none() || versions().any(|(_, content)| content.get(name) == value)
+                    };
+                    findings.ensure(stains.made_by(call).all(|(name, value)| was_said(name, value)), || {
+                        format!("{call:?} in {} carried what no version ever said", crm.name)
+                    });
+                    continue;
+                }
+                let carried: Vec<Version> = versions()
+                    .filter(|(_, content)| stains.allow(fields, content))
+                    .map(|(version, _)| *version)
+                    .collect();
                 if carried.is_empty() {
                     findings.fault(format!("{call:?} in {} carried no version that ever was", crm.name));
                 }
                 // The oldest reading that is in order leaves most room to what comes after.
                 match carried.iter().copied().filter(|version| *version >= reached).min() {
                     // A lost request may have carried an older version all the same.
-                    Some(_) if !call.answered && carried.iter().any(|version| *version < reached) => {}
+                    Some(_) if sender != Sender::Heard && carried.iter().any(|version| *version < reached) => {}
                     Some(version) => reached = version,
-                    None if !call.answered => late += 1,
+                    None if sender != Sender::Heard => late += 1,
                     None => {
                         findings.fault(format!("{call:?} in {} went back to {carried:?} after {reached}", crm.name));
                     }
@@ -273,6 +368,11 @@ pub fn order_per_contact(evidence: &Evidence) -> Checked {
 
 /// No request about a contact arrives while an earlier one that the caller still waits for is being worked on.
 pub fn one_request_in_flight_per_contact(evidence: &Evidence) -> Checked {
+    one_request_in_flight_per_contact_by(evidence, &as_the_crm_says)
+}
+
+/// The same, given who heard the answers and who had been deposed.
+pub fn one_request_in_flight_per_contact_by(evidence: &Evidence, senders: &Senders<'_>) -> Checked {
     let mut findings = Findings::of("one_request_in_flight_per_contact");
     ensure_complete(&mut findings, evidence);
     let mut judged = 0_usize;
@@ -282,12 +382,16 @@ pub fn one_request_in_flight_per_contact(evidence: &Evidence) -> Checked {
             let mut busy: Option<(&Call, Duration)> = None;
             for call in calls {
                 judged += 1;
+                let sender = senders(crm, call);
+                if sender == Sender::Deposed {
+                    continue;
+                }
                 if let Some((earlier, until)) = busy {
                     findings.ensure(call.arrived >= until, || {
                         format!("{call:?} reached {} before {earlier:?} was answered", crm.name)
                     });
                 }
-                if call.answered {
+                if sender == Sender::Heard {
                     match call.ended {
                         Some(ended) => busy = Some((call, busy.map_or(ended, |(_, until)| until.max(ended)))),
                         None => findings.fault(format!("{call:?} in {} was answered but did not end", crm.name)),
@@ -302,6 +406,14 @@ pub fn one_request_in_flight_per_contact(evidence: &Evidence) -> Checked {
 /// While a CRM has asked for patience nothing is sent to it: nothing at all after a 429, nothing about that contact after
 /// another answer with `Retry-After`. Requests that were on their way already do not count.
 pub fn nothing_before_retry_after(evidence: &Evidence) -> Checked {
+    nothing_before_retry_after_by(evidence, |_, _, _| true)
+}
+
+/// The same, where `knew` says of a refusal and a later call whether the sender of the call knew of the refusal.
+pub fn nothing_before_retry_after_by(
+    evidence: &Evidence,
+    knew: impl Fn(&CrmEvidence, &Call, &Call) -> bool,
+) -> Checked {
     let mut findings = Findings::of("nothing_before_retry_after");
     ensure_complete(&mut findings, evidence);
     let (mut judged, mut on_their_way) = (0_usize, 0_usize);
@@ -309,12 +421,14 @@ pub fn nothing_before_retry_after(evidence: &Evidence) -> Checked {
         for refusal in crm.calls.iter().filter(|call| call.answered) {
             let (Some(patience), Some(ended)) = (refusal.retry_after, refusal.ended) else { continue };
             judged += 1;
-            let concerned = crm.calls.iter().filter(|call| {
+            let first = crm.calls.partition_point(|call| call.arrived <= ended);
+            let meanwhile = crm.calls[first..].iter().take_while(|call| call.arrived < ended + patience);
+            let concerned = meanwhile.filter(|call| {
                 let whole = refusal.status == Some(429);
-                call.sequence > refusal.sequence
-                    && (whole || (call.external_id.is_some() && call.external_id == refusal.external_id))
+                (whole || (call.external_id.is_some() && call.external_id == refusal.external_id))
+                    && knew(crm, refusal, call)
             });
-            for call in concerned.filter(|call| call.arrived > ended && call.arrived < ended + patience) {
+            for call in concerned {
                 if call.arrived <= ended + ON_ITS_WAY {
                     on_their_way += 1;
                 } else {
@@ -334,41 +448,54 @@ fn may_have_searched(outcome: &Outcome) -> bool {
     unknown || makes_or_removes || outcome.outcome == OutcomeKind::Rejected
 }
 
+/// By contact, how many calls the CRM took beyond those that delivered versions, and those that failed, account for.
+pub fn repeated_calls<'a>(evidence: &Evidence, crm: &'a CrmEvidence) -> BTreeMap<&'a str, usize> {
+    let mut delivered: BTreeMap<String, usize> = BTreeMap::new();
+    for outcome in &evidence.outcomes {
+        let of_crm = *outcome.crm == *crm.name && &*outcome.crm != ANY_CRM;
+        if of_crm
+            && outcome.outcome == OutcomeKind::Delivered
+            && let Some(contact) = outcome.contact_id
+        {
+            *delivered.entry(contact.key()).or_default() += 1;
+        }
+    }
+    let mut beyond = BTreeMap::new();
+    for (contact, calls) in calls_by_contact(crm) {
+        let accepted = calls.iter().filter(|call| call.was_accepted() && !call.is_read()).count();
+        let failed = calls.iter().filter(|call| !call.was_accepted()).count();
+        // After a failure a version may be delivered although a newer one answers for it by then.
+        let allowed = delivered.get(contact).copied().unwrap_or(0) + failed;
+        if accepted > allowed {
+            beyond.insert(contact, accepted - allowed);
+        }
+    }
+    beyond
+}
+
 /// A CRM is called for versions that end in it and for what has to be repeated, and for nothing else: what was
 /// superseded, unchanged or refused beforehand costs no call.
 pub fn calls_per_event(evidence: &Evidence) -> Checked {
+    calls_per_event_but(evidence, evidence.repeats_allowed)
+}
+
+/// The same, but for this many repeats in each CRM.
+pub fn calls_per_event_but(evidence: &Evidence, repeats_allowed: usize) -> Checked {
     let mut findings = Findings::of("calls_per_event");
     ensure_complete(&mut findings, evidence);
     let events = evidence.entries.iter().filter(|entry| entry.event.is_some()).count();
     let mut told = Vec::new();
     for crm in &evidence.crms {
-        let mut delivered: BTreeMap<String, usize> = BTreeMap::new();
-        for outcome in &evidence.outcomes {
-            let of_crm = *outcome.crm == *crm.name && &*outcome.crm != ANY_CRM;
-            if of_crm
-                && outcome.outcome == OutcomeKind::Delivered
-                && let Some(contact) = outcome.contact_id
-            {
-                *delivered.entry(contact.key()).or_default() += 1;
-            }
-        }
-        let mut beyond = 0;
-        for (contact, calls) in calls_by_contact(crm) {
-            let accepted = calls.iter().filter(|call| call.was_accepted() && !call.is_read()).count();
-            let failed = calls.iter().filter(|call| !call.was_accepted()).count();
-            // After a failure a version may be delivered although a newer one answers for it by then.
-            let allowed = delivered.get(contact).copied().unwrap_or(0) + failed;
-            beyond += accepted.saturating_sub(allowed);
-        }
+        let beyond: usize = repeated_calls(evidence, crm).values().sum();
         let accepted_in_all = crm.calls.iter().filter(|call| call.was_accepted()).count();
-        findings.ensure(beyond <= evidence.repeats_allowed, || {
+        findings.ensure(beyond <= repeats_allowed, || {
             format!("{} took {beyond} calls that no delivered version accounts for", crm.name)
         });
         let calls = crm.calls.len();
         let look_ups = crm.calls.iter().filter(|call| call.is_read()).count();
         let searched = evidence.outcomes.iter().filter(|outcome| outcome.crm == crm.name && may_have_searched(outcome));
         let begun = searched.count() + calls - accepted_in_all;
-        let look_ups_max = (begun * LOOK_UPS_MAX).saturating_add(evidence.repeats_allowed);
+        let look_ups_max = (begun * LOOK_UPS_MAX).saturating_add(repeats_allowed);
         findings.ensure(look_ups <= look_ups_max, || {
             format!("{} was asked {look_ups} look-ups, and {look_ups_max} would do", crm.name)
         });

@@ -2,15 +2,17 @@
 //!
 //! Each check is one function from [`Evidence`] to [`Checked`] and pure, so that the demo, the simulated tests and the
 //! tests against a real broker judge by the same words. [`answers`] judges what the topics say, [`crm`] what the CRMs
-//! say, against the topics, and [`people`] whether people came out as themselves, for which one has to know who they are.
-//! A check that has nothing to judge by (a CRM's log that dropped requests, bodies that were
-//! not kept) fails: silence is no proof.
+//! say, against the topics. Some need to be told more: [`senders`], whether those who called heard the answers, [`sent`],
+//! what was sent to the input topics, and [`people`], who the people are. A check that has nothing to judge by (a CRM's log
+//! that dropped requests, bodies that were not kept) fails: silence is no proof.
 //!
 //! What a check says names ids, versions and positions, never a value of a contact.
 
 mod answers;
 mod crm;
 mod people;
+mod senders;
+mod sent;
 #[cfg(test)]
 mod tests;
 
@@ -25,17 +27,22 @@ pub use self::{
         superseded_points_forward, unsettled,
     },
     crm::{
-        calls_per_event, every_contact_in_the_crm_has_one_link, no_delivered_version_published_as_unchanged,
-        no_duplicate_contact_in_the_crm, nothing_before_retry_after, one_request_in_flight_per_contact,
-        order_per_contact, the_crm_equals_the_records,
+        calls_per_event, calls_per_event_but, every_contact_in_the_crm_has_one_link,
+        every_contact_in_the_crm_has_one_link_but, no_delivered_version_published_as_unchanged,
+        no_duplicate_contact_in_the_crm, no_duplicate_contact_in_the_crm_by, nothing_before_retry_after,
+        nothing_before_retry_after_by, one_request_in_flight_per_contact, one_request_in_flight_per_contact_by,
+        order_per_contact, order_per_contact_by, repeated_calls, the_crm_equals_the_records,
+        the_crm_equals_the_records_by,
     },
     people::{Persons, every_person_is_one_contact},
+    senders::{Left, Leftover, Sender, Senders, as_the_crm_says},
+    sent::{EventName, Sending, everything_accepted_is_in_the_log, what_was_sent_again_counts_once},
 };
 use super::evidence::Evidence;
 use crate::{
     contact::{ContactId, ContactRecord, Version},
     event::{EventRef, Outcome},
-    log::{Offset, Partition},
+    log::{Offset, Partition, Record},
 };
 
 /// The verdict of one check.
@@ -75,32 +82,36 @@ pub fn all(evidence: &Evidence) -> Vec<Checked> {
 const FAULTS_TOLD_MAX: usize = 5;
 
 /// Collects what is wrong.
-struct Findings {
+#[derive(Debug)]
+pub struct Findings {
     name: &'static str,
     faults: usize,
     told: Vec<String>,
 }
 
 impl Findings {
-    fn of(name: &'static str) -> Self {
+    /// Nothing so far, of the check `name`.
+    pub fn of(name: &'static str) -> Self {
         Self { name, faults: 0, told: Vec::new() }
     }
 
-    fn fault(&mut self, fault: impl fmt::Display) {
+    /// Something is wrong.
+    pub fn fault(&mut self, fault: impl fmt::Display) {
         self.faults += 1;
         if self.told.len() < FAULTS_TOLD_MAX {
             self.told.push(fault.to_string());
         }
     }
 
-    fn ensure(&mut self, holds: bool, fault: impl FnOnce() -> String) {
+    /// `fault` is wrong unless `holds`.
+    pub fn ensure(&mut self, holds: bool, fault: impl FnOnce() -> String) {
         if !holds {
             self.fault(fault());
         }
     }
 
     /// The verdict; `judged` is what to say if all is well.
-    fn verdict(self, judged: impl fmt::Display) -> Checked {
+    pub fn verdict(self, judged: impl fmt::Display) -> Checked {
         let detail = if self.faults == 0 {
             judged.to_string()
         } else {
@@ -117,6 +128,10 @@ type Place = (Arc<str>, Partition, Offset);
 
 fn place(event: &EventRef) -> Place {
     (Arc::clone(&event.topic), event.partition, event.offset)
+}
+
+fn place_of(record: &Record) -> Place {
+    (record.at.topic.clone(), record.at.partition, record.offset)
 }
 
 fn at((topic, partition, offset): &Place) -> String {

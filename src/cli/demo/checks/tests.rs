@@ -136,6 +136,7 @@ fn logged(sequence: u64, from: u64, to: u64, contact: u128, name: &str) -> Value
     let body = json!({"externalIntegrationId": id, "lastName": name, "title": null, "inactive": false});
     json!({
         "sequence": sequence, "action": "upsert", "since_start_ms": from, "ended_since_start_ms": to, "contact": id,
+        "arrived_at": Timestamp::UNIX_EPOCH + Duration::from_millis(from),
         "body": body.to_string(), "effect": null, "status": 200, "answered": true, "retry_after": null,
     })
 }

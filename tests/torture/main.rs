@@ -12,6 +12,8 @@ mod broker;
 mod crm_line;
 mod deeds;
 mod history;
+mod judge;
+mod known;
 mod load;
 #[path = "../processes/mod.rs"]
 #[allow(dead_code, reason = "other tests ask more of processes")]

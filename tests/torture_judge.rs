@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the command also tells of deeds, which the judge does not")]
 #[path = "torture/history.rs"]
 mod history;
 #[path = "torture/judge/mod.rs"]

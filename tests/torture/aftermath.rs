@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use contact_replicator::{
     cli::demo::{
-        checks::{self, Checked},
+        checks,
         evidence::{CrmEvidence, Evidence, Reader, expectation},
         generator,
     },
@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use crate::{
     crm_line::Condition,
-    history::What,
     settings::{self, Written},
     world::{PATIENCE, World, name_of},
 };
@@ -26,12 +25,10 @@ use crate::{
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 /// How often it is judged whether all has settled.
 const JUDGE: Duration = Duration::from_millis(500);
+/// Who gets a view that is made anew.
+const HEIR: &str = "heir";
 /// Records read at a time.
 const RECORDS_MAX: usize = 2_000;
-/// How many missing things are named.
-const TOLD_MAX: usize = 5;
-/// A worker that dies may have this many answers of one CRM in its hands: those under way, and those not committed yet.
-const IN_HANDS_MAX: usize = 64;
 
 /// Mends all that may still be broken: what was down runs, and nothing goes wrong any more.
 pub(crate) async fn mend(world: &World) {
@@ -51,65 +48,49 @@ pub(crate) async fn mend(world: &World) {
     world.recorder.healed();
 }
 
-/// Waits until each of `events` has come to its end in every CRM. Returns what was found about it, and what was read.
-pub(crate) async fn settle(world: &World, events: usize) -> (Checked, Duration, Reader) {
+/// Waits until each of `events` has come to its end in every CRM. Returns what was read, and what is missing after a long
+/// time.
+pub(crate) async fn settle(world: &World, events: usize) -> (Reader, Vec<String>) {
     let log = world.broker.log("judge");
     let inputs = generator::TOPICS.map(|(topic, _)| Written::input(&world.name, topic));
     let mut reader = Reader::open(&log, &inputs, &world.topics()).await.unwrap();
     let crms: Vec<Arc<str>> = Kind::ALL.iter().map(|kind| name_of(*kind)).collect();
     let begun = Instant::now();
-    let name = "all_settles_once_everything_is_mended";
     loop {
         let next = Instant::now() + JUDGE;
         while Instant::now() < next {
             reader.read_on(JUDGE / 10).await.unwrap();
         }
         let evidence = reader.evidence();
-        let missing = checks::unsettled(evidence, &crms);
+        let mut missing = checks::unsettled(evidence, &crms);
         let read = evidence.inputs.len();
-        if read >= events && missing.is_empty() {
-            let detail =
-                format!("{read} events settled {:.1} s after everything was mended", begun.elapsed().as_secs_f64());
-            return (Checked { name, ok: true, detail }, begun.elapsed(), reader);
+        if read < events {
+            missing.push(format!("{read} of {events} events were read"));
+        }
+        if missing.is_empty() {
+            world.recorder.say("all has settled");
+            return (reader, missing);
         }
         if begun.elapsed() > SETTLED_WITHIN {
-            let told: Vec<&str> = missing.iter().take(TOLD_MAX).map(String::as_str).collect();
-            let detail = format!(
-                "{read} of {events} events were read; after {SETTLED_WITHIN:?}, {} are missing: {}",
-                missing.len(),
-                told.join("; ")
-            );
-            return (Checked { name, ok: false, detail }, begun.elapsed(), reader);
+            return (reader, missing);
         }
     }
 }
 
-/// Stops all workers, which must leave nothing undone.
-pub(crate) async fn stop(world: &World) -> Checked {
-    let mut faults = world.findings.lock().clone();
+/// Stops all workers.
+pub(crate) async fn stop(world: &World) {
     for seat in &world.seats {
-        let status = world.stop(seat, &mut *seat.running.lock().await).await;
-        if let Some(status) = status.filter(|status| !status.success()) {
-            faults.push(format!("{} was asked to stop and ended with {status}", seat.worker));
-        }
+        world.stop(seat, &mut *seat.running.lock().await).await;
     }
-    let ok = faults.is_empty();
-    let detail = if ok { "every worker ended when it was asked to, and well".to_owned() } else { faults.join("; ") };
-    Checked { name: "workers_end_when_asked_and_never_else", ok, detail }
 }
 
-/// A view that went through all of it holds what one holds that is made anew.
-pub(crate) async fn compare_views(world: &World) -> Checked {
+/// What a view holds that went through all of it, and what one holds that is made anew.
+pub(crate) async fn digests(world: &World) -> [String; 2] {
     let log: Arc<dyn Log> = Arc::new(world.broker.log("digest"));
-    let mut digests = Vec::new();
-    for whose in ["heir", &*world.seats[0].worker] {
-        let folder = world.data(whose);
-        std::fs::create_dir_all(folder).unwrap();
-        digests.push(settings::digest(&world.settings_of(whose), Arc::clone(&log), PATIENCE).await);
-    }
-    let ok = digests[0] == digests[1];
-    let detail = format!("{} made anew, {} that of {}", digests[0], digests[1], world.seats[0].worker);
-    Checked { name: "a_view_made_anew_equals_one_that_lived", ok, detail }
+    std::fs::create_dir_all(world.data(HEIR)).unwrap();
+    let grown = settings::digest(&world.settings_of(&world.seats[0].worker), Arc::clone(&log), PATIENCE).await;
+    let built = settings::digest(&world.settings_of(HEIR), log, PATIENCE).await;
+    [grown, built]
 }
 
 /// Every committed record of a topic, partition by partition in order.
@@ -154,11 +135,5 @@ pub(crate) async fn gather(world: &World, mut reader: Reader) -> Evidence {
         let expectation = expectation(crm, &settings.instance).unwrap();
         evidence.crms.push(CrmEvidence::read(&crm.name, &contacts, &requests, expectation).unwrap());
     }
-    let history = world.recorder.history();
-    let harmless = |what: &What| {
-        matches!(what, What::Started { .. } | What::Stopped { .. } | What::CrmThrottled { .. } | What::CrmDown { .. })
-    };
-    let harmful = history.acts.iter().filter(|act| !harmless(&act.what)).count();
-    evidence.repeats_allowed = harmful * IN_HANDS_MAX;
     evidence
 }

@@ -23,8 +23,6 @@ use crate::{processes::Process, proxy::Proxy, seconds, settings::SESSION_TIMEOUT
 
 /// Ports of the node: broker, controller, the listener for proxied lines, and the proxy.
 const PORTS_OF_NODE: u16 = 4;
-/// Ports of the command in all.
-const PORTS: u16 = 64;
 /// Among these a block is looked for.
 const PORTS_FROM: u16 = 20_000;
 const PORTS_TO: u16 = 29_000;
@@ -33,7 +31,9 @@ const STARTED_WITHIN: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Broker {
-    pub(crate) port: u16,
+    port: u16,
+    /// How many there are, from `port` on.
+    ports: u16,
     /// The lines between workers and the broker.
     pub(crate) lines: Proxy,
     data: PathBuf,
@@ -42,12 +42,13 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// A node with nothing in it.
-    pub(crate) async fn start(port: Option<u16>, folder: &Path) -> Self {
-        let port = port.unwrap_or_else(free_block);
+    /// A node with nothing in it, beside free ports for so many lines to CRMs.
+    pub(crate) async fn start(port: Option<u16>, lines: u16, folder: &Path) -> Self {
+        let ports = PORTS_OF_NODE + lines;
+        let port = port.unwrap_or_else(|| free_block(ports));
         let data = folder.join("kafka");
         fs::create_dir_all(&data).unwrap();
-        let broker = Self { port, lines: Proxy::start(port).await, data, node: Mutex::default() };
+        let broker = Self { port, ports, lines: Proxy::start(port).await, data, node: Mutex::default() };
         broker.launch(&mut *broker.node.lock().await).await;
         broker
     }
@@ -77,9 +78,9 @@ impl Broker {
         }
     }
 
-    /// The first port of those that are free for the lines to the CRMs.
+    /// Those for the lines to the CRMs.
     pub(crate) fn ports_of_lines(&self) -> std::ops::Range<u16> {
-        self.port + PORTS_OF_NODE..self.port + PORTS
+        self.port + PORTS_OF_NODE..self.port + self.ports
     }
 
     /// Where clients that nothing is to happen to find it.
@@ -121,13 +122,13 @@ impl Broker {
 }
 
 /// The first of so many ports in a row that nobody listens on.
-fn free_block() -> u16 {
+fn free_block(ports: u16) -> u16 {
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     for _ in 0..100 {
-        let first = rng().random_range(PORTS_FROM..PORTS_TO - PORTS);
-        if (first..first + PORTS).all(free) {
+        let first = rng().random_range(PORTS_FROM..PORTS_TO);
+        if (first..first + ports).all(free) {
             return first;
         }
     }
-    panic!("no {PORTS} ports in a row are free between {PORTS_FROM} and {PORTS_TO}; give one with --port");
+    panic!("no {ports} ports in a row are free between {PORTS_FROM} and {PORTS_TO}; give the first with --port");
 }

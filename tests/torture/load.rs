@@ -53,7 +53,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// Sends `stream` at so many events a second.
-    pub(crate) fn start(servers: &str, instance: &str, stream: Vec<Generated>, per_second: u32) -> Self {
+    pub(crate) fn start(servers: &str, instance: &str, stream: Arc<[Generated]>, per_second: u32) -> Self {
         let counts = Arc::<Counts>::default();
         let producer: ThreadedProducer<Deliveries> = ClientConfig::new()
             .set("bootstrap.servers", servers)

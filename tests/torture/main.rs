@@ -12,6 +12,8 @@ mod broker;
 mod crm_line;
 mod deeds;
 mod history;
+mod judge;
+mod known;
 mod load;
 #[path = "../processes/mod.rs"]
 #[allow(dead_code, reason = "other tests ask more of processes")]
@@ -34,6 +36,8 @@ use futures::FutureExt;
 
 use self::{broker::Broker, run::Run, scenario::Scenario, script::Kind};
 
+/// Kinds of CRMs, each of which there is one of.
+const CRMS: usize = contact_replicator::sandbox::Kind::ALL.len();
 /// The seed of a run that nobody asked for, so that it is the same each time.
 const SEED_OF_THE_RUNNER: u64 = 1;
 
@@ -67,7 +71,8 @@ struct Arguments {
     /// Nothing but these faults.
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     only: Vec<Kind>,
-    /// First of 64 ports in a row that are free. Without it, any.
+    /// First of the ports in a row that are taken: four, and one for each worker and CRM, with one worker more than usual.
+    /// Without it, any that are free.
     #[arg(long)]
     port: Option<u16>,
     /// Keeps settings, logs and histories of runs that went well, too.
@@ -89,7 +94,8 @@ async fn torture(arguments: Arguments) -> ExitCode {
     let first = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     fs::create_dir_all(world::folder_of_runs()).unwrap();
     let folder = tempfile::Builder::new().prefix("run-").tempdir_in(world::folder_of_runs()).unwrap();
-    let broker = Arc::new(Broker::start(arguments.port, folder.path()).await);
+    let lines = u16::try_from((arguments.workers.max(2) + 1) * CRMS as u64).unwrap();
+    let broker = Arc::new(Broker::start(arguments.port, lines, folder.path()).await);
     let mut failed = Vec::new();
     for seed in first..first + arguments.runs {
         let run = Run {

@@ -1,6 +1,6 @@
 //! Writes down each deed as it happens, and tells it.
 
-use std::sync::Arc;
+use std::{fs::File, io::Write, path::Path, sync::Arc};
 
 use contact_replicator::clock::Clock;
 use parking_lot::Mutex;
@@ -13,11 +13,15 @@ use crate::history::{Act, History, Line, What};
 pub(crate) struct Recorder {
     begun: Instant,
     history: Arc<Mutex<History>>,
+    /// What was told, for whoever looks at a run that could not be judged.
+    told: Arc<File>,
 }
 
 impl Recorder {
-    pub(crate) fn new() -> Self {
-        Self { begun: Instant::now(), history: Arc::default() }
+    /// Writes what it tells into `folder`, too.
+    pub(crate) fn new(folder: &Path) -> Self {
+        let told = Arc::new(File::create(folder.join("told.txt")).unwrap());
+        Self { begun: Instant::now(), history: Arc::default(), told }
     }
 
     pub(crate) fn line(&self, line: Line) {
@@ -45,7 +49,9 @@ impl Recorder {
     }
 
     pub(crate) fn say(&self, what: &str) {
-        println!("  {:6.2} s  {what}", self.begun.elapsed().as_secs_f64());
+        let line = format!("  {:6.2} s  {what}", self.begun.elapsed().as_secs_f64());
+        println!("{line}");
+        writeln!(&*self.told, "{line}").unwrap();
     }
 }
 

@@ -80,10 +80,10 @@ struct Recovery {
 pub(crate) struct Recoveries(Vec<Recovery>);
 
 impl Recoveries {
-    /// `versions`: every committed record of the work list.
+    /// `decided`: every committed record of what resolvers decide.
     pub(crate) fn of(
         departures: &[Departure],
-        versions: &[Record],
+        decided: &[Record],
         crms: &[CrmEvidence],
         history: &History,
         partitions: u32,
@@ -95,7 +95,7 @@ impl Recoveries {
             let disturbed = history.acts.iter().any(|act| disturbs(act, from, until, of));
             found.push(Recovery { measure, took, disturbed });
         };
-        let terms = terms(versions);
+        let terms = terms(decided);
         for departure in departures {
             let (crashes, at, worker) = (departure.crashes, departure.at, &departure.worker);
             let measure = if crashes { Measure::FailoverAfterCrash } else { Measure::FailoverAfterStop };
@@ -123,10 +123,10 @@ impl Recoveries {
     }
 }
 
-/// The first decision of each term, by the time at which the work list has it.
-fn terms(versions: &[Record]) -> Vec<(u64, Timestamp)> {
+/// The first decision of each term, by the time at which its topic has it.
+fn terms(decided: &[Record]) -> Vec<(u64, Timestamp)> {
     let mut begun: BTreeMap<u64, Timestamp> = BTreeMap::new();
-    for record in versions {
+    for record in decided {
         let Ok(entry) = Entry::decode(record.value.as_deref().unwrap_or_default()) else { continue };
         let first = begun.entry(entry.epoch).or_insert(record.timestamp);
         *first = (*first).min(record.timestamp);

@@ -1,21 +1,14 @@
 //! One run, from its seed to its verdict.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use contact_replicator::{
     cli::demo::{
-        checks::{self, Checked},
-        evidence::{CrmEvidence, Evidence},
-        generator::{Scale, stream},
+        checks::Checked,
+        evidence::Evidence,
+        generator::{Generated, Scale, stream},
     },
     clock::Clock,
-    event::OutcomeKind,
     sandbox,
 };
 use tokio::time::Instant;
@@ -24,15 +17,27 @@ use crate::{
     aftermath,
     broker::Broker,
     history::History,
+    judge::{
+        self, Terms, Verdict,
+        figures::{self, Figures},
+    },
+    known,
     load::Load,
     recovery::Recoveries,
     scenario::Scenario,
     script::{Kind, Scope, Script},
-    world::{self, Shape, World},
+    settings::SESSION_TIMEOUT,
+    world::{self, REQUEST_DEADLINE, Shape, World},
 };
 
 /// How often it is looked whether workers run that should.
 const LOOK: Duration = Duration::from_millis(500);
+/// For this long after something was done, its consequences may show.
+const AFTERMATH: Duration = Duration::from_secs(15);
+/// The longest time without outcomes of a CRM that is well, while only another is down.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// More lines than this of one process are a flood.
+const LINES_MAX: usize = 1_000;
 /// Events beyond those that the faults take, so that the load never ends before them.
 const SPARE: f64 = 4.0;
 
@@ -76,6 +81,7 @@ impl Run {
         );
         let name = format!("torture-{}-{}", self.seed, std::process::id());
         let world = World::new(name, self.folder.clone(), shape, broker).await;
+        fs::write(self.folder.join("script.txt"), format!("{script:#?}\n")).unwrap();
         let at_first = &world.seats[..self.scenario.workers_at_first(workers)];
         for seat in at_first {
             world.start(seat, &mut *seat.running.lock().await);
@@ -86,7 +92,8 @@ impl Run {
 
         let events = (self.lasts.as_secs_f64() * SPARE * f64::from(self.per_second)) as usize;
         let stream = stream(Scale { seed: self.seed, events, contacts: self.contacts }, Clock::System.now());
-        let load = Load::start(&world.broker.servers(), &world.name, stream.sent, self.per_second);
+        let sent: Arc<[Generated]> = stream.sent.into();
+        let load = Load::start(&world.broker.servers(), &world.name, Arc::clone(&sent), self.per_second);
         let watching = tokio::spawn(watch(Arc::clone(&world)));
         let begun = Instant::now();
         self.scenario.carry_out(&world, &script, begun, self.lasts).await;
@@ -95,30 +102,35 @@ impl Run {
         let events = load.stop().await;
         aftermath::mend(&world).await;
 
-        let (settled, _, reader) = aftermath::settle(&world, events).await;
-        let stopped = aftermath::stop(&world).await;
-        let views = aftermath::compare_views(&world).await;
+        let (reader, mut missing) = aftermath::settle(&world, events).await;
+        missing.extend(world.findings.lock().clone());
+        let counted = known::count_all(&world).await;
+        aftermath::stop(&world).await;
+        let digests = aftermath::digests(&world).await;
         let evidence = aftermath::gather(&world, reader).await;
         let history = world.recorder.history();
-        fs::write(self.folder.join("history.txt"), format!("{script:#?}\n{history:#?}\n")).unwrap();
-
-        let versions = aftermath::records(&world, &world.topics().versions).await;
+        fs::write(self.folder.join("history.txt"), format!("{history:#?}\n")).unwrap();
+        let known = known::gather(&world, &sent[..events], digests, missing, counted).await;
         let departures = world.departures.lock().clone();
-        let recoveries = Recoveries::of(&departures, &versions, &evidence.crms, &history, script.partitions);
-        tell(&evidence, &history);
+        let recoveries = Recoveries::of(&departures, &known.decided, &evidence.crms, &history, script.partitions);
+        let terms = Terms {
+            request_deadline: REQUEST_DEADLINE,
+            session_timeout: SESSION_TIMEOUT,
+            aftermath: AFTERMATH,
+            silence_max: SILENCE_MAX,
+            lines_max: LINES_MAX,
+        };
+        tell(&figures::figures(&evidence, &history, &known, &terms), &evidence, &history);
         print!("{recoveries}");
-        let mut checked = vec![settled, stopped, views];
-        checked.extend(self.judge(&evidence));
+        let Verdict { mut checked, left } = judge::all(&evidence, &history, &known, &terms);
+        if !left.is_empty() {
+            println!("  left by workers that had been replaced while they were frozen: {left:?}");
+        }
         checked.extend(self.scenario.checks(&evidence, &history, script.partitions));
         for Checked { name, ok, detail } in &checked {
             println!("  {} {name}: {detail}", if *ok { "holds " } else { "BROKEN" });
         }
         checked.iter().all(|checked| checked.ok)
-    }
-
-    fn judge(&self, evidence: &Evidence) -> Vec<Checked> {
-        let excused = self.scenario.excuses();
-        checks::all(evidence).into_iter().filter(|checked| !excused.contains(&checked.name)).collect()
     }
 }
 
@@ -136,8 +148,10 @@ async fn watch(world: Arc<World>) {
 }
 
 /// What there was, in figures.
-fn tell(evidence: &Evidence, history: &History) {
-    println!("  {:>8} events", evidence.inputs.len());
+fn tell(figures: &Figures, evidence: &Evidence, history: &History) {
+    let Figures { events, entries, contacts, outcomes, outcomes_repeated, outcomes_repeated_uncommitted, crms } =
+        figures;
+    println!("  {events:>8} events, {entries} of them raised a version; {contacts} contacts");
     let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
     for act in &history.acts {
         *counted.entry(act.what.kind()).or_default() += 1;
@@ -145,33 +159,21 @@ fn tell(evidence: &Evidence, history: &History) {
     for (kind, times) in counted {
         println!("  {times:>8} times {kind}");
     }
-    let mut ids = BTreeSet::new();
-    let repeated = evidence.outcomes.iter().filter(|outcome| !ids.insert(outcome.id())).count();
-    println!("  {:>8} outcomes, {repeated} of them repeated", evidence.outcomes.len());
-    for crm in &evidence.crms {
-        let dropped = if crm.calls_dropped > 0 { format!(", {} forgotten", crm.calls_dropped) } else { String::new() };
+    println!(
+        "  {outcomes:>8} outcomes, {outcomes_repeated} of them repeated, {outcomes_repeated_uncommitted} for readers of \
+         uncommitted data"
+    );
+    for (crm, books) in crms.iter().zip(&evidence.crms) {
         println!(
-            "  {:>8} calls to {}, {} of them repeated{dropped}",
-            crm.calls.len(),
+            "  {:>8} calls to {}, {:.2} for each event: {} look-ups, {} repeated, {} unheard, {} of the deposed, {} forgotten",
+            crm.calls,
             crm.name,
-            repeated_calls(evidence, crm)
+            crm.calls_per_event,
+            crm.look_ups,
+            crm.calls_repeated,
+            crm.calls_unheard,
+            crm.calls_deposed,
+            books.calls_dropped,
         );
     }
-}
-
-/// Accepted writes beyond those that delivered versions account for.
-fn repeated_calls(evidence: &Evidence, crm: &CrmEvidence) -> usize {
-    let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
-    for call in crm.calls.iter().filter(|call| call.effect.is_some() && !call.is_read()) {
-        *accepted.entry(call.external_id.clone().unwrap_or_default()).or_default() += 1;
-    }
-    for outcome in &evidence.outcomes {
-        let delivered = outcome.crm == crm.name && outcome.outcome == OutcomeKind::Delivered;
-        if let (true, Some(contact)) = (delivered, outcome.contact_id)
-            && let Some(accepted) = accepted.get_mut(&contact.key())
-        {
-            *accepted = accepted.saturating_sub(1);
-        }
-    }
-    accepted.values().sum()
 }

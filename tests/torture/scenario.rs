@@ -74,15 +74,6 @@ impl Scenario {
         }
     }
 
-    /// Checks of the demo that this scenario may break without anything being wrong: a frozen worker may send late, a cut
-    /// line may hold an answer back, and the patience that a CRM asked of one worker is not known to another.
-    pub(crate) fn excuses(self) -> &'static [&'static str] {
-        match self {
-            Self::Faults => &["order_per_contact", "one_request_in_flight_per_contact", "nothing_before_retry_after"],
-            Self::SecondWorker | Self::RollingRestart => &[],
-        }
-    }
-
     /// What it promises beside that.
     pub(crate) fn checks(self, evidence: &Evidence, history: &History, partitions: u32) -> Vec<Checked> {
         if self != Self::SecondWorker {

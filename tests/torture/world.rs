@@ -6,7 +6,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -26,6 +26,7 @@ use crate::{
     broker::Broker,
     crm_line::{Condition, CrmLine},
     history::What,
+    judge::{self, Ended},
     processes::{self, Lines, Process, Sandbox, exchange, program},
     record::{Doing, Recorder},
     seconds,
@@ -64,6 +65,8 @@ pub(crate) struct World {
     pub(crate) seats: Vec<Seat>,
     /// Workers that went, in the order of their going.
     pub(crate) departures: parking_lot::Mutex<Vec<Departure>>,
+    /// Processes of workers that ended, in the order of their ends.
+    pub(crate) ended: parking_lot::Mutex<Vec<judge::Process>>,
     /// What was seen and must not be.
     pub(crate) findings: parking_lot::Mutex<Vec<String>>,
 }
@@ -112,7 +115,7 @@ impl World {
     /// The input topics and CRMs that behave; no worker yet.
     pub(crate) async fn new(name: String, folder: PathBuf, shape: Shape, broker: Arc<Broker>) -> Arc<Self> {
         fs::create_dir_all(&folder).unwrap();
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(&folder);
         let sandbox = Sandbox::start(&folder, LATENCY).await;
         let mut ports = broker.ports_of_lines();
         let mut seats = Vec::new();
@@ -134,8 +137,8 @@ impl World {
             })
             .collect();
         broker.log("topics").ensure_topics(&inputs).await.unwrap();
-        let (departures, findings) = Default::default();
-        Arc::new(Self { name, folder, shape, recorder, broker, sandbox, seats, departures, findings })
+        let (departures, ended, findings) = Default::default();
+        Arc::new(Self { name, folder, shape, recorder, broker, sandbox, seats, departures, ended, findings })
     }
 
     /// How the broker is told which worker asks.
@@ -222,8 +225,8 @@ impl World {
     pub(crate) async fn tend(&self, seat: &Seat, running: &mut Option<Running>) -> Option<Duration> {
         let Some(present) = running.as_mut() else { return Some(Duration::ZERO) };
         if let Some(status) = present.process.child.try_wait().unwrap() {
-            let said = present.lines.last(3);
-            self.found(format!("{} ended by itself with {status}: {said}", seat.worker));
+            self.recorder.say(&format!("{} ended by itself with {status}: {}", seat.worker, present.lines.last(3)));
+            self.ends(seat, &present.lines, Ended::Unasked { code: status.code() });
             // For whoever judges it is one who died.
             self.recorder.begin(What::Killed { worker: Arc::clone(&seat.worker) }).end();
             *running = None;
@@ -239,18 +242,18 @@ impl World {
         Some(present.begun.elapsed())
     }
 
-    /// Asks a worker to stop, and says with which code it ended.
-    pub(crate) async fn stop(&self, seat: &Seat, running: &mut Option<Running>) -> Option<ExitStatus> {
-        let mut stopped = running.take()?;
+    /// Asks a worker to stop, and waits for its end.
+    pub(crate) async fn stop(&self, seat: &Seat, running: &mut Option<Running>) {
+        let Some(mut stopped) = running.take() else { return };
         let resolves = stopped.resolves().await;
         let doing = self.recorder.begin(What::Stopped { worker: Arc::clone(&seat.worker) });
         self.departs(seat, resolves, false);
         let status = stopped.process.terminate().await;
         doing.end();
+        self.ends(seat, &stopped.lines, Ended::Asked { code: status.code() });
         if !status.success() {
             self.recorder.say(&format!("{} ended with {status}", seat.worker));
         }
-        Some(status)
     }
 
     /// Ends a worker as a crash would.
@@ -260,6 +263,12 @@ impl World {
         self.recorder.begin(What::Killed { worker: Arc::clone(&seat.worker) }).end();
         self.departs(seat, resolves, true);
         killed.process.kill();
+        self.ends(seat, &killed.lines, Ended::Killed);
+    }
+
+    fn ends(&self, seat: &Seat, lines: &Lines, ended: Ended) {
+        let process = judge::Process { worker: Arc::clone(&seat.worker), ended, lines: lines.all() };
+        self.ended.lock().push(process);
     }
 
     fn departs(&self, seat: &Seat, resolves: bool, crashes: bool) {

@@ -36,7 +36,7 @@ pub use self::{
     },
     people::{Persons, every_person_is_one_contact},
     senders::{Left, Leftover, Sender, Senders, as_the_crm_says},
-    sent::{EventName, Sending, everything_accepted_is_in_the_log, what_was_sent_again_counts_once},
+    sent::{EventName, Sending, everything_accepted_is_in_the_log, name_of, what_was_sent_again_counts_once},
 };
 use super::evidence::Evidence;
 use crate::{

@@ -25,7 +25,7 @@ pub struct Sending {
 }
 
 /// The name of an event in binary or in structured form; `None` if it has none that can be read.
-fn name_of(record: &Record) -> Option<EventName> {
+pub fn name_of(record: &Record) -> Option<EventName> {
     let header = |name: &str| Some(String::from_utf8_lossy(record.header(name)?).into_owned());
     if let (Some(source), Some(id)) = (header("ce_source"), header("ce_id")) {
         return Some((source, id));

@@ -18,6 +18,7 @@ mod plain;
 #[path = "../processes/mod.rs"]
 mod processes;
 mod proxy;
+mod resync;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

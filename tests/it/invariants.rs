@@ -201,7 +201,7 @@ pub(crate) fn calls_after_an_outage_bounded(
 ) -> Checked {
     let mut faults = Vec::new();
     let mut later: BTreeMap<String, usize> = BTreeMap::new();
-    for entry in evidence.entries.iter().filter(|entry| entry.received_at >= since) {
+    for entry in evidence.entries.iter().filter(|entry| entry.received_at >= since || entry.is_asked()) {
         *later.entry(entry.contact_id.key()).or_default() += 1;
     }
     for crm in &evidence.crms {

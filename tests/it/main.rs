@@ -10,6 +10,7 @@ mod outage;
 mod persons;
 mod privacy;
 mod rebuild;
+mod resync;
 mod scene;
 mod shutdown;
 mod simulation;

@@ -2,7 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contact_replicator::{cli::demo::evidence::Reader, config::TopicNames, log::TopicPartition, sandbox::FaultPlan};
+use contact_replicator::{
+    cli::demo::evidence::Reader,
+    config::TopicNames,
+    explain::Asked,
+    log::TopicPartition,
+    resync::{self, Order, What},
+    sandbox::FaultPlan,
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::time::Instant;
@@ -64,6 +71,7 @@ async fn simulate(seed: u64) -> Result<(), String> {
         world.publish(changes).await;
         deaths += world.bury().await;
         trouble(&mut world, &mut reader, &mut random).await;
+        ask_for_a_resync(&world, &mut random).await;
         offsets.look(&world).await;
     }
 
@@ -145,6 +153,25 @@ async fn trouble(world: &mut World, reader: &mut Reader, random: &mut StdRng) {
         }
         _ => {}
     }
+}
+
+/// Now and then an operator asks that somebody be driven anew, or everybody. What comes of the order does not matter: the
+/// worker may be starting, or the contact unknown.
+async fn ask_for_a_resync(world: &World, random: &mut StdRng) {
+    let worker = random.random_range(0..world.workers());
+    let crm = ALL[random.random_range(0..ALL.len())].name.to_owned();
+    let what = match random.random_range(0..40) {
+        0 => What::All { restart: true },
+        1 => What::Stop,
+        2..=5 => {
+            let subject = format!("/shop/{}", random.random_range(0..5));
+            What::Contacts(vec![Asked::About(subject)])
+        }
+        _ => return,
+    };
+    let asked =
+        tokio::time::timeout(Duration::from_secs(1), resync::obey(world.desk(worker), &Order { crm, what })).await;
+    tracing::debug!(?asked, "an operator asked");
 }
 
 fn any_group(world: &World, random: &mut StdRng) -> String {

@@ -423,6 +423,11 @@ impl Worker {
         &self.process.name
     }
 
+    /// Where commands ask it.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
     /// Its log lines since it was started.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.all()

@@ -20,6 +20,7 @@ mod processes;
 #[path = "../processes/proxy.rs"]
 #[allow(dead_code, reason = "torture does more to lines")]
 mod proxy;
+mod resync;
 #[path = "../processes/settings.rs"]
 mod settings;
 mod topics;

@@ -1,7 +1,10 @@
 //! Whether a CRM is taking requests: open, held for a while, or paused and probed.
 //!
 //! A refusal that concerns the whole connection says nothing about the contact it met, so it must not use up the
-//! contact's tries: the gate closes, the queue stays, and single probes find out when the CRM is itself again.
+//! contact's tries: the gate closes, the queue stays, and single probes find out when the CRM is itself again. So does one
+//! after the patience that a CRM asked for is over: it may ask for more, and need not say so to each of those who wait.
+//!
+//! Only a probe opens the gate. What was sent before it closed may still be answered well, and proves nothing.
 //!
 //! No I/O and no clock: each method takes the instant.
 
@@ -29,6 +32,7 @@ enum State {
     /// The CRM asked for patience.
     Held {
         until: Instant,
+        probing: bool,
     },
     Paused {
         reason: PauseReason,
@@ -76,9 +80,9 @@ impl Gate {
     pub fn admission(&self, now: Instant) -> Admission {
         match self.state {
             State::Open => Admission::Open,
-            State::Held { until } if until <= now => Admission::Open,
-            State::Held { until } => Admission::ClosedUntil(until),
-            State::Paused { probing: true, .. } => Admission::Probing,
+            State::Held { probing: true, .. } | State::Paused { probing: true, .. } => Admission::Probing,
+            State::Held { until, .. } if until <= now => Admission::Probe,
+            State::Held { until, .. } => Admission::ClosedUntil(until),
             State::Paused { probe_at, .. } if probe_at <= now => Admission::Probe,
             State::Paused { probe_at, .. } => Admission::ClosedUntil(probe_at),
         }
@@ -93,13 +97,15 @@ impl Gate {
 
     /// The admitted probe begins.
     pub fn probe_begins(&mut self) {
-        let State::Paused { probing, .. } = &mut self.state else { unreachable!("only a paused CRM is probed") };
+        let (State::Held { probing, .. } | State::Paused { probing, .. }) = &mut self.state else {
+            unreachable!("an open gate needs no probe")
+        };
         *probing = true;
     }
 
     /// The probe ended without having been sent.
     pub fn probe_withdrawn(&mut self) {
-        if let State::Paused { probing, .. } = &mut self.state {
+        if let State::Held { probing, .. } | State::Paused { probing, .. } = &mut self.state {
             *probing = false;
         }
     }
@@ -108,63 +114,62 @@ impl Gate {
     /// work; a probe without one has not probed.
     pub fn ended(&mut self, showed: Showed) {
         match showed {
-            Showed { answered: true, .. } => self.answered(),
+            Showed { answered: true, probe } => self.answered(probe),
             Showed { probe: true, answered: false } => self.probe_withdrawn(),
             Showed { probe: false, answered: false } => {}
         }
     }
 
     /// A request was answered in a way that shows the CRM at work: accepted, or refused for the contact's own sake.
-    pub fn answered(&mut self) {
+    pub fn answered(&mut self, probe: bool) {
         self.failures = 0;
-        // A hold stands even if an older request is answered meanwhile.
-        if let State::Paused { .. } = self.state {
+        if probe {
             self.state = State::Open;
         }
     }
 
-    /// A request failed. `hold` is how long the whole CRM asked us to wait (429).
-    pub fn failed(&mut self, class: FailureClass, hold: Duration, now: Instant) {
+    /// A request failed, the probe or another. `hold` is how long the whole CRM asked us to wait (429).
+    pub fn failed(&mut self, class: FailureClass, hold: Duration, probe: bool, now: Instant) {
         match class {
-            FailureClass::Rejected | FailureClass::Conflict | FailureClass::Gone => self.answered(),
-            FailureClass::Throttled => self.hold(now + hold),
-            FailureClass::Auth => self.pause(PauseReason::Credentials, now),
-            FailureClass::Connection => self.pause(PauseReason::Connection, now),
+            FailureClass::Rejected | FailureClass::Conflict | FailureClass::Gone => self.answered(probe),
+            FailureClass::Throttled => self.hold(now + hold, probe),
+            FailureClass::Auth => self.pause(PauseReason::Credentials, probe, now),
+            FailureClass::Connection => self.pause(PauseReason::Connection, probe, now),
             FailureClass::Transient => {
                 self.failures = self.failures.saturating_add(1);
-                if self.failures >= self.failures_before_pause || self.paused().is_some() {
-                    self.pause(PauseReason::Failing, now);
+                if probe || self.failures >= self.failures_before_pause {
+                    self.pause(PauseReason::Failing, probe, now);
                 }
             }
         }
     }
 
-    fn hold(&mut self, until: Instant) {
+    fn hold(&mut self, until: Instant, probe: bool) {
         self.state = match self.state {
-            State::Open => State::Held { until },
-            State::Held { until: before } => State::Held { until: before.max(until) },
-            // A throttled probe: the CRM is there, but asks for patience.
-            State::Paused { probing: true, .. } => State::Held { until },
+            // The CRM is there, but asks for patience, whatever it was closed for.
+            _ if probe => State::Held { until, probing: false },
+            State::Open => State::Held { until, probing: false },
+            State::Held { until: before, probing } => State::Held { until: before.max(until), probing },
             // An older request: what paused the CRM is not disproved, and the probe must be as patient as all others.
-            State::Paused { reason, probe_at, probes, probing: false } => {
-                State::Paused { reason, probe_at: probe_at.max(until), probes, probing: false }
+            State::Paused { reason, probe_at, probes, probing } => {
+                State::Paused { reason, probe_at: probe_at.max(until), probes, probing }
             }
         };
     }
 
-    fn pause(&mut self, reason: PauseReason, now: Instant) {
+    fn pause(&mut self, reason: PauseReason, probe: bool, now: Instant) {
         let first_probe = now + self.probes.step(1);
         self.state = match self.state {
             State::Open => State::Paused { reason, probe_at: first_probe, probes: 1, probing: false },
             // The CRM asked for patience before, and a probe is a request too.
-            State::Held { until } => {
-                State::Paused { reason, probe_at: first_probe.max(until), probes: 1, probing: false }
+            State::Held { until, probing } => {
+                State::Paused { reason, probe_at: first_probe.max(until), probes: 1, probing: probing && !probe }
             }
-            // A failed probe; failures of requests sent before the pause say nothing new.
-            State::Paused { probes, probing: true, .. } => {
+            State::Paused { probes, .. } if probe => {
                 let probes = probes.saturating_add(1);
                 State::Paused { reason, probe_at: now + self.probes.step(probes), probes, probing: false }
             }
+            // Failures of requests that were sent before the pause say nothing new.
             paused @ State::Paused { .. } => paused,
         };
     }
@@ -181,12 +186,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_pause_and_a_good_probe_opens() {
         let (mut gate, now) = (gate(), Instant::now());
-        gate.failed(FailureClass::Transient, Duration::ZERO, now);
-        gate.failed(FailureClass::Transient, Duration::ZERO, now);
-        gate.answered();
+        gate.failed(FailureClass::Transient, Duration::ZERO, false, now);
+        gate.failed(FailureClass::Transient, Duration::ZERO, false, now);
+        gate.answered(false);
         for _ in 0..3 {
             assert_eq!(gate.admission(now), Admission::Open);
-            gate.failed(FailureClass::Transient, Duration::ZERO, now);
+            gate.failed(FailureClass::Transient, Duration::ZERO, false, now);
         }
         assert_eq!(gate.paused(), Some(PauseReason::Failing));
         let probe_at = now + Duration::from_secs(1);
@@ -194,27 +199,29 @@ mod tests {
         assert_eq!(gate.admission(probe_at), Admission::Probe);
         gate.probe_begins();
         assert_eq!(gate.admission(probe_at), Admission::Probing);
-        gate.answered();
+        gate.answered(false);
+        assert_eq!(gate.admission(probe_at), Admission::Probing, "it was sent before the pause");
+        gate.answered(true);
         assert_eq!(gate.admission(probe_at), Admission::Open);
     }
 
     #[tokio::test(start_paused = true)]
     async fn failed_probes_come_at_growing_distance_up_to_the_cap() {
         let (mut gate, mut now) = (gate(), Instant::now());
-        gate.failed(FailureClass::Connection, Duration::ZERO, now);
+        gate.failed(FailureClass::Connection, Duration::ZERO, false, now);
         for seconds in [1, 2, 4, 4] {
             let Admission::ClosedUntil(probe_at) = gate.admission(now) else { panic!("the gate is closed") };
             assert_eq!(probe_at - now, Duration::from_secs(seconds));
             now = probe_at;
             gate.probe_begins();
-            gate.failed(FailureClass::Transient, Duration::ZERO, now);
+            gate.failed(FailureClass::Transient, Duration::ZERO, true, now);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_opens_with_any_answer_and_without_one_is_still_to_be_made() {
         let (mut gate, now) = (gate(), Instant::now());
-        gate.failed(FailureClass::Connection, Duration::ZERO, now);
+        gate.failed(FailureClass::Connection, Duration::ZERO, false, now);
         let Admission::ClosedUntil(probe_at) = gate.admission(now) else { panic!("the gate is closed") };
         gate.probe_begins();
         gate.ended(Showed { probe: false, answered: false });
@@ -229,21 +236,50 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hold_lasts_until_the_latest_moment_asked_for() {
         let (mut gate, now) = (gate(), Instant::now());
-        gate.failed(FailureClass::Throttled, Duration::from_secs(9), now);
-        gate.failed(FailureClass::Throttled, Duration::from_secs(2), now);
-        gate.answered();
+        gate.failed(FailureClass::Throttled, Duration::from_secs(9), false, now);
+        gate.failed(FailureClass::Throttled, Duration::from_secs(2), false, now);
+        gate.answered(false);
         assert_eq!(gate.admission(now), Admission::ClosedUntil(now + Duration::from_secs(9)));
-        assert_eq!(gate.admission(now + Duration::from_secs(9)), Admission::Open);
+        assert_eq!(gate.admission(now + Duration::from_secs(9)), Admission::Probe);
         assert_eq!(gate.paused(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_hold_one_request_finds_out_whether_it_is_over() {
+        let (mut gate, mut now) = (gate(), Instant::now());
+        gate.failed(FailureClass::Throttled, Duration::from_secs(2), false, now);
+        now += Duration::from_secs(2);
+        gate.probe_begins();
+        assert_eq!(gate.admission(now), Admission::Probing);
+        // An older request was refused, too, and its answer came late.
+        gate.failed(FailureClass::Throttled, Duration::from_secs(1), false, now);
+        assert_eq!(gate.admission(now), Admission::Probing);
+        gate.failed(FailureClass::Throttled, Duration::from_secs(3), true, now);
+        assert_eq!(gate.admission(now), Admission::ClosedUntil(now + Duration::from_secs(3)));
+        now += Duration::from_secs(3);
+        gate.probe_begins();
+        gate.answered(true);
+        assert_eq!(gate.admission(now), Admission::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_fails_after_a_hold_pauses() {
+        let (mut gate, mut now) = (gate(), Instant::now());
+        gate.failed(FailureClass::Throttled, Duration::from_secs(2), false, now);
+        now += Duration::from_secs(2);
+        gate.probe_begins();
+        gate.failed(FailureClass::Transient, Duration::ZERO, true, now);
+        assert_eq!(gate.paused(), Some(PauseReason::Failing));
+        assert_eq!(gate.admission(now), Admission::ClosedUntil(now + Duration::from_secs(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_during_a_hold_is_not_probed_before_the_hold_ends() {
         let (mut gate, now) = (gate(), Instant::now());
         let until = now + Duration::from_secs(9);
-        gate.failed(FailureClass::Throttled, Duration::from_secs(9), now);
+        gate.failed(FailureClass::Throttled, Duration::from_secs(9), false, now);
         for _ in 0..3 {
-            gate.failed(FailureClass::Transient, Duration::ZERO, now);
+            gate.failed(FailureClass::Transient, Duration::ZERO, false, now);
         }
         assert_eq!(gate.paused(), Some(PauseReason::Failing));
         assert_eq!(gate.admission(now), Admission::ClosedUntil(until));
@@ -254,7 +290,7 @@ mod tests {
     async fn refusals_of_single_contacts_never_pause() {
         let (mut gate, now) = (gate(), Instant::now());
         for _ in 0..100 {
-            gate.failed(FailureClass::Rejected, Duration::ZERO, now);
+            gate.failed(FailureClass::Rejected, Duration::ZERO, false, now);
         }
         assert_eq!(gate.admission(now), Admission::Open);
     }

@@ -150,11 +150,11 @@ impl Membership<'_> {
         let mut gate = self.shared.gate.lock();
         let before = gate.paused();
         match end {
-            End::Delivered { .. } => gate.answered(),
+            End::Delivered { .. } => gate.answered(showed.probe),
             End::Failed { failure, .. } => {
                 let asked =
                     failure.retry_after.map(|asked| asked.delay(wall)).unwrap_or(self.parts.settings.retry_delay);
-                gate.failed(failure.class, asked.min(self.parts.settings.retry_after_max), now);
+                gate.failed(failure.class, asked.min(self.parts.settings.retry_after_max), showed.probe, now);
             }
             End::Withdrawn
             | End::MustWait { .. }

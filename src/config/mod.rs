@@ -119,7 +119,7 @@ pub enum SubjectForm {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
-    /// Address of `/metrics`, `/livez`, `/readyz` and, on a loopback address alone, `/explain`; empty: off.
+    /// Address of `/metrics`, `/livez`, `/readyz` and, on a loopback address alone, `/explain` and `/resync`; empty: off.
     pub listen: String,
 }
 

@@ -341,6 +341,11 @@ impl Resolver {
     }
 }
 
+/// The group that holds the lease, and the one transactional id that all resolvers write with.
+pub fn group(instance: &str) -> String {
+    format!("{instance}-resolver")
+}
+
 /// How changes are decided, outside tests.
 fn resolve() -> Arc<Resolve> {
     Arc::new(|change, known, context| identity::resolve(change, known, context))
@@ -361,13 +366,13 @@ enum Held {
 
 impl Parts {
     fn group(&self) -> Arc<str> {
-        Arc::from(format!("{}-resolver", self.instance))
+        group(&self.instance).into()
     }
 
     /// The same for every worker: opening a writer with it is what fences the resolver before.
     fn transactional_id(&self) -> String {
         match self.protections.hold(Protection::Fence) {
-            true => format!("{}-resolver", self.instance),
+            true => group(&self.instance),
             false => format!("{}-resolver-{}", self.instance, uuid::Uuid::new_v4()),
         }
     }

@@ -4,6 +4,7 @@
 //! each other only through the log and the view. What they are made of comes from the settings, except what differs
 //! between a real installation and a simulated one: the log, the transports to the CRMs, and the clock.
 
+mod permissions;
 mod supervisor;
 mod topics;
 
@@ -14,11 +15,12 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use self::{supervisor::Supervisor, topics::birth_records};
 pub use self::{
+    permissions::{Operation, Permission, Resource, permissions},
     supervisor::{PartError, Stopped},
     topics::{input_specs, topic_specs},
 };
+use self::{supervisor::Supervisor, topics::birth_records};
 use crate::{
     admin::{Part, Readiness},
     clock::Clock,

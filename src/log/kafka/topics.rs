@@ -46,7 +46,7 @@ pub(super) async fn ensure(
             return Err(differs(spec, "number of partitions", found, spec.partitions, REMEDY_PARTITIONS));
         }
     }
-    let settings = describe(&admin, &ours).await?;
+    let settings = describe(&admin, inquiry, &ours).await?;
     for spec in &ours {
         compare(spec, connection.settings.min_insync_replicas, &settings[&spec.name])?;
     }
@@ -123,6 +123,7 @@ async fn known_partitions(inquiry: &Inquiry, spec: &TopicSpec) -> Result<u32, Lo
 
 async fn describe(
     admin: &AdminClient<Context>,
+    inquiry: &Inquiry,
     topics: &[&TopicSpec],
 ) -> Result<HashMap<Arc<str>, ConfigResource>, LogError> {
     const TASK: Task = Task::new("reading the settings of a topic", "DESCRIBE_CONFIGS");
@@ -136,9 +137,12 @@ async fn describe(
     for (spec, answer) in topics.iter().zip(answers) {
         let subject = format!("topic {}", spec.name);
         let found = answer.map_err(|code| error_of_code(TASK, &subject, code))?;
-        // For a topic that does not exist the broker answers well, and with nothing.
+        // The client library passes over the error of a single topic, which is there with nothing in it.
         if found.entries.is_empty() {
-            return Err(LogError::UnknownTopic { topic: Arc::clone(&spec.name) });
+            return Err(match inquiry.partitions(&spec.name).await? {
+                None => LogError::UnknownTopic { topic: Arc::clone(&spec.name) },
+                Some(_) => error_of_code(TASK, &subject, RDKafkaErrorCode::TopicAuthorizationFailed),
+            });
         }
         settings.insert(Arc::clone(&spec.name), found);
     }

@@ -9,15 +9,20 @@
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod alone;
+mod conditions;
 mod end_to_end;
 mod identity;
 mod ingest;
 mod installation;
 mod lost_creates;
+#[cfg(feature = "ssl")]
+mod permits;
 mod plain;
 #[path = "../processes/mod.rs"]
 mod processes;
 mod proxy;
+#[cfg(feature = "ssl")]
+mod secured;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

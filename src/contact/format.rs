@@ -60,20 +60,16 @@ pub fn encode<T: Serialize>(record: &T) -> Bytes {
 /// A sample that was released never changes. One that `today` no longer fits asks for a new layout ([`FORMAT`]) and a file
 /// beside the old one, unless readers of the old layout take the new member for absent and lose nothing by it.
 #[cfg(test)]
-pub(crate) fn assert_sampled<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, today: &T) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats");
+pub(crate) fn assert_sampled<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    samples: &[&str],
+    today: &T,
+) {
+    assert_eq!(samples.len(), FORMAT as usize, "there is a sample of each layout, the oldest first");
+    let samples = samples.iter().map(|sample| sample.trim_end());
+    let read: Vec<T> = samples.clone().map(|sample| decode(sample.as_bytes()).expect("it was written once")).collect();
+    assert_eq!(read.last(), Some(today), "the newest sample is not read as it was meant");
     let written = String::from_utf8(encode(today).to_vec()).expect("JSON is text");
-    for format in 1..=FORMAT {
-        let file = folder.join(format!("{name}.{format}.json"));
-        let sample =
-            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}\n{written}", file.display()));
-        let sample = sample.trim_end();
-        let read = decode::<T>(sample.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        if format == FORMAT {
-            assert_eq!(written, sample, "{} is not what is written today", file.display());
-            assert_eq!(&read, today, "{} is not read as it was meant", file.display());
-        }
-    }
+    assert_eq!(Some(written.as_str()), samples.last(), "the newest sample is not what is written today");
 }
 
 #[cfg(test)]
@@ -187,7 +183,7 @@ mod tests {
     fn each_layout_that_was_ever_written_is_still_read_and_the_newest_is_written() {
         let event = entry(None).event;
         let merged = ContactRecord { status: Status::Merged, merged_into: Some(contact(2)), event, ..record() };
-        assert_sampled("record", &merged);
+        assert_sampled(&[include_str!("../../tests/formats/record.1.json")], &merged);
         let key = KeyEntry {
             key_type: KeyType::SourceId,
             owner: Some(contact(1)),
@@ -199,10 +195,13 @@ mod tests {
             epoch: 2,
             format: FORMAT,
         };
-        assert_sampled("key", &key);
-        assert_sampled("entry", &entry(None));
+        assert_sampled(&[include_str!("../../tests/formats/key.1.json")], &key);
+        assert_sampled(&[include_str!("../../tests/formats/entry.1.json")], &entry(None));
         let cause = Some(Cause { kind: CauseKind::Merge, id: "m-1".to_owned() });
-        assert_sampled("entry-with-cause", &Entry { event: None, ..entry(cause) });
+        assert_sampled(
+            &[include_str!("../../tests/formats/entry-with-cause.1.json")],
+            &Entry { event: None, ..entry(cause) },
+        );
         let reason = Reason {
             code: ReasonCode::Refused,
             http_status: Some(422),
@@ -226,7 +225,7 @@ mod tests {
             answered: 4,
             format: FORMAT,
         };
-        assert_sampled("link", &link);
+        assert_sampled(&[include_str!("../../tests/formats/link.1.json")], &link);
     }
 
     #[test]

@@ -73,8 +73,17 @@ mod tests {
 
     #[test]
     fn each_layout_that_was_ever_written_is_still_read_and_the_newest_is_written() {
-        assert_sampled("resolver-epoch", &Epoch { epoch: 7, format: FORMAT });
-        assert_sampled("resolver-key-check", &KeyCheck { check: "00ff".to_owned(), format: FORMAT });
-        assert_sampled("resolver-position", &Position { offset: 17, epoch: 7, format: FORMAT });
+        assert_sampled(
+            &[include_str!("../../tests/formats/resolver-epoch.1.json")],
+            &Epoch { epoch: 7, format: FORMAT },
+        );
+        assert_sampled(
+            &[include_str!("../../tests/formats/resolver-key-check.1.json")],
+            &KeyCheck { check: "00ff".to_owned(), format: FORMAT },
+        );
+        assert_sampled(
+            &[include_str!("../../tests/formats/resolver-position.1.json")],
+            &Position { offset: 17, epoch: 7, format: FORMAT },
+        );
     }
 }

@@ -7,6 +7,7 @@
 #   kafka.sh status               whether the node of this folder runs and answers
 #   kafka.sh stop                 end the node that `start` began, and no other
 #   kafka.sh topics ARGS…         Kafka's own kafka-topics, e.g. `topics --list`
+#   kafka.sh configs ARGS…        Kafka's own kafka-configs, e.g. `configs --describe --entity-type topics`
 #   kafka.sh groups ARGS…         Kafka's own kafka-consumer-groups, e.g. `groups --all-groups --describe`
 #   kafka.sh console TOPIC ARGS…  print a topic from its beginning, committed records only
 #
@@ -17,6 +18,8 @@
 #   and a listener for tests the one after that. It announces the fourth port, where a test puts a proxy to cut the line.
 #   KAFKA_HEAP     heap of the node                          default: 1g
 #   KAFKA_VERSION  default: 4.3.1
+#   KAFKA_MORE_PROPERTIES  a file of further properties of the node, which go before those above; see secured.sh
+#   KAFKA_SCRAM    a user to format the storage with, as StorageTool --add-scram takes it
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -90,11 +93,14 @@ prepare() {
         echo "advertised.listeners=PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$((port + 3))"
         echo "controller.quorum.bootstrap.servers=127.0.0.1:$controller_port"
         echo "log.dirs=$data/storage"
+        # Of a property that stands twice, the last one holds.
+        [[ -z ${KAFKA_MORE_PROPERTIES:-} ]] || cat "$KAFKA_MORE_PROPERTIES"
     } >"$properties"
     if [[ ! -f $data/storage/meta.properties ]]; then
         local cluster
         cluster=$(tool kafka.tools.StorageTool random-uuid 2>/dev/null)
-        tool kafka.tools.StorageTool format --standalone --cluster-id "$cluster" --config "$properties" >"$data/format.log" 2>&1 ||
+        tool kafka.tools.StorageTool format --standalone --cluster-id "$cluster" --config "$properties" \
+            ${KAFKA_SCRAM:+--add-scram "$KAFKA_SCRAM"} >"$data/format.log" 2>&1 ||
             fail "formatting failed, see $data/format.log"
     fi
 }
@@ -187,6 +193,7 @@ run)
 stop) stop ;;
 status) status ;;
 topics) tool org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$port" "$@" ;;
+configs) tool kafka.admin.ConfigCommand --bootstrap-server "127.0.0.1:$port" "$@" ;;
 groups) tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --bootstrap-server "127.0.0.1:$port" "$@" ;;
 console)
     topic=${1:-}

@@ -98,7 +98,8 @@ fn presence(settings: &Settings) -> Option<String> {
 
 fn log_fault(settings: &Settings, error: &LogError) -> String {
     let servers = &settings.log.kafka.bootstrap_servers;
-    match error.is_transient() && settings.log.kind == LogKind::Kafka {
+    let says_what_to_do = matches!(error, LogError::Connection { .. });
+    match error.is_transient() && !says_what_to_do && settings.log.kind == LogKind::Kafka {
         true => format!("log: {error}; start a broker at {servers}, or correct log.kafka.bootstrap_servers"),
         false => format!("log: {error}"),
     }

@@ -54,6 +54,24 @@ pub fn encode<T: Serialize>(record: &T) -> Bytes {
     serde_json::to_vec(record).expect("our records are made of what JSON can express").into()
 }
 
+/// Holds a type to the samples of it in `tests/formats`, one for each layout that was ever written: each is still read, and
+/// the newest is what `today` is written as, byte for byte.
+///
+/// A sample that was released never changes. One that `today` no longer fits asks for a new layout ([`FORMAT`]) and a file
+/// beside the old one, unless readers of the old layout take the new member for absent and lose nothing by it.
+#[cfg(test)]
+pub(crate) fn assert_sampled<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    samples: &[&str],
+    today: &T,
+) {
+    assert_eq!(samples.len(), FORMAT as usize, "there is a sample of each layout, the oldest first");
+    let samples = samples.iter().map(|sample| sample.trim_end());
+    let read: Vec<T> = samples.clone().map(|sample| decode(sample.as_bytes()).expect("it was written once")).collect();
+    assert_eq!(read.last(), Some(today), "the newest sample is not read as it was meant");
+    let written = String::from_utf8(encode(today).to_vec()).expect("JSON is text");
+    assert_eq!(Some(written.as_str()), samples.last(), "the newest sample is not what is written today");
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, sync::Arc};
@@ -66,12 +84,18 @@ mod tests {
             ContactId, ContactRecord, Document,
             record::{Member, MemberRef, MemberState, Status},
         },
-        crm::link::Link,
-        event::SourceVersion,
+        crm::{
+            Presence,
+            link::{Intent, Link, Open, Sent, Settled},
+        },
+        event::{
+            Entry, EventRef, Operation, OutcomeKind, Reason, ReasonCode, SourceVersion,
+            entry::{Cause, CauseKind},
+        },
         identity::{
             Membership,
             judgement::Refusal,
-            keys::{AssertedKey, KeyHash, KeyType},
+            keys::{AssertedKey, KeyEntry, KeyHash, KeyType},
             membership::{DropCode, Dropped, Refused},
         },
     };
@@ -129,6 +153,92 @@ mod tests {
         assert_eq!(decode::<ContactRecord>(&encode(&record())).unwrap(), record());
         let link = Link::new(ContactId(Uuid::from_u128(1)));
         assert_eq!(decode::<Link>(&encode(&link)).unwrap(), link);
+    }
+
+    fn contact(number: u128) -> ContactId {
+        ContactId(Uuid::from_u128(number))
+    }
+
+    fn entry(cause: Option<Cause>) -> Entry {
+        Entry {
+            contact_id: contact(1),
+            version: 4,
+            event: Some(EventRef {
+                source: Some("https://shop.example.com".into()),
+                id: Some("e-1".into()),
+                subject: Some("42".into()),
+                topic: "contact-changes".into(),
+                partition: 3,
+                offset: 17,
+            }),
+            received_at: "2026-03-01T10:00:01Z".parse().unwrap(),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            cause,
+            crm: None,
+            epoch: 2,
+            format: FORMAT,
+        }
+    }
+
+    #[test]
+    fn each_layout_that_was_ever_written_is_still_read_and_the_newest_is_written() {
+        let event = entry(None).event;
+        let merged = ContactRecord { status: Status::Merged, merged_into: Some(contact(2)), event, ..record() };
+        assert_sampled(&[include_str!("../../tests/formats/record.1.json")], &merged);
+        let key = KeyEntry {
+            key_type: KeyType::SourceId,
+            owner: Some(contact(1)),
+            claimants: vec![contact(2)],
+            generic: true,
+            version: Some(record().members[0].state.version.clone()),
+            event_ids: vec!["aa".to_owned()],
+            last_owner: Some(contact(3)),
+            epoch: 2,
+            format: FORMAT,
+        };
+        assert_sampled(&[include_str!("../../tests/formats/key.1.json")], &key);
+        assert_sampled(&[include_str!("../../tests/formats/entry.1.json")], &entry(None));
+        let cause = Some(Cause { kind: CauseKind::Merge, id: "m-1".to_owned() });
+        assert_sampled(
+            &[include_str!("../../tests/formats/entry-with-cause.1.json")],
+            &Entry { event: None, ..entry(cause) },
+        );
+        let reason = Reason {
+            code: ReasonCode::Refused,
+            http_status: Some(422),
+            crm_code: Some("E17".to_owned()),
+            field: Some("/emails".to_owned()),
+        };
+        let link = Link {
+            contact_id: contact(1),
+            remote_ids: BTreeMap::from([("contact".to_owned(), "r-1".to_owned())]),
+            sent: BTreeMap::from([("email".into(), Sent::Hash(0x1f)), ("phone".into(), Sent::Void)]),
+            presence: Some(Presence::Active),
+            intent: Some(Intent { keys: BTreeMap::from([("email".to_owned(), "ann@example.com".to_owned())]) }),
+            settled: Some(Settled {
+                version: 3,
+                outcome: OutcomeKind::Rejected,
+                operation: Some(Operation::Create),
+                reason: Some(reason),
+                attempts: 2,
+            }),
+            open: Some(Open {
+                entry: Some(entry(None)),
+                asked: None,
+                attempts: 3,
+                next_attempt: "2026-03-01T10:05:00Z".parse().unwrap(),
+            }),
+            answered: 4,
+            asked_until: 0,
+            format: FORMAT,
+        };
+        assert_sampled(&[include_str!("../../tests/formats/link.1.json")], &link);
+        let cause = Some(Cause { kind: CauseKind::Resync, id: "r-1".to_owned() });
+        let asked = Entry { event: None, traceparent: None, crm: Some("venues".into()), ..entry(cause) };
+        assert_sampled(&[include_str!("../../tests/formats/entry-asked.1.json")], &asked);
+        let open = link.open.map(|open| Open { asked: Some(asked), ..open });
+        let link = Link { open, asked_until: 18, ..link };
+        assert_sampled(&[include_str!("../../tests/formats/link-asked.1.json")], &link);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Refusal {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "log_full", IngestResult::Backlog, detail)
             }
             LogError::UnknownTopic { .. } => Self::topic_missing(),
-            LogError::Unavailable { .. } | LogError::Unstable { .. } => {
+            LogError::Unavailable { .. } | LogError::Connection { .. } | LogError::Unstable { .. } => {
                 warn!(%error, "events over HTTP cannot be taken");
                 let detail = "the log cannot be reached; send this again later";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", IngestResult::LogFailed, detail)

@@ -332,6 +332,9 @@ pub enum WriteError {
     /// A record is larger than the topic takes. Aborted; the same transaction will never pass.
     #[error("a record for {to} is larger than the topic takes")]
     TooLarge { to: TopicPartition },
+    /// The broker will not let us; the reason names the permission. Nothing of it will appear; an operator must act.
+    #[error("a transaction is not permitted: {reason}")]
+    Unauthorized { reason: String },
     /// Another writer took the id, or the coordinator timed this transaction out. Nothing of it will appear; drop the
     /// writer.
     #[error("the writer was fenced")]
@@ -407,6 +410,10 @@ pub enum LogError {
     /// Try again later: a broker is away, a request timed out.
     #[error("the log is not available while {doing}: {reason}")]
     Unavailable { doing: &'static str, reason: String },
+    /// Brokers are there, and no connection comes about: our credentials, our certificates, or the way we show them. The
+    /// reason says what to correct. Somebody may, on either side, so it is waited for.
+    #[error("the brokers accept no connection of ours: {reason}")]
+    Connection { reason: String },
     /// An open transaction holds the offset.
     #[error("the committed offset of {at} is held by an open transaction")]
     Unstable { at: TopicPartition },
@@ -432,6 +439,6 @@ pub enum LogError {
 impl LogError {
     /// Whether waiting may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unstable { .. } | Self::Full { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Connection { .. } | Self::Unstable { .. } | Self::Full { .. })
     }
 }

@@ -121,7 +121,9 @@ pub enum Error {
     },
     #[error("entry at {at}@{offset} of the work list: {reason}")]
     Entry { at: TopicPartition, offset: u64, reason: String },
-    #[error("a record of {crm} for {to} is larger than the topic takes")]
+    #[error("the replicator of {crm} cannot commit: {reason}")]
+    NotPermitted { crm: Arc<str>, reason: String },
+    #[error("a record of {crm} for {to} is larger than the topic takes: raise max.message.bytes of {} to topics.message_bytes_max", to.topic)]
     TooLarge { crm: Arc<str>, to: TopicPartition },
 }
 

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::claim::Claim;
 use crate::{
     config::TopicNames,
-    log::{AssignmentNumber, CommittedOffset, Isolation, Log, LogError, Offset, Partition, TopicPartition},
+    log::{AssignmentNumber, CommittedOffset, Isolation, Log, LogError, Offset, Partition, TopicPartition, Watermarks},
     protection::{Protection, Protections},
     view::{Following, View, ViewError},
 };
@@ -26,7 +26,7 @@ pub(super) struct TakenOver {
     pub(super) end: Offset,
     /// The predecessor said `released`, or there was none.
     pub(super) released: bool,
-    /// Entries that retention deleted before anybody read them.
+    /// Entries that were deleted before anybody read them; of a list that was made anew, at least so many.
     pub(super) entries_lost: u64,
 }
 
@@ -54,6 +54,9 @@ pub(super) struct Takeover {
 
 /// Pause before a step that failed for want of a broker is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How often an end that cannot be is looked at, and how soon again.
+const LOOKS: u32 = 3;
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Takeover {
     /// Takes over; ends only when it has succeeded or cannot. The caller then commits the offset under its own claim
@@ -90,21 +93,34 @@ impl Takeover {
             let high = self.log.watermarks(&at).await?.high;
             self.view.reached(&at, high).await?;
         }
-        let bounds = self.log.watermarks(&versions).await?;
+        let bounds = self.bounds(&versions, committed.as_ref()).await?;
         let (start, released) = match &committed {
             None => (bounds.low, true),
             Some(committed) => {
                 (committed.offset, Claim::decode(&committed.metadata).is_some_and(|claim| claim.released))
             }
         };
-        Ok(TakenOver {
-            partition,
-            assignment,
-            start: start.max(bounds.low),
-            end: bounds.high,
-            released,
-            entries_lost: bounds.low.saturating_sub(start),
-        })
+        // A list that ends before that is another one, made anew; how much is missing cannot be told.
+        let (start, entries_lost) = match start > bounds.high {
+            true => (bounds.low, 1),
+            false => (start.max(bounds.low), bounds.low.saturating_sub(start)),
+        };
+        Ok(TakenOver { partition, assignment, start, end: bounds.high, released, entries_lost })
+    }
+
+    /// Where the work list begins and ends. A broker that has just become leader may know it shorter than it is, so an end
+    /// before what was committed is looked at several times.
+    async fn bounds(&self, at: &TopicPartition, committed: Option<&CommittedOffset>) -> Result<Watermarks, LogError> {
+        let mut bounds = self.log.watermarks(at).await?;
+        for _ in 1..LOOKS {
+            if committed.is_none_or(|committed| committed.offset <= bounds.high) {
+                break;
+            }
+            warn!(%at, end = bounds.high, "the work list seems to end before what was committed, and is looked at again");
+            tokio::time::sleep(LOOK_AGAIN).await;
+            bounds = self.log.watermarks(at).await?;
+        }
+        Ok(bounds)
     }
 
     /// The committed offset, once no transaction can change it any more but ours.

@@ -1,7 +1,13 @@
 //! The input of one term: every partition of every input topic, from the position last decided.
 //!
 //! Other teams own these topics. They may not exist yet, grow partitions, or delete what we have not read; the last is
-//! said loudly, because it is loss, and then reading goes on with what is left: stopping would only lose more.
+//! said loudly, because it is loss, and then reading goes on with what is left: stopping would only lose more. No operator
+//! is asked for his word, as for a topic of ours: nothing that we know rests on what is gone, and who knows what was lost
+//! is whoever sent it.
+//!
+//! A topic that is gone is waited for, and read on from where it was left. One that was made anew ends before that place,
+//! which shows, and is read from its beginning. Filled again beyond that place before anybody looked, it looks like the one
+//! before, for it has no birth record: what lies below is not read. Whoever replaces a topic takes another name.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,6 +42,8 @@ pub(super) struct Inputs {
     follower: Box<dyn Follower>,
     /// Where reading stands, per partition: ahead of what is decided by the batches under way.
     read: BTreeMap<TopicPartition, Offset>,
+    /// Where reading stood in partitions that are gone.
+    left: BTreeMap<TopicPartition, Offset>,
     /// Polled, and not yet handed out.
     waiting: Progress,
     look_around_at: Instant,
@@ -50,6 +58,7 @@ impl Inputs {
             follower: parts.log.follower().await?,
             parts: parts.clone(),
             read: BTreeMap::new(),
+            left: BTreeMap::new(),
             waiting: Progress::default(),
             look_around_at: Instant::now(),
             missing: Vec::new(),
@@ -84,6 +93,10 @@ impl Inputs {
                 self.go_on_where_there_is_something(at, offset).await?;
                 Ok(Progress::default())
             }
+            Err(LogError::UnknownTopic { topic }) => {
+                self.forget(&topic).await?;
+                Ok(Progress::default())
+            }
             Err(failure) if failure.is_transient() => {
                 warn!(error = %failure, "the input is not available; it will be tried again");
                 tokio::time::sleep(UNAVAILABLE_PAUSE).await;
@@ -95,8 +108,8 @@ impl Inputs {
 
     async fn go_on_where_there_is_something(&mut self, at: TopicPartition, offset: Offset) -> Result<(), InputError> {
         let low = self.parts.log.watermarks(&at).await?.low;
-        // Below the position only if the topic was made anew; then how much is missing cannot be told.
-        let lost = low.saturating_sub(offset);
+        // Below the position only if the topic was made anew; then how much is missing cannot be told, and it counts as one.
+        let lost = low.saturating_sub(offset).max(1);
         error!(topic = %at.topic, partition = at.partition, position = offset, oldest = low, lost,
             "input was deleted before it was read; reading goes on with the oldest record there is");
         self.parts.metrics.input_lost(&at.topic, lost);
@@ -110,6 +123,7 @@ impl Inputs {
         self.look_around_at = Instant::now() + LOOK_AROUND;
         for topic in self.parts.inputs.clone() {
             let Some(partitions) = self.parts.log.partitions(&topic).await? else {
+                self.forget(&topic).await?;
                 if !self.missing.contains(&topic) {
                     warn!(%topic, "an input topic does not exist yet; it will be looked for again");
                     self.missing.push(topic);
@@ -117,6 +131,12 @@ impl Inputs {
                 continue;
             };
             self.missing.retain(|missing| *missing != topic);
+            // Made anew, it may have fewer.
+            for at in self.partitions_of(&topic).into_iter().filter(|at| at.partition >= partitions) {
+                error!(%topic, partition = at.partition, "an input partition is gone; what was not read of it is lost");
+                self.parts.metrics.input_lost(&topic, 1);
+                self.stop_reading(&at).await?;
+            }
             for partition in 0..partitions {
                 let at = TopicPartition::new(Arc::clone(&topic), partition);
                 if !self.read.contains_key(&at) {
@@ -126,7 +146,12 @@ impl Inputs {
         }
         let mut lag = 0;
         for (at, offset) in &self.read {
-            lag += self.parts.log.watermarks(at).await?.high.saturating_sub(*offset);
+            match self.parts.log.watermarks(at).await {
+                Ok(watermarks) => lag += watermarks.high.saturating_sub(*offset),
+                // It went just now, and will be missed the next time.
+                Err(LogError::UnknownTopic { .. }) => {}
+                Err(failure) => return Err(failure.into()),
+            }
         }
         self.parts.metrics.lag(RESOLVER, lag);
         if lag == 0 {
@@ -143,10 +168,35 @@ impl Inputs {
         self.parts.metrics.oldest_input_age(age);
     }
 
+    fn partitions_of(&self, topic: &str) -> Vec<TopicPartition> {
+        self.read.keys().filter(|at| *at.topic == *topic).cloned().collect()
+    }
+
+    /// Stops reading a topic that is gone, until it is found again.
+    async fn forget(&mut self, topic: &Arc<str>) -> Result<(), InputError> {
+        let partitions = self.partitions_of(topic);
+        if !partitions.is_empty() {
+            error!(%topic, "an input topic is gone; unless it comes back, what was not read of it is lost");
+            self.missing.push(Arc::clone(topic));
+        }
+        for at in partitions {
+            self.stop_reading(&at).await?;
+        }
+        Ok(())
+    }
+
+    async fn stop_reading(&mut self, at: &TopicPartition) -> Result<(), InputError> {
+        let position = self.read.remove(at);
+        self.left.extend(position.map(|position| (at.clone(), position)));
+        Ok(self.follower.unassign(at).await?)
+    }
+
     async fn assign(&mut self, at: TopicPartition) -> Result<(), InputError> {
-        let offset = match self.parts.state::<Position>(&Position::key(&at))? {
-            Some(position) => position.offset,
-            None => self.parts.log.watermarks(&at).await?.low,
+        let offset = match (self.left.remove(&at), self.parts.state::<Position>(&Position::key(&at))?) {
+            // What was read and is not decided yet must not come twice.
+            (Some(left), _) => left,
+            (None, Some(position)) => position.offset,
+            (None, None) => self.parts.log.watermarks(&at).await?.low,
         };
         info!(topic = %at.topic, partition = at.partition, offset, "reads input");
         self.follower.assign(at.clone(), offset).await?;

@@ -125,7 +125,12 @@ pub enum ResolverError {
     View(#[from] ViewError),
     #[error("the state record `{key}` of the resolver cannot be used")]
     State { key: String, source: FormatError },
-    #[error("a transaction without any event in it does not fit into {to}")]
+    #[error("the resolver cannot commit: {reason}")]
+    NotPermitted { reason: String },
+    #[error(
+        "a transaction without any event in it does not fit into {to}: raise max.message.bytes of {} to \
+         topics.message_bytes_max", to.topic
+    )]
     TooLarge { to: TopicPartition },
     /// Without its source: the text of a [`tokio::task::JoinError`] has the message of the panic, which may quote a
     /// contact.

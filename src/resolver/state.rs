@@ -65,3 +65,25 @@ pub(super) fn record<T: Serialize>(topic: &Arc<str>, key: String, state: &T) -> 
         headers: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contact::{format::assert_sampled, record::FORMAT};
+
+    #[test]
+    fn each_layout_that_was_ever_written_is_still_read_and_the_newest_is_written() {
+        assert_sampled(
+            &[include_str!("../../tests/formats/resolver-epoch.1.json")],
+            &Epoch { epoch: 7, format: FORMAT },
+        );
+        assert_sampled(
+            &[include_str!("../../tests/formats/resolver-key-check.1.json")],
+            &KeyCheck { check: "00ff".to_owned(), format: FORMAT },
+        );
+        assert_sampled(
+            &[include_str!("../../tests/formats/resolver-position.1.json")],
+            &Position { offset: 17, epoch: 7, format: FORMAT },
+        );
+    }
+}

@@ -161,9 +161,7 @@ impl Term {
         let first = Transaction { records, offsets: Some(mirror(parts, &lease, &decided)) };
         match writer.write(first).await {
             Ok(()) => lease.member.confirmed(),
-            Err(failure) => {
-                return Err(Ended::Anew { reason: failure.to_string() });
-            }
+            Err(failure) => return Err(ended_by(failure)),
         }
 
         let decider = Decider::new(parts, Arc::clone(&work.resolve), work.bounds, epoch);
@@ -222,7 +220,7 @@ impl Term {
             match written {
                 Ok(()) => self.committed(&batch, &publication.outcomes),
                 Err(NotWritten::TooLarge { to }) => {
-                    warn!(topic = %to.topic, "a batch holds a record that is too large; its events go one by one");
+                    warn!(topic = %to.topic, "a batch holds a record larger than max.message.bytes of the topic; its events go one by one");
                     self.one_by_one(batch, stop).await?;
                 }
                 Err(NotWritten::Ended(ended)) => return Err(ended),
@@ -387,6 +385,14 @@ impl Term {
     }
 }
 
+/// How a term ends whose transaction failed.
+fn ended_by(failure: WriteError) -> Ended {
+    match failure {
+        WriteError::Unauthorized { reason } => Ended::Failed(ResolverError::NotPermitted { reason }),
+        failure => Ended::Anew { reason: failure.to_string() },
+    }
+}
+
 /// Why a transaction was not committed.
 enum NotWritten {
     TooLarge { to: TopicPartition },
@@ -415,6 +421,7 @@ async fn write(
         parts.metrics.transaction_failed(RESOLVER);
         match failure {
             WriteError::TooLarge { to } => return Err(NotWritten::TooLarge { to }),
+            WriteError::Unauthorized { .. } => return Err(NotWritten::Ended(ended_by(failure))),
             WriteError::Fenced | WriteError::Unknown { .. } => {
                 return Err(NotWritten::Ended(Ended::Anew { reason: failure.to_string() }));
             }

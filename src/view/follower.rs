@@ -11,7 +11,7 @@
 //! can be read on from the old position without any error, and its links would be missing: every contact would be
 //! created a second time. So each partition begins with a *birth record*, whose id is remembered. Before a partition
 //! is followed from where it was left, the follower reads its birth record again and compares; every minute it
-//! compares existence, partition count and end (`sameness` judges the signs). (A topic that is replaced *and* refilled within one minute, under a
+//! compares existence, partition count, beginning and end (`sameness` judges the signs). (A topic that is replaced *and* refilled within one minute, under a
 //! running worker, is noticed at the next start.) What it finds stops the worker with a sentence, unless the operator
 //! accepted the topic by name; then its data is removed from the view and read anew.
 //!
@@ -476,7 +476,9 @@ impl Follower {
     /// Asks the log about everything that is followed; runs beside the follower, because a broker may take its time.
     fn check(&self) -> impl Future<Output = Checked> + Send + 'static {
         let following = self.followed.iter().filter(|(_, followed)| followed.phase == Phase::Following);
-        let partitions = following.map(|(at, followed)| (at.clone(), followed.position)).collect();
+        let partitions = following
+            .map(|(at, followed)| (at.clone(), followed.position, followed.birth.as_ref().map(|birth| birth.offset)))
+            .collect();
         let count = |kind: &Kind| {
             if *kind == Kind::State { 1 } else { self.partitions }
         };

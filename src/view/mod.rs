@@ -430,7 +430,7 @@ pub enum ViewError {
     /// A topic of ours is no longer the one that was followed. Going on as if nothing had happened would mean to
     /// create every contact anew; only an operator can say that this is meant.
     #[error(
-        "topic {topic} is not the one that this worker followed: {finding}; if that is intended, accept the topic by name"
+        "topic {topic} is not the one that this worker followed: {finding}; if that is intended, run it with --accept-topic {topic}"
     )]
     Replaced { topic: Arc<str>, finding: String },
     /// Cut off from the log while running, for so long that deletions may have come and gone unseen.

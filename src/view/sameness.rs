@@ -34,24 +34,27 @@ pub(super) struct CheckedEnd {
     pub(super) at: TopicPartition,
     /// How far the partition had been read before it was asked about.
     pub(super) read_to: Offset,
+    /// Where its birth record was met.
+    birth: Option<Offset>,
     pub(super) watermarks: Result<Watermarks, LogError>,
 }
 
-/// Asks about all of `topics` (with the partition count that each had) and `partitions` (with how far each was read).
+/// Asks about all of `topics` (with the partition count that each had) and `partitions` (with how far each was read, and where its
+/// birth record is).
 pub(super) async fn check(
     log: Arc<dyn Log>,
     asked_at: Timestamp,
     topics: BTreeMap<Arc<str>, u32>,
-    partitions: Vec<(TopicPartition, Offset)>,
+    partitions: Vec<(TopicPartition, Offset, Option<Offset>)>,
 ) -> Checked {
     let log = &*log;
     let topics = join_all(topics.into_iter().map(async |(topic, needed)| {
         let found = log.partitions(&topic).await;
         CheckedTopic { topic, needed, found }
     }));
-    let ends = join_all(partitions.into_iter().map(async |(at, read_to)| {
+    let ends = join_all(partitions.into_iter().map(async |(at, read_to, birth)| {
         let watermarks = log.watermarks(&at).await;
-        CheckedEnd { at, read_to, watermarks }
+        CheckedEnd { at, read_to, birth, watermarks }
     }));
     let (topics, ends) = futures::join!(topics, ends);
     Checked { asked_at, topics, ends }
@@ -73,8 +76,11 @@ impl Checked {
             };
             findings.insert(TopicPartition::new(topic.clone(), 0), finding);
         }
-        for CheckedEnd { at, read_to, watermarks } in &self.ends {
+        for CheckedEnd { at, read_to, birth, watermarks } in &self.ends {
             match watermarks {
+                Ok(Watermarks { low, .. }) if birth.is_some_and(|birth| birth < *low) => {
+                    findings.entry(at.clone()).or_insert_with(|| beheaded(*low));
+                }
                 Ok(Watermarks { high, .. }) if read_to > high => {
                     findings.entry(at.clone()).or_insert_with(|| shorter(*high, *read_to));
                 }
@@ -98,6 +104,10 @@ pub(super) fn unlike(
     if read_to > high {
         return Some(shorter(high, read_to));
     }
+    // Compaction keeps a birth record, and what it takes away raises no beginning.
+    if birth.is_some_and(|birth| birth.offset < low) {
+        return Some(beheaded(low));
+    }
     // Said only when reading failed there: an oldest record above the position is what compaction may leave.
     let position = stored?.offset;
     (out_of_range && position < low)
@@ -106,6 +116,10 @@ pub(super) fn unlike(
 
 fn shorter(high: Offset, read_to: Offset) -> String {
     format!("it ends at {high}, and was read to {read_to}")
+}
+
+fn beheaded(low: Offset) -> String {
+    format!("it begins at {low}, and its birth record, which stood before, was deleted with what else was there")
 }
 
 /// How often in a row a partition seemed not to be the one that was followed.

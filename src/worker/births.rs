@@ -72,6 +72,7 @@ pub(super) async fn ensure(
                 info!(partitions = unborn.len(), "birth records are written");
                 return Ok(unborn);
             }
+            Err(WriteError::Unauthorized { reason }) => return Err(LogError::Unauthorized { doing: DOING, reason }),
             Err(error @ WriteError::TooLarge { .. }) => return Err(LogError::Unusable { reason: error.to_string() }),
             Err(
                 error @ (WriteError::Fenced

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::supervisor::Supervisor;
 pub use self::{
@@ -271,11 +271,13 @@ async fn topics_ready(log: &dyn Log, settings: &Settings, part: &Part) -> Result
             Err(error) if error.is_transient() => {
                 part.not_ready(error.to_string());
                 if tries.is_multiple_of(LOG_PATIENCE) {
-                    match settings.log.kind {
-                        LogKind::Kafka => {
+                    match (settings.log.kind, &error) {
+                        // It says itself what to correct, and only a person can.
+                        (_, LogError::Connection { .. }) => error!(%error, "the worker waits for the log"),
+                        (LogKind::Kafka, _) => {
                             warn!(%error, "the worker waits for the log: start the broker, or correct log.kafka.bootstrap_servers")
                         }
-                        LogKind::Local => warn!(%error, "the worker waits for the log"),
+                        (LogKind::Local, _) => warn!(%error, "the worker waits for the log"),
                     }
                 }
                 tries = tries.wrapping_add(1);

@@ -139,6 +139,11 @@ impl Installation {
         format!("{}-{}", self.name, crm.name)
     }
 
+    /// The group that holds the resolver's lease.
+    pub(crate) fn group_of_resolver(&self) -> String {
+        contact_replicator::resolver::group(&self.name)
+    }
+
     /// How the broker is told which worker asks.
     pub(crate) fn client_id(&self, worker: &str) -> String {
         format!("{}-{worker}", self.name)
@@ -199,11 +204,20 @@ impl Installation {
 
     /// Starts a worker, and returns when its port can be asked.
     pub(crate) async fn launch(&self, worker: &str) -> Worker {
+        self.launch_with(worker, &[]).await
+    }
+
+    /// The same, with further arguments.
+    pub(crate) async fn launch_with(&self, worker: &str, arguments: &[&str]) -> Worker {
         let (lines, file) = Lines::of(self.folder.path().join(format!("{worker}.log")));
         let config = self.settings_file(worker);
         let begun = Instant::now();
-        let mut process =
-            Process::start(worker, program().arg("run").arg("--config").arg(config), Stdio::null(), file.into());
+        let mut process = Process::start(
+            worker,
+            program().arg("run").arg("--config").arg(config).args(arguments),
+            Stdio::null(),
+            file.into(),
+        );
         let admin = eventually(&format!("{worker} serves health and metrics"), PATIENCE, async || {
             process.assert_runs(&lines);
             lines.admin()
@@ -401,6 +415,25 @@ impl Worker {
     /// Since it was started.
     pub(crate) fn age(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// Waits until it ends by itself, and returns all that it said.
+    pub(crate) async fn end(mut self) -> String {
+        let ends = format!("{} ends by itself", self.process.name);
+        let status = eventually(&ends, PATIENCE, async || self.process.child.try_wait().unwrap()).await;
+        let said = self.lines().join("\n");
+        assert_eq!(status.code(), Some(3), "{said}");
+        said
+    }
+
+    /// Waits until a line of it has all of `words`.
+    pub(crate) async fn says(&mut self, words: &[&str]) {
+        eventually(&format!("{} says {words:?}", self.process.name), PATIENCE, async || {
+            self.process.assert_runs(&self.lines);
+            let says = |line: &String| words.iter().all(|word| line.contains(word));
+            self.lines.all().iter().any(says).then_some(())
+        })
+        .await;
     }
 
     /// Ends it as a crash would.

@@ -9,11 +9,14 @@
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod alone;
+mod conditions;
 mod end_to_end;
 mod identity;
 mod ingest;
 mod installation;
 mod lost_creates;
+#[cfg(feature = "ssl")]
+mod permits;
 mod plain;
 #[path = "../processes/mod.rs"]
 mod processes;
@@ -21,6 +24,8 @@ mod processes;
 #[allow(dead_code, reason = "torture does more to lines")]
 mod proxy;
 mod resync;
+#[cfg(feature = "ssl")]
+mod secured;
 #[path = "../processes/settings.rs"]
 mod settings;
 mod topics;

@@ -14,10 +14,10 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::client::{Connection, Context, Offloaded, Task, creation_error, log_error, partition_id};
+use super::client::{Connection, Context, Offloaded, Task, WRITE, creation_error, log_error, partition_id};
 use crate::log::{LogError, NewRecord};
 
-const TASK: Task = Task::new("appending", "WRITE");
+const TASK: Task = Task::new("appending", WRITE);
 /// Longer than the producer's own time-out of a message, so that its answer is the one that is heard.
 const DEADLINE: Duration = Duration::from_secs(15);
 

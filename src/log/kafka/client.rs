@@ -20,12 +20,12 @@ use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, ConsumerContext},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     topic_partition_list,
 };
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     config::KafkaSettings,
@@ -82,6 +82,13 @@ impl Task {
     }
 }
 
+/// What a task needs that writes.
+pub(super) const WRITE: &str = "WRITE";
+/// What a question about a topic needs. Whoever lacks it lacks what he is there for, too.
+pub(super) const DESCRIBE: &str = "DESCRIBE (which READ and WRITE bring)";
+const CREDENTIALS: &str =
+    "our credentials are refused; correct sasl.username and sasl.password under log.kafka.properties";
+
 /// Makes the configuration of clients.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -120,6 +127,9 @@ impl Connection {
         {
             return Err(unusable(reason));
         }
+        // Or OpenSSL would tidy up at the end of the process under the feet of threads that still close their connections.
+        #[cfg(feature = "ssl")]
+        openssl_sys::init();
         let connection = Self { settings: Arc::new(settings) };
         for config in
             [connection.consumer("check", "read_committed"), connection.producer(), connection.transactional("check")]
@@ -148,6 +158,8 @@ impl Connection {
         config.set_log_level(RDKafkaLogLevel::Info);
         config.set("client.id", "contact-replicator");
         config.set("reconnect.backoff.max.ms", "1000");
+        // Partitions may be added to an input topic, and a producer takes none that it has not heard of.
+        config.set("topic.metadata.refresh.interval.ms", "10000");
         config.set("socket.keepalive.enable", "true");
         config.set("bootstrap.servers", &self.settings.bootstrap_servers);
         // `send_offsets_to_transaction` ignores its own time-out and takes up to this one.
@@ -274,12 +286,19 @@ pub(super) fn error_of_code(task: Task, subject: &str, code: RDKafkaErrorCode) -
         |permission: String| LogError::Unauthorized { doing, reason: format!("the broker refuses {permission}") };
     match code {
         Code::TopicAuthorizationFailed => refused(format!("{} on {subject}", task.needs)),
-        Code::GroupAuthorizationFailed => refused(format!("READ on the consumer group ({subject})")),
-        Code::TransactionalIdAuthorizationFailed => {
-            refused(format!("WRITE and DESCRIBE on the transactional id ({subject})"))
+        // A subject may go on with the topic that was asked about.
+        Code::GroupAuthorizationFailed => {
+            refused(format!("READ on {}", subject.split_once(',').map_or(subject, |(group, _)| group)))
+        }
+        Code::TransactionalIdAuthorizationFailed => refused(format!("WRITE on {subject}")),
+        // What a producer needs once, beside what it needs on each topic (KIP-679).
+        Code::ClusterAuthorizationFailed if task.needs == WRITE => {
+            refused(format!("WRITE on {subject}, and on every other topic"))
         }
         Code::ClusterAuthorizationFailed => refused(format!("{} on the cluster ({subject})", task.needs)),
-        Code::Authentication | Code::SaslAuthenticationFailed => refused("our credentials".to_owned()),
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            LogError::Connection { reason: CREDENTIALS.to_owned() }
+        }
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
             LogError::UnknownTopic { topic: subject.strip_prefix("topic ").unwrap_or(subject).into() }
         }
@@ -310,6 +329,27 @@ fn is_transport(code: RDKafkaErrorCode) -> bool {
             | Code::OperationTimedOut
             | Code::RequestTimedOut
     )
+}
+
+/// What a person has to correct before a connection can come about; `None` for what may pass by itself.
+fn connection_fault(code: RDKafkaErrorCode, reason: &str) -> Option<String> {
+    match code {
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+            // The words of librdkafka and of the broker; neither quotes a password.
+            let mechanism = reason.to_ascii_lowercase().contains("mechanism") && reason.contains("supported");
+            Some(match mechanism {
+                true => {
+                    format!("set sasl.mechanism under log.kafka.properties to one that the listener takes ({reason})")
+                }
+                false => format!("{CREDENTIALS} ({reason})"),
+            })
+        }
+        RDKafkaErrorCode::SSL => Some(format!(
+            "TLS fails; check ssl.ca.location and, where the listener asks for one, ssl.certificate.location and \
+             ssl.key.location under log.kafka.properties, and that the listener's certificate names the host ({reason})"
+        )),
+        _ => None,
+    }
 }
 
 /// Lets one line of a kind through per [`REPORT_INTERVAL`].
@@ -349,14 +389,29 @@ impl Limiter {
 pub(super) struct Context {
     /// What the client is for, in its log lines.
     client: &'static str,
+    /// It has the name of a group and takes no part in one, so a broker that keeps it from that takes nothing.
+    groupless: bool,
     limiter: Limiter,
     /// Connections lost and requests unanswered, ever.
     transport_failures: AtomicU64,
+    /// Why the last connection did not come about, until one does.
+    connection_fault: Mutex<Option<String>>,
 }
 
 impl Context {
     pub(super) fn new(client: &'static str) -> Self {
-        Self { client, limiter: Limiter::default(), transport_failures: AtomicU64::new(0) }
+        Self {
+            client,
+            groupless: false,
+            limiter: Limiter::default(),
+            transport_failures: AtomicU64::new(0),
+            connection_fault: Mutex::default(),
+        }
+    }
+
+    /// Of a consumer that chooses its partitions itself.
+    pub(super) fn groupless(client: &'static str) -> Self {
+        Self { groupless: true, ..Self::new(client) }
     }
 
     pub(super) fn transport_failures(&self) -> u64 {
@@ -383,7 +438,15 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = code_of(&error) else { return };
-        if code == RDKafkaErrorCode::PartitionEOF {
+        let of_no_concern = self.groupless && code == RDKafkaErrorCode::GroupAuthorizationFailed;
+        if code == RDKafkaErrorCode::PartitionEOF || of_no_concern {
+            return;
+        }
+        if let Some(fault) = connection_fault(code, reason) {
+            if self.limiter.pass("connection", Instant::now()).is_some() {
+                error!(client = self.client, "the brokers accept no connection of ours: {fault}");
+            }
+            *self.connection_fault.lock() = Some(fault);
             return;
         }
         let kind = if is_transport(code) {
@@ -408,6 +471,28 @@ pub(super) fn serve(consumer: &BaseConsumer<Context>) {
         // Whatever comes has been told to the context; a consumer without an assignment has no records.
         if consumer.poll(Duration::from_millis(1)).is_none() {
             break;
+        }
+    }
+}
+
+/// The answer to a question that `consumer` was asked. One that was not answered for a reason that somebody has to correct
+/// says so.
+pub(super) fn answered<T>(consumer: &BaseConsumer<Context>, answer: Result<T, LogError>) -> Result<T, LogError> {
+    /// How long the reason may take to come out of the queue, behind the lines about it.
+    const REASON_WITHIN: Duration = Duration::from_millis(200);
+    let fault = &consumer.context().connection_fault;
+    let Err(LogError::Unavailable { .. }) = answer else {
+        fault.lock().take();
+        return answer;
+    };
+    let deadline = Instant::now() + REASON_WITHIN;
+    loop {
+        serve(consumer);
+        if let Some(reason) = fault.lock().clone() {
+            return Err(LogError::Connection { reason });
+        }
+        if Instant::now() >= deadline {
+            return answer;
         }
     }
 }

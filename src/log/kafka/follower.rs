@@ -52,6 +52,8 @@ const COMMANDS_MAX: usize = 256;
 /// Between two looks for a partition that was lost, and between two reports of a refusal that lasts.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a topic may take to tell whether we may read it.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
 enum Command {
     Assign { number: u64, at: TopicPartition, offset: Offset },
@@ -82,7 +84,8 @@ pub(super) struct KafkaFollower {
 impl KafkaFollower {
     pub(super) fn new(connection: &Connection, inquiry: &Inquiry) -> Result<Self, LogError> {
         let config = connection.consumer(NO_GROUP, "read_committed");
-        let consumer = config.create_with_context(Context::new("follower")).map_err(|error| creation_error(&error))?;
+        let consumer =
+            config.create_with_context(Context::groupless("follower")).map_err(|error| creation_error(&error))?;
         let (commands, received) = mpsc::sync_channel(COMMANDS_MAX);
         let reader = Reader {
             consumer,
@@ -91,6 +94,7 @@ impl KafkaFollower {
             names: HashSet::new(),
             number: 0,
             unread: None,
+            connection: connection.clone(),
             search: None,
             reported: None,
         };
@@ -213,6 +217,8 @@ struct Reader {
     number: u64,
     /// A batch whose asker went away.
     unread: Option<Batch>,
+    /// For the rare question which topic it is that may not be read.
+    connection: Connection,
     /// When to look (again) for the partition that is out of range, or for the topic that is missing.
     search: Option<Instant>,
     /// When a lasting refusal was last reported.
@@ -316,14 +322,45 @@ impl Reader {
                 let now = Instant::now();
                 if self.reported.is_none_or(|reported| now.duration_since(reported) >= REPORT_INTERVAL) {
                     self.reported = Some(now);
-                    let mut topics: Vec<&str> = self.assigned.keys().map(|at| &*at.topic).collect();
-                    topics.dedup();
-                    errors.push(log_error(TASK, &format!("one of the topics {}", topics.join(", ")), error));
+                    errors.push(log_error(TASK, &self.refused_topic(), error));
                 }
             }
             // A broker that is away comes back; the context has told it. So has our group that no broker keeps.
             _ => {}
         }
+    }
+
+    /// Names the topic that may not be read, which the error does not: each is asked by a reader of its own.
+    fn refused_topic(&self) -> String {
+        let one_of_each: BTreeMap<&str, &TopicPartition> = self.assigned.keys().map(|at| (&*at.topic, at)).collect();
+        match one_of_each.iter().find(|(_, at)| self.may_not_read(at)) {
+            Some((topic, _)) => format!("topic {topic}"),
+            None => format!("one of the topics {}", one_of_each.into_keys().collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    fn may_not_read(&self, at: &TopicPartition) -> bool {
+        let mut config = self.connection.consumer(NO_GROUP, "read_uncommitted");
+        // An empty partition answers as well.
+        config.set("enable.partition.eof", "true");
+        let Ok(consumer) = config.create_with_context::<_, BaseConsumer<Context>>(Context::groupless("follower"))
+        else {
+            return false;
+        };
+        let mut list = TopicPartitionList::new();
+        let end = list.add_partition_offset(&at.topic, partition_id(at), NativeOffset::End);
+        if end.and_then(|()| consumer.assign(&list)).is_err() {
+            return false;
+        }
+        let deadline = Instant::now() + PROBE_DEADLINE;
+        while Instant::now() < deadline {
+            match consumer.poll(THREAD_WAIT) {
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return false,
+                Some(Err(error)) if code_of(&error) == Some(RDKafkaErrorCode::TopicAuthorizationFailed) => return true,
+                Some(Err(_)) | None => {}
+            }
+        }
+        false
     }
 
     /// Finds which partition lost its position, or its topic. Tried until every partition could be judged.

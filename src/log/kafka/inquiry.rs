@@ -19,8 +19,8 @@ use rdkafka::{
 use tokio::sync::Semaphore;
 
 use super::client::{
-    Connection, Context, Offloaded, QUERY_DEADLINE, Task, code_of, creation_error, error_of_code, log_error,
-    partition_id, serve, unless_garbled,
+    Connection, Context, DESCRIBE, Offloaded, QUERY_DEADLINE, Task, answered, code_of, creation_error, error_of_code,
+    log_error, partition_id, serve, unless_garbled,
 };
 use crate::log::{CommittedOffset, Isolation, LogError, Offset, TopicPartition, Watermarks};
 
@@ -90,7 +90,7 @@ impl Inquiry {
 
     pub(super) async fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {
         let (topics, topic) = (self.topics(), topic.to_owned());
-        self.ask("asking for the partitions of a topic", move || partitions(&topics, &topic)).await
+        self.ask("asking for the partitions of a topic", move || answered(&topics, partitions(&topics, &topic))).await
     }
 
     pub(super) async fn shape(&self, topic: &str) -> Result<Option<Shape>, LogError> {
@@ -100,11 +100,11 @@ impl Inquiry {
 
     pub(super) async fn watermarks(&self, at: &TopicPartition) -> Result<Watermarks, LogError> {
         let (topics, at) = (self.topics(), at.clone());
-        self.ask("asking for the ends of a partition", move || watermarks(&topics, &at)).await
+        self.ask("asking for the ends of a partition", move || answered(&topics, watermarks(&topics, &at))).await
     }
 
     pub(super) async fn offset_at(&self, at: &TopicPartition, time: Timestamp) -> Result<Offset, LogError> {
-        const TASK: Task = Task::new("asking for the offset of a time", "DESCRIBE");
+        const TASK: Task = Task::new("asking for the offset of a time", DESCRIBE);
         let (topics, at) = (self.topics(), at.clone());
         self.ask(TASK.doing, move || {
             // The end is taken first: a record that arrives between the two questions must not be skipped.
@@ -155,7 +155,7 @@ impl Inquiry {
     }
 }
 
-const COMMITTED: Task = Task::new("asking for a committed offset", "DESCRIBE");
+const COMMITTED: Task = Task::new("asking for a committed offset", DESCRIBE);
 
 /// A consumer that is asked for the offsets of `group` and never joins it.
 fn consumer_of(
@@ -195,12 +195,16 @@ fn committed(
     list.add_partition(&at.topic, partition_id(at));
     let answer = consumer.committed_offsets(list, within);
     serve(consumer);
-    let subject = format!("group {group}, topic {}", at.topic);
-    let answer = answer.map_err(|error| log_error(COMMITTED, &subject, &error))?;
+    // An offset is the group's and about the topic, and either may be what is not permitted.
+    let refused = |error: &KafkaError| match code_of(error) {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => log_error(COMMITTED, &format!("topic {}", at.topic), error),
+        _ => log_error(COMMITTED, &format!("group {group}, topic {}", at.topic), error),
+    };
+    let answer = answer.map_err(|error| refused(&error))?;
     let Some(element) = answer.find_partition(&at.topic, partition_id(at)) else {
         return Ok(None);
     };
-    element.error().map_err(|error| log_error(COMMITTED, &subject, &error))?;
+    element.error().map_err(|error| refused(&error))?;
     Ok(match element.offset() {
         NativeOffset::Offset(offset) => Some(CommittedOffset {
             offset: u64::try_from(offset).unwrap_or(0),
@@ -218,7 +222,7 @@ pub(super) fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Resul
 
 /// Partitions and replicas of a topic, `None` if there is no such topic. Blocks.
 fn shape(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Option<Shape>, LogError> {
-    const TASK: Task = Task::new("asking for the partitions of a topic", "DESCRIBE");
+    const TASK: Task = Task::new("asking for the partitions of a topic", DESCRIBE);
     let subject = format!("topic {topic}");
     let metadata = consumer.fetch_metadata(Some(topic), QUERY_DEADLINE);
     serve(consumer);
@@ -247,7 +251,7 @@ fn is_unknown_topic(error: &KafkaError) -> bool {
 
 /// Where a partition begins and ends, open transactions included. Blocks.
 pub(super) fn watermarks(consumer: &BaseConsumer<Context>, at: &TopicPartition) -> Result<Watermarks, LogError> {
-    const TASK: Task = Task::new("asking for the ends of a partition", "DESCRIBE");
+    const TASK: Task = Task::new("asking for the ends of a partition", DESCRIBE);
     let answer = consumer.fetch_watermarks(&at.topic, partition_id(at), QUERY_DEADLINE);
     serve(consumer);
     match answer {

@@ -51,7 +51,7 @@ use crate::log::{
     TopicPartition,
 };
 
-const TASK: Task = Task::new("being a member of a group", "READ and DESCRIBE");
+const TASK: Task = Task::new("being a member of a group", "READ");
 /// Longest wait of the thread in one poll; what a handle asks for waits for it.
 const THREAD_WAIT: Duration = Duration::from_millis(20);
 /// Records taken from the client in one turn.
@@ -343,6 +343,10 @@ async fn commit_again(shared: &Arc<Shared>, partition: Partition) -> Result<Proo
                 | Code::AssignmentLost,
             ) => Ok(Proof::Refused),
             Some(Code::RebalanceInProgress) => Ok(Proof::Rebalancing),
+            // An offset is the group's and about the topic, and either may be what is not permitted.
+            Some(Code::TopicAuthorizationFailed) => {
+                Err(log_error(PROOF, &format!("topic {}", shared.spec.topic), &error))
+            }
             _ => Err(log_error(PROOF, &format!("group {}", shared.spec.group), &error)),
         },
         Ok(None) | Err(_) => Ok(Proof::Refused),

@@ -133,9 +133,10 @@ async fn settings(admin: &AdminClient<Context>, topics: Vec<(Arc<str>, Shape)>) 
     let mut found = Vec::with_capacity(topics.len());
     for ((topic, shape), answer) in topics.iter().zip(answers) {
         let resource = answer.map_err(|code| error_of_code(TASK, &format!("topic {topic}"), code))?;
-        // For a topic that does not exist the broker answers well, and with nothing.
+        // The client library passes over the error of a single topic, which is there with nothing in it. That it exists has
+        // been seen.
         if resource.entries.is_empty() {
-            return Err(LogError::UnknownTopic { topic: Arc::clone(topic) });
+            return Err(error_of_code(TASK, &format!("topic {topic}"), RDKafkaErrorCode::TopicAuthorizationFailed));
         }
         found.push(described(shape, resource));
     }

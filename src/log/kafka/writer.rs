@@ -17,6 +17,7 @@
 //! both, and the next owner has to fence in any case.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -36,12 +37,15 @@ use tracing::{debug, warn};
 use super::{
     appender::native,
     client::{
-        Connection, Context, Task, code_of, creation_error, log_error, nap, native_offset, partition_id, thread_error,
+        Connection, Context, Task, WRITE, code_of, creation_error, error_of_code, log_error, nap, native_offset,
+        partition_id, thread_error,
     },
 };
 use crate::log::{GroupOffsets, LogError, TopicPartition, Transaction, WriteError, Writer};
 
-const OPENING: Task = Task::new("opening a writer", "WRITE");
+const OPENING: Task = Task::new("opening a writer", WRITE);
+const WRITING: Task = Task::new("writing", WRITE);
+const COMMITTING: Task = Task::new("committing offsets", "READ");
 /// How long opening may take: an open transaction of the predecessor is ended first.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a commit is asked for before its result counts as unknown.
@@ -134,14 +138,18 @@ impl Writer for KafkaWriter {
 
 /// A record of the transaction that the broker did not take.
 type Failure = Arc<Mutex<Option<(TopicPartition, RDKafkaErrorCode)>>>;
+/// The topics that this transaction may not write.
+type Refused = Arc<Mutex<Vec<String>>>;
 
 struct WriterContext {
     noise: Context,
     failure: Failure,
+    refused: Refused,
 }
 
 impl ClientContext for WriterContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.refused.lock().extend(refused_topic(facility, message));
         self.noise.log(level, facility, message);
     }
 
@@ -208,6 +216,37 @@ fn is_refusal(error: &KafkaError) -> bool {
     )
 }
 
+/// Whether the broker will not let us, which no repetition changes.
+fn is_unauthorized(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code_of(error), Some(Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed))
+}
+
+/// What the broker would have to permit for these offsets.
+fn subject_of(offsets: &GroupOffsets, error: &KafkaError) -> String {
+    if code_of(error) == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+        return format!("group {}", offsets.member.group());
+    }
+    let topics: BTreeSet<&str> = offsets.commits.iter().map(|commit| &*commit.at.topic).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    let which = if topics.len() > 1 { "one of the topics" } else { "topic" };
+    format!("{which} {}", topics.join(", "))
+}
+
+fn unauthorized(task: Task, subject: &str, error: &KafkaError) -> WriteError {
+    not_permitted(&log_error(task, subject, error))
+}
+
+fn not_permitted(error: &LogError) -> WriteError {
+    WriteError::Unauthorized { reason: error.to_string() }
+}
+
+/// The topic that librdkafka says it may not write, in the only place where it does.
+fn refused_topic(facility: &str, message: &str) -> Option<String> {
+    let is_refusal = facility == "ADDPARTS" && message.contains("authorization failed");
+    message.split('"').nth(1).filter(|_| is_refusal).map(str::to_owned)
+}
+
 /// Where the producer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -223,6 +262,7 @@ enum Stage {
 struct Transactions {
     producer: BaseProducer<WriterContext>,
     failure: Failure,
+    refused: Refused,
     stage: Stage,
     /// How long the coordinator lets a transaction be open.
     timeout: Duration,
@@ -230,8 +270,12 @@ struct Transactions {
 
 impl Transactions {
     fn open(connection: &Connection, transactional_id: &str) -> Result<Self, LogError> {
-        let failure = Failure::default();
-        let context = WriterContext { noise: Context::new("writer"), failure: Arc::clone(&failure) };
+        let (failure, refused) = (Failure::default(), Refused::default());
+        let context = WriterContext {
+            noise: Context::new("writer"),
+            failure: Arc::clone(&failure),
+            refused: Arc::clone(&refused),
+        };
         let producer: BaseProducer<WriterContext> = connection
             .transactional(transactional_id)
             .create_with_context(context)
@@ -248,7 +292,7 @@ impl Transactions {
                 }
             }
         }
-        Ok(Self { producer, failure, stage: Stage::Idle, timeout: connection.settings.transaction_timeout })
+        Ok(Self { producer, failure, refused, stage: Stage::Idle, timeout: connection.settings.transaction_timeout })
     }
 
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
@@ -272,6 +316,7 @@ impl Transactions {
             return Err(WriteError::Fenced);
         }
         self.failure.lock().take();
+        self.refused.lock().clear();
         let deadline = Instant::now() + self.timeout;
         let begun = self.producer.begin_transaction();
         begun.map_err(|error| self.give_up(&error))?;
@@ -359,6 +404,12 @@ impl Transactions {
             match judge(&error) {
                 Verdict::Retry if Instant::now() < deadline => {}
                 Verdict::Fatal => return Err(self.give_up(&error)),
+                _ if is_unauthorized(&error) => {
+                    if let Err(failure) = self.abort() {
+                        debug!(%failure, "a transaction that is not permitted was not aborted either");
+                    }
+                    return Err(unauthorized(COMMITTING, &subject_of(offsets, &error), &error));
+                }
                 _ if is_refusal(&error) => {
                     self.abort()?;
                     return Err(WriteError::Refused);
@@ -421,7 +472,18 @@ impl Transactions {
             self.stage = Stage::Dead;
             return WriteError::Fenced;
         }
-        if let Err(error) = self.abort() {
+        // A partition that may not be written is refused before its records are sent: they are purged, all of them, and
+        // only a line tells of which topic it was. Where it was the first of all, the broker knows of no transaction, and
+        // the abort fails.
+        let aborted = self.abort();
+        let refused = std::mem::take(&mut *self.refused.lock());
+        let refused = refused.into_iter().next().filter(|_| is_purge(code));
+        if let Some(topic) = refused.or_else(|| (code == Code::TopicAuthorizationFailed).then(|| to.topic.to_string()))
+        {
+            let error = error_of_code(WRITING, &format!("topic {topic}"), Code::TopicAuthorizationFailed);
+            return not_permitted(&error);
+        }
+        if let Err(error) = aborted {
             return error;
         }
         match code {
@@ -504,6 +566,17 @@ mod tests {
             (KafkaError::Canceled, Verdict::Abort),
         ] {
             assert_eq!(judge(&error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_topic_that_may_not_be_written_is_read_from_the_line_about_it() {
+        let line =
+            "[thrd:main]: 127.0.0.1:9092/1: Failed to add partition \"contact-keys\" [0] to transaction: Broker: ";
+        let refused = format!("{line}Topic authorization failed");
+        assert_eq!(refused_topic("ADDPARTS", &refused).as_deref(), Some("contact-keys"));
+        for (facility, message) in [("FAIL", refused), ("ADDPARTS", format!("{line}Operation not attempted"))] {
+            assert_eq!(refused_topic(facility, &message), None, "{message}");
         }
     }
 

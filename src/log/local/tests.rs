@@ -169,6 +169,7 @@ async fn each_fault_does_what_it_says() {
             Err(WriteError::Fenced) => "Fenced",
             Err(WriteError::Unknown { .. }) => "Unknown",
             Err(WriteError::TooLarge { .. }) => "TooLarge",
+            Err(WriteError::Unauthorized { .. }) => "Unauthorized",
         };
         log.set_faults(None);
         if matches!(said, "Fenced" | "Unknown") {

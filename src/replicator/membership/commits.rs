@@ -19,10 +19,16 @@ use crate::{
 /// commit has its price, at the broker and in the view, however little is in it. The first after a quiet time waits for
 /// nothing.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// Pause before a refused or aborted transaction is tried again.
+/// Pause before a refused or aborted transaction is tried again; doubled each time, since a rebalance may take as long as
+/// its slowest member drains.
 const COMMIT_PAUSE: Duration = Duration::from_millis(50);
+const COMMIT_PAUSE_MAX: Duration = Duration::from_millis(800);
 /// Tries of one transaction before they are told.
 const TOLD_FROM: u32 = 8;
+
+fn pause_after(failures: u32) -> Duration {
+    COMMIT_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(COMMIT_PAUSE_MAX)
+}
 
 impl Membership<'_> {
     pub(super) fn begin_commit(&mut self) {
@@ -77,6 +83,7 @@ impl Membership<'_> {
                 self.finish_revocations();
                 return Ok(None);
             }
+            Err(WriteError::Unauthorized { reason }) => return Err(Error::NotPermitted { crm, reason }),
             Err(WriteError::TooLarge { to }) => return Err(Error::TooLarge { crm, to }),
             Err(error @ (WriteError::Fenced | WriteError::Unknown { .. })) => {
                 self.parts.metrics.transaction_failed(&crm);
@@ -100,7 +107,8 @@ impl Membership<'_> {
                 && self.handle.owns(*partition) == Some(part.assignment)
         });
         if !batch.parts.is_empty() {
-            self.write(batch, COMMIT_PAUSE);
+            let pause = pause_after(batch.failures);
+            self.write(batch, pause);
         }
         Ok(None)
     }

@@ -167,7 +167,7 @@ impl Membership<'_> {
     pub(super) fn tell_lost(&self, partition: Partition, entries: u64) {
         let crm = &self.parts.name;
         error!(%crm, partition, entries,
-            "retention deleted entries before they were read: their events have no outcome, resync the CRM");
+            "entries of the work list were deleted before they were read: their events have no outcome; resync the CRM");
         self.parts.metrics.entries_lost(crm, entries);
     }
 

@@ -592,6 +592,20 @@ async fn records_deleted_before_they_were_read_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn records_deleted_after_they_were_read_are_refused_under_a_running_follower_and_at_the_next_start() {
+    let at = TopicPartition::new("contact-records", 0);
+    let cut = |log: &ScriptedLog| log.delete_below(&at, log.high(&at).unwrap());
+    let (data, log) = (tempfile::tempdir().unwrap(), ScriptedLog::new());
+    let worker = Worker::start(data.path(), &log);
+    worker.catch_up(&log).await;
+    cut(&log);
+    assert_replaced(&worker.failure().await, "contact-records");
+
+    let failure = restart_after(cut);
+    assert_replaced(&failure.await, "contact-records");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_position_wrongly_called_out_of_range_is_assigned_again() {
     let (data, log) = (tempfile::tempdir().unwrap(), ScriptedLog::new());
     let worker = Worker::start(data.path(), &log);

@@ -54,6 +54,8 @@ pub(super) struct Takeover {
 
 /// Pause before a step that failed for want of a broker is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A takeover that has waited this long for the view says so, and again after as long.
+const TOLD_AFTER: Duration = Duration::from_secs(60);
 /// How often an end that cannot be is looked at, and how soon again.
 const LOOKS: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -91,7 +93,7 @@ impl Takeover {
         for (_, topic) in caught_up.into_iter().filter(|(protection, _)| self.protections.hold(*protection)) {
             let at = TopicPartition::new(topic, partition);
             let high = self.log.watermarks(&at).await?.high;
-            self.view.reached(&at, high).await?;
+            self.reached(&at, high).await?;
         }
         let bounds = self.bounds(&versions, committed.as_ref()).await?;
         let (start, released) = match &committed {
@@ -106,6 +108,20 @@ impl Takeover {
             false => (start.max(bounds.low), bounds.low.saturating_sub(start)),
         };
         Ok(TakenOver { partition, assignment, start, end: bounds.high, released, entries_lost })
+    }
+
+    /// Waits until the view holds all below `end`. Behind a transaction that nobody ends it would wait for ever, which only a
+    /// person can change.
+    async fn reached(&self, at: &TopicPartition, end: Offset) -> Result<(), ViewError> {
+        let mut reached = std::pin::pin!(self.view.reached(at, end));
+        loop {
+            match tokio::time::timeout(TOLD_AFTER, &mut reached).await {
+                Ok(reached) => return reached,
+                Err(_elapsed) => warn!(%at, position = self.view.position(at), end,
+                    "a takeover waits for the view to reach the end; if the position stands still, a transaction hangs there: \
+                     find it with kafka-transactions find-hanging, and abort it"),
+            }
+        }
     }
 
     /// Where the work list begins and ends. A broker that has just become leader may know it shorter than it is, so an end

@@ -27,6 +27,7 @@ use rdkafka::{
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
+use super::names::LostNames;
 use crate::{
     config::KafkaSettings,
     log::{LogError, Offset, TopicPartition},
@@ -93,6 +94,7 @@ const CREDENTIALS: &str =
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) settings: Arc<KafkaSettings>,
+    pub(super) lost_names: Arc<LostNames>,
 }
 
 impl fmt::Debug for Connection {
@@ -130,7 +132,7 @@ impl Connection {
         // Or OpenSSL would tidy up at the end of the process under the feet of threads that still close their connections.
         #[cfg(feature = "ssl")]
         openssl_sys::init();
-        let connection = Self { settings: Arc::new(settings) };
+        let connection = Self { settings: Arc::new(settings), lost_names: Arc::default() };
         for config in
             [connection.consumer("check", "read_committed"), connection.producer(), connection.transactional("check")]
         {

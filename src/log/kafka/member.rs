@@ -43,7 +43,8 @@ use super::{
         unless_garbled,
     },
     follower::record_of,
-    membership::{Membership, Room, Step},
+    membership::{Ended, Membership, Room, Step},
+    names::LostNames,
     writer::NativeGeneration,
 };
 use crate::log::{
@@ -163,7 +164,8 @@ impl KafkaMember {
         let subject = format!("topic {}", shared.spec.topic);
         consumer.subscribe(&[&*shared.spec.topic]).map_err(|error| log_error(TASK, &subject, &error))?;
         let (finished, ended) = oneshot::channel();
-        let poller = Poller { consumer, shared: Arc::clone(&shared), reported: None, refused: None };
+        let lost_names = Arc::clone(&connection.lost_names);
+        let poller = Poller { consumer, shared: Arc::clone(&shared), lost_names, reported: None, refused: None };
         std::thread::Builder::new()
             .name("kafka-member".to_owned())
             .spawn(move || {
@@ -421,7 +423,9 @@ impl MemberContext {
         let assigned = list.set_all_offsets(NativeOffset::Offset(0)).and_then(|()| consumer.incremental_assign(list));
         let paused = assigned.and_then(|()| consumer.pause(&self.list(&partitions)));
         if let Err(error) = paused {
-            self.shared.tell(|membership| membership.fail(format!("an assignment could not be taken in: {error}")));
+            self.shared.tell(|membership| {
+                membership.end(Ended::ForGood(format!("an assignment could not be taken in: {error}")))
+            });
             return;
         }
         debug!(group = %self.shared.spec.group, ?partitions, "partitions assigned");
@@ -443,7 +447,9 @@ impl MemberContext {
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
         };
         if let Err(error) = unassigned {
-            self.shared.tell(|membership| membership.fail(format!("partitions could not be given up: {error}")));
+            self.shared.tell(|membership| {
+                membership.end(Ended::ForGood(format!("partitions could not be given up: {error}")))
+            });
         }
     }
 
@@ -475,6 +481,7 @@ impl MemberContext {
 struct Poller {
     consumer: Arc<MemberConsumer>,
     shared: Arc<Shared>,
+    lost_names: Arc<LostNames>,
     /// When a lasting refusal was last reported.
     reported: Option<Instant>,
     /// Since when a seek is refused.
@@ -571,11 +578,27 @@ impl Poller {
         }
     }
 
+    fn ended_by(&self, code: RDKafkaErrorCode) -> Ended {
+        let group = &self.shared.spec.group;
+        match &self.shared.spec.instance_id {
+            Some(name) if code == RDKafkaErrorCode::FencedInstanceId => {
+                if self.lost_names.is_anothers(name, Instant::now()) {
+                    return Ended::ForGood(format!(
+                        "another worker takes the name {name} in the group {group} again and again: \
+                         give each worker a worker.id of its own"
+                    ));
+                }
+                Ended::ForNow(format!("the name {name} in the group {group} was taken; it is joined again"))
+            }
+            _ => Ended::ForGood(format!("the membership of the group {group} was ended by the broker: {code}")),
+        }
+    }
+
     fn judge(&mut self, error: &KafkaError) {
         use RDKafkaErrorCode as Code;
         if let KafkaError::MessageConsumptionFatal(code) = error {
-            // In practice another process with our static name.
-            self.shared.tell(|membership| membership.fail(format!("the membership was ended by the broker: {code}")));
+            let ended = self.ended_by(*code);
+            self.shared.tell(|membership| membership.end(ended));
             return;
         }
         let topic = format!("topic {}", self.shared.spec.topic);

@@ -51,6 +51,23 @@ pub(super) enum Room {
     Full,
 }
 
+/// Why a membership ended.
+#[derive(Debug, Clone)]
+pub(super) enum Ended {
+    /// Joining again may help.
+    ForNow(String),
+    ForGood(String),
+}
+
+impl Ended {
+    fn error(&self) -> LogError {
+        match self {
+            Self::ForNow(reason) => LogError::Unavailable { doing: "belonging to a group", reason: reason.clone() },
+            Self::ForGood(reason) => LogError::Unusable { reason: reason.clone() },
+        }
+    }
+}
+
 pub(super) struct Membership {
     lanes: BTreeMap<Partition, Lane>,
     numbers: AssignmentNumber,
@@ -65,7 +82,7 @@ pub(super) struct Membership {
     joined: bool,
     errors: VecDeque<LogError>,
     /// Why the membership ended; told for ever after.
-    ended: Option<String>,
+    ended: Option<Ended>,
     pulse: Pulse,
 }
 
@@ -136,14 +153,14 @@ impl Membership {
     pub(super) fn left(&mut self) {
         self.joined = false;
         self.lanes.clear();
-        self.ended.get_or_insert_with(|| "the member has left its group".to_owned());
+        self.ended.get_or_insert_with(|| Ended::ForGood("the member has left its group".to_owned()));
     }
 
     /// The membership cannot go on.
-    pub(super) fn fail(&mut self, reason: String) {
+    pub(super) fn end(&mut self, ended: Ended) {
         self.joined = false;
         self.lanes.clear();
-        self.ended.get_or_insert(reason);
+        self.ended.get_or_insert(ended);
     }
 
     /// Something the reader should know; the membership goes on.
@@ -255,7 +272,7 @@ impl Membership {
             }
             return Some(Ok(event));
         }
-        self.ended.clone().map(|reason| Err(LogError::Unusable { reason }))
+        self.ended.as_ref().map(|ended| Err(ended.error()))
     }
 
     pub(super) fn pulse(&mut self) -> &mut Pulse {
@@ -508,7 +525,7 @@ mod tests {
     fn an_end_is_told_for_ever_after_the_rest() {
         let mut membership = member(&[], 4);
         membership.report(LogError::UnknownTopic { topic: "t".into() });
-        membership.fail("fenced".to_owned());
+        membership.end(Ended::ForGood("fenced".to_owned()));
         assert!(matches!(membership.take(), Some(Err(LogError::UnknownTopic { .. }))));
         for _ in 0..2 {
             assert!(matches!(membership.take(), Some(Err(LogError::Unusable { .. }))));

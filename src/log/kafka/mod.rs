@@ -10,6 +10,7 @@
 //! topics      creates and compares our topics                      appender  records outside any transaction
 //! follower    chosen partitions from chosen offsets                writer    transactions
 //! member      a group's member: thread and callbacks               membership  what a member knows, without I/O
+//! names       static names that others took
 //! ```
 
 mod appender;
@@ -18,6 +19,7 @@ mod follower;
 mod inquiry;
 mod member;
 mod membership;
+mod names;
 mod topics;
 mod writer;
 

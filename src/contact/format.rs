@@ -65,11 +65,11 @@ pub(crate) fn assert_sampled<T: Serialize + DeserializeOwned + PartialEq + std::
     today: &T,
 ) {
     assert_eq!(samples.len(), FORMAT as usize, "there is a sample of each layout, the oldest first");
-    let samples = samples.iter().map(|sample| sample.trim_end());
-    let read: Vec<T> = samples.clone().map(|sample| decode(sample.as_bytes()).expect("it was written once")).collect();
+    let samples: Vec<&str> = samples.iter().map(|sample| sample.trim_end()).collect();
+    let read: Vec<T> = samples.iter().map(|sample| decode(sample.as_bytes()).expect("it was written once")).collect();
     assert_eq!(read.last(), Some(today), "the newest sample is not read as it was meant");
     let written = String::from_utf8(encode(today).to_vec()).expect("JSON is text");
-    assert_eq!(Some(written.as_str()), samples.last(), "the newest sample is not what is written today");
+    assert_eq!(Some(&written.as_str()), samples.last(), "the newest sample is not what is written today");
 }
 
 #[cfg(test)]

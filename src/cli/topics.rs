@@ -118,7 +118,7 @@ struct Made<'a> {
 
 async fn create(settings: &Settings, as_json: bool, output: &mut impl Write) -> Result<Exit, CommandError> {
     let log = super::open_log(settings).await?;
-    let created = worker::create_topics(&*log, settings).await?;
+    let created = worker::create_topics(&*log, settings, &|_unknown| false).await?;
     let text = match as_json {
         true => {
             json(&Made { topics: &created.topics, births: created.births.iter().map(ToString::to_string).collect() })

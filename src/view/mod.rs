@@ -210,6 +210,12 @@ impl View {
             .guard("reading", |tree| tree.scan_prefix(&prefix).keys().try_fold(0, |count, key| key.map(|_| count + 1)))
     }
 
+    /// Whether the birth record of a partition of `topic` has been seen.
+    pub fn knows_birth(&self, topic: &str) -> Result<bool, ViewError> {
+        let known = |partition| self.shared.store.birth(&TopicPartition::new(topic, partition));
+        (0..self.shared.partitions).map(known).try_fold(false, |any, birth| Ok(any || birth?.is_some()))
+    }
+
     /// The partition that `contact` belongs to, in every topic keyed by contact.
     pub fn partition(&self, contact: ContactId) -> Partition {
         partition_of(contact.key().as_bytes(), self.shared.partitions)

@@ -44,25 +44,29 @@ pub(super) fn writer_id(instance: &str) -> String {
 
 /// Gives each partition of a compacted topic that has none its birth; returns those that we gave one. The topics exist.
 ///
+/// The births of a topic are one transaction, so where `is_born` tells that a partition of it has one, those that hold anything
+/// are not read.
+///
 /// # Errors
 /// [`LogError`] of the log; transient ones may be tried again from the start.
 pub(super) async fn ensure(
     log: &dyn Log,
     instance: &str,
     specs: &[TopicSpec],
+    is_born: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<Vec<TopicPartition>, LogError> {
     let compacted = specs.iter().filter(|spec| matches!(spec.cleanup, Cleanup::Compact { .. }));
     let partitions: Vec<_> = compacted
         .flat_map(|spec| (0..spec.partitions).map(|partition| TopicPartition::new(Arc::clone(&spec.name), partition)))
         .collect();
     for _ in 0..TRIES_MAX {
-        let suspected = unborn(log, &partitions).await?;
+        let suspected = unborn(log, &partitions, is_born).await?;
         if suspected.is_empty() {
             return Ok(Vec::new());
         }
         let mut writer = log.writer(&writer_id(instance)).await?;
         // Those who looked before us can write no more; what they wrote is here to be seen.
-        let unborn = unborn(log, &suspected).await?;
+        let unborn = unborn(log, &suspected, is_born).await?;
         if unborn.is_empty() {
             return Ok(Vec::new());
         }
@@ -94,7 +98,11 @@ fn birth(to: TopicPartition) -> NewRecord {
 }
 
 /// Those without any committed record that never lost one.
-async fn unborn(log: &dyn Log, partitions: &[TopicPartition]) -> Result<Vec<TopicPartition>, LogError> {
+async fn unborn(
+    log: &dyn Log,
+    partitions: &[TopicPartition],
+    is_born: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Vec<TopicPartition>, LogError> {
     let ends = join_all(partitions.iter().map(|at| log.watermarks(at))).await;
     let mut unborn = Vec::new();
     // What was begun and not committed takes offsets, too: only reading tells whether there is a record.
@@ -103,7 +111,7 @@ async fn unborn(log: &dyn Log, partitions: &[TopicPartition]) -> Result<Vec<Topi
         let ends = ends?;
         match (ends.low, ends.high) {
             (0, 0) => unborn.push(at.clone()),
-            (0, high) if high <= LOOKED_AT_MAX => drop(unread.insert(at.clone(), high)),
+            (0, high) if high <= LOOKED_AT_MAX && !is_born(&at.topic) => drop(unread.insert(at.clone(), high)),
             _ => {}
         }
     }

@@ -96,11 +96,6 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
     let Parts { settings, log, transports, clock, metrics, readiness, seed, protections, desk } = parts;
     let names = TopicNames::new(&settings.topics.prefix);
 
-    let log_ready = readiness.part("log");
-    tokio::select! {
-        ready = topics_ready(&*log, &settings, &log_ready) => ready.map_err(WorkerError::Topics)?,
-        () = &mut asked => return Ok(Stopped::default()),
-    }
     let view = {
         let (settings, metrics) = (settings.clone(), metrics.clone());
         let opened = tokio::task::spawn_blocking(move || {
@@ -108,6 +103,11 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         });
         opened.await.expect("opening the view does not panic").map_err(WorkerError::View)?
     };
+    let log_ready = readiness.part("log");
+    tokio::select! {
+        ready = topics_ready(&*log, &settings, &view, &log_ready) => ready.map_err(WorkerError::Topics)?,
+        () = &mut asked => return Ok(Stopped::default()),
+    }
     let accepted = settings.worker.accepted_topics.iter().cloned();
     let (follower, following) =
         Follower::new(view.clone(), log.clone(), &settings.view, &settings.topics, accepted, clock, metrics.clone());
@@ -264,10 +264,12 @@ fn ingest_parts(
 }
 
 /// Creates and checks our topics; waits for a log that is away.
-async fn topics_ready(log: &dyn Log, settings: &Settings, part: &Part) -> Result<(), LogError> {
+async fn topics_ready(log: &dyn Log, settings: &Settings, view: &View, part: &Part) -> Result<(), LogError> {
+    // A view that cannot be read is told of when it is followed.
+    let is_born = |topic: &str| view.knows_birth(topic).unwrap_or(false);
     let mut tries = 0_u32;
     loop {
-        match create_topics(log, settings).await {
+        match create_topics(log, settings, &is_born).await {
             Err(error) if error.is_transient() => {
                 part.not_ready(error.to_string());
                 if tries.is_multiple_of(LOG_PATIENCE) {

@@ -78,14 +78,19 @@ pub struct Created {
 }
 
 /// Creates our topics where they are missing, and compares the others with what is needed. Compacted ones begin with a
-/// birth record in each partition, also one that its creator left without.
+/// birth record in each partition, also one that its creator left without; of those for which `is_born` tells that they have
+/// theirs, fewer are looked at.
 ///
 /// # Errors
 /// [`LogError::Topics`] with every difference that matters; then nothing is written to any.
-pub async fn create_topics(log: &dyn Log, settings: &Settings) -> Result<Created, LogError> {
+pub async fn create_topics(
+    log: &dyn Log,
+    settings: &Settings,
+    is_born: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Created, LogError> {
     let specs = topic_specs(settings);
     let topics = log.ensure_topics(&specs).await?;
-    let births = births::ensure(log, &settings.instance, &specs).await?;
+    let births = births::ensure(log, &settings.instance, &specs, is_born).await?;
     Ok(Created { topics, births })
 }
 

@@ -86,7 +86,7 @@ async fn assert_born_once(log: &dyn Log, settings: &Settings) {
 async fn start_several(settings: &Settings) -> Vec<Created> {
     let starters = (0..STARTERS).map(|_| {
         let (log, settings) = (log(settings), settings.clone());
-        tokio::spawn(async move { create_topics(&*log, &settings).await.unwrap() })
+        tokio::spawn(async move { create_topics(&*log, &settings, &|_unknown| false).await.unwrap() })
     });
     let starters: Vec<_> = starters.collect();
     let mut created = Vec::new();
@@ -108,7 +108,7 @@ async fn of_several_starters_at_once_each_topic_and_each_birth_is_made_by_one() 
         assert_eq!(topics, needed);
         let log = log(&settings);
         assert_born_once(&*log, &settings).await;
-        let again = create_topics(&*log, &settings).await.unwrap();
+        let again = create_topics(&*log, &settings, &|_unknown| false).await.unwrap();
         assert_eq!(again, Created::default(), "nothing is missing any more");
     }
 }
@@ -143,7 +143,7 @@ async fn a_partition_that_was_written_to_gets_no_birth_later() {
     let written = compacted(&settings)[0].clone();
     let record = NewRecord { to: written.clone(), key: Some("k".into()), value: Some("v".into()), headers: Vec::new() };
     log.append(vec![record]).await.unwrap();
-    let created = create_topics(&*log, &settings).await.unwrap();
+    let created = create_topics(&*log, &settings, &|_unknown| false).await.unwrap();
     assert!(!created.births.contains(&written));
     assert_eq!(created.births.len(), compacted(&settings).len() - 1);
 }
@@ -166,7 +166,7 @@ async fn a_worker_tells_all_that_is_wrong_with_our_topics_at_once() {
     make(records, 5, &[("cleanup.policy", "compact,delete"), ("delete.retention.ms", "1000")]).await;
     make(versions, 3, &[("cleanup.policy", "compact"), ("retention.ms", "60000"), ("max.message.bytes", "1000")]).await;
     let log = log(&settings);
-    let error = create_topics(&*log, &settings).await.unwrap_err();
+    let error = create_topics(&*log, &settings, &|_unknown| false).await.unwrap_err();
     let LogError::Topics(differences) = error else { panic!("{error}") };
     let told: Vec<_> =
         differences.0.iter().map(|difference| (difference.topic.clone(), difference.key, &*difference.found)).collect();

@@ -43,13 +43,13 @@ pub(crate) struct Broker {
 
 /// The faults that a single broker bears.
 ///
-/// To be killed is none of them: when the node comes back, its transaction coordinator goes on with transactions whose end was
-/// decided, while the controller fences the node's former self, so that no partition has a leader. It takes partitions
-/// without a leader for deleted and leaves their markers out (Apache Kafka 4.3.1 logs `Couldn't find leader endpoint …
-/// can be skipped`), and readers of committed records wait behind such a transaction for ever. With a second replica the
-/// leader is another broker by then, and nothing is left out.
+/// To go down is none of them, whether it is killed or asked to stop: the controller takes the leadership of every partition
+/// from it, and its transaction coordinator, which still ends transactions then or goes on with them when the node comes back,
+/// takes partitions without a leader for deleted and leaves their markers out (Apache Kafka 4.3.1 logs `Couldn't find leader
+/// endpoint … can be skipped`). Readers of committed records wait behind such a transaction for ever. With a second replica
+/// the leader is another broker by then, and nothing is left out.
 pub(crate) fn bears() -> Vec<Kind> {
-    Kind::ALL.iter().copied().filter(|kind| *kind != Kind::BrokerKill).collect()
+    Kind::ALL.iter().copied().filter(|kind| !matches!(kind, Kind::BrokerStop | Kind::BrokerKill)).collect()
 }
 
 impl Broker {

@@ -68,8 +68,8 @@ struct Arguments {
     /// `rolling-restart`: each worker is stopped and started again in turn. Without faults, no call may be repeated.
     #[arg(long, default_value = "faults")]
     scenario: Scenario,
-    /// Nothing but these faults. Without it, all but `broker-kill`, after which a single broker may leave transactions open for
-    /// good.
+    /// Nothing but these faults. Without it, all but `broker-stop` and `broker-kill`, after which a single broker may leave
+    /// transactions open for good.
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     only: Vec<Kind>,
     /// First of the ports in a row that are taken: four, and one for each worker and CRM, with one worker more than usual.

@@ -54,6 +54,12 @@ pub(super) async fn run(settings: &Settings, output: &mut impl Write) -> Result<
 
 /// What is allowed and costs something.
 fn warnings(settings: &Settings) -> Vec<String> {
+    let alone = settings.log.kind == LogKind::Kafka && settings.log.kafka.replication_factor == 1;
+    let alone = alone.then(|| {
+        "log.kafka.replication_factor is 1: when the one broker of a partition goes down while a transaction ends there, Kafka may \
+         leave it open for good, and everybody waits behind it; for more than a trial, 3"
+            .to_owned()
+    });
     let without_number = settings.crm.iter().filter(|crm| {
         let previsto = crm.previsto.as_ref();
         previsto.is_some_and(|previsto| !previsto.plant_number || !previsto.search_by.contains(&SearchKey::Number))
@@ -66,7 +72,7 @@ fn warnings(settings: &Settings) -> Vec<String> {
             crm.name
         )
     };
-    without_number.map(warning).collect()
+    alone.into_iter().chain(without_number.map(warning)).collect()
 }
 
 async fn reachable(name: &str, base_url: &str, patience: Duration) -> Result<String, String> {
@@ -134,8 +140,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_topic_on_one_broker_is_warned_of() {
+        let mut settings = Settings::reference();
+        assert_eq!(settings.log.kafka.replication_factor, 1);
+        assert!(warnings(&settings)[0].starts_with("log.kafka.replication_factor is 1: "));
+        settings.log.kind = LogKind::Local;
+        assert_eq!(warnings(&settings), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_previsto_without_our_number_is_warned_of() {
         let mut settings = Settings::reference();
+        settings.log.kafka.replication_factor = 3;
         assert_eq!(warnings(&settings), Vec::<String>::new());
         let previsto = settings.crm.iter_mut().find_map(|crm| crm.previsto.as_mut()).unwrap();
         previsto.plant_number = false;

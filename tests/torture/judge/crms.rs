@@ -59,7 +59,8 @@ pub(super) fn repeated_outcomes(ids: &[String]) -> usize {
 }
 
 /// A contact is sent again what a CRM has taken only if a worker was killed, frozen or cut off between the two, or answers
-/// were lost; and only then is an outcome written twice, for those who also read what was never committed.
+/// were lost; and only then, or while workers come and go, is an outcome written twice, for those who also read what was never
+/// committed.
 pub(super) fn repeats_only_where_disturbed(evidence: &Evidence, deeds: &Deeds<'_>, known: &Known) -> Checked {
     let mut findings = Findings::of("repeats_only_where_disturbed");
     findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
@@ -86,7 +87,7 @@ pub(super) fn repeats_only_where_disturbed(evidence: &Evidence, deeds: &Deeds<'_
     findings.ensure(told >= evidence.outcomes.len(), || {
         format!("{told} outcomes were read with those uncommitted, and {} without", evidence.outcomes.len())
     });
-    findings.ensure(outcomes == 0 || deeds.may_repeat_at_all(), || {
+    findings.ensure(outcomes == 0 || deeds.may_write_again(), || {
         format!("{outcomes} outcomes were written again, undisturbed")
     });
     findings.verdict(format!("{repeats} calls and {outcomes} uncommitted outcomes repeated"))

@@ -157,6 +157,16 @@ impl<'a> Deeds<'a> {
         self.acts.iter().any(|act| kind(&act.what).repeats)
     }
 
+    /// Whether outcomes may have been written again, the first time without a commit. Also while workers come and go without any
+    /// fault: the group refuses what was sent under the generation before, and the same results are committed under the next.
+    pub(crate) fn may_write_again(&self) -> bool {
+        let starts = || self.acts.iter().filter(|act| matches!(act.what, What::Started { .. }));
+        let ready = starts().map(|act| act.until).min();
+        let comes = starts().any(|act| ready.is_some_and(|ready| act.from > ready));
+        let goes = self.acts.iter().any(|act| matches!(act.what, What::Stopped { .. }));
+        comes || goes || self.may_repeat_at_all()
+    }
+
     fn with_aftermath(&self, act: &Act) -> Stretch {
         Stretch { from: act.from, until: act.until + self.terms.aftermath }
     }

@@ -404,6 +404,12 @@ fn a_call_is_repeated_only_after_a_disturbance() {
         uncommitted(run);
         run.act(30_000, 30_000, killed(1));
     });
+    for moved in [What::Started { worker: worker_name(2) }, What::Stopped { worker: worker_name(2) }] {
+        holds(check, "1 uncommitted outcomes", |run| {
+            uncommitted(run);
+            run.act(30_000, 31_000, moved);
+        });
+    }
     fails(check, "0 outcomes were read", |run| run.known.uncommitted.clear());
 }
 

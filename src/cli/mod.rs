@@ -103,7 +103,7 @@ enum Command {
     /// For a CRM that was restored, written to by others, or added to the settings later. Asks a running worker of this
     /// machine; of all contacts, shows how far it is, and goes on without the command.
     Resync(resync::Arguments),
-    /// Simulate a Priava on a port of this machine.
+    /// Simulate CRMs, one of each kind or one alone, on a port of this machine.
     Sandbox(sandbox::Arguments),
 }
 

@@ -134,8 +134,7 @@ fn tell(reply: &Reply, arguments: &Arguments, output: &mut impl Write) -> Result
     let (text, exit) = match reply {
         Reply::Contacts { id, appended, unknown } => {
             let number = appended.len();
-            let mut text =
-                format!("asked {} to be driven anew: {number} of {number} known contacts, cause {id}\n", arguments.crm);
+            let mut text = format!("{number} known contacts are driven anew in {}, cause {id}\n", arguments.crm);
             for contact in appended {
                 text.push_str(&format!("  {contact}\n"));
             }

@@ -12,6 +12,7 @@ use crate::{
         Error,
         batch::Batch,
         partition::{Phase, Release},
+        retry::Schedule,
     },
 };
 
@@ -21,14 +22,9 @@ use crate::{
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
 /// Pause before a refused or aborted transaction is tried again; doubled each time, since a rebalance may take as long as
 /// its slowest member drains.
-const COMMIT_PAUSE: Duration = Duration::from_millis(50);
-const COMMIT_PAUSE_MAX: Duration = Duration::from_millis(800);
+const COMMIT_PAUSES: Schedule = Schedule { first: Duration::from_millis(50), max: Duration::from_millis(800) };
 /// Tries of one transaction before they are told.
 const TOLD_FROM: u32 = 8;
-
-fn pause_after(failures: u32) -> Duration {
-    COMMIT_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(COMMIT_PAUSE_MAX)
-}
 
 impl Membership<'_> {
     pub(super) fn begin_commit(&mut self) {
@@ -107,7 +103,7 @@ impl Membership<'_> {
                 && self.handle.owns(*partition) == Some(part.assignment)
         });
         if !batch.parts.is_empty() {
-            let pause = pause_after(batch.failures);
+            let pause = COMMIT_PAUSES.step(batch.failures);
             self.write(batch, pause);
         }
         Ok(None)

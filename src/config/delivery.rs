@@ -50,6 +50,12 @@ pub struct DeliverySettings {
     /// How long after a create a search of the CRM may still miss it.
     #[serde(with = "humantime_serde")]
     pub search_lag: Duration,
+    /// A list of the CRM that contacts refer to (countries, types) is read again once it is older.
+    #[serde(with = "humantime_serde")]
+    pub reference_age_max: Duration,
+    /// One that lacks what a contact refers to is read again already when it is older than this.
+    #[serde(with = "humantime_serde")]
+    pub reference_miss_age: Duration,
     /// An event this old at a failed try is given up.
     #[serde(default, with = "humantime_serde")]
     pub max_age: Option<Duration>,

@@ -703,6 +703,8 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
         ("probe_delay", delivery.probe_delay),
         ("probe_delay_max", delivery.probe_delay_max),
         ("retry_after_max", delivery.retry_after_max),
+        ("reference_age_max", delivery.reference_age_max),
+        ("reference_miss_age", delivery.reference_miss_age),
     ] {
         rules.lasting(&key(name), delay, shortest..=30 * DAY);
     }
@@ -722,6 +724,7 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
         (("retry_delay", delivery.retry_delay), ("retry_delay_max", delivery.retry_delay_max)),
         (("parked_delay", delivery.parked_delay), ("parked_delay_max", delivery.parked_delay_max)),
         (("probe_delay", delivery.probe_delay), ("probe_delay_max", delivery.probe_delay_max)),
+        (("reference_miss_age", delivery.reference_miss_age), ("reference_age_max", delivery.reference_age_max)),
     ] {
         rules.ordered((&key(lower.0), lower.1), (&key(upper.0), upper.1));
     }

@@ -684,6 +684,8 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("ingest.batch_events_max", "1"),
         ("ingest.connections_max", "1024"),
         ("ingest.requests_max", "1"),
+        ("crm[0].delivery.reference_age_max", "\"30d\""),
+        ("crm[0].delivery.reference_miss_age", "\"1ms\""),
         ("crm[0].delivery.request_deadline", "\"5m\""),
         ("crm[0].delivery.connect_timeout", "\"1ms\""),
         ("crm[0].delivery.retry_delay", "\"1ms\""),
@@ -701,6 +703,8 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         "probe_delay",
         "probe_delay_max",
         "retry_after_max",
+        "reference_age_max",
+        "reference_miss_age",
     ];
     let mut limits: Vec<(String, [&str; 4])> = vec![
         ("log.kafka.session_timeout".into(), ["5999ms", "6s", "30m", "1801s"]),

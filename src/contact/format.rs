@@ -214,6 +214,7 @@ mod tests {
             remote_ids: BTreeMap::from([("contact".to_owned(), "r-1".to_owned())]),
             sent: BTreeMap::from([("email".into(), Sent::Hash(0x1f)), ("phone".into(), Sent::Void)]),
             presence: Some(Presence::Active),
+            incomplete: false,
             intent: Some(Intent { keys: BTreeMap::from([("email".to_owned(), "ann@example.com".to_owned())]) }),
             settled: Some(Settled {
                 version: 3,

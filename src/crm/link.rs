@@ -26,6 +26,9 @@ pub struct Link {
     /// Whether the CRM was last told to hold the contact as active; `None` before the first accepted write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<Presence>,
+    /// We created the contact, and have not yet brought all of it there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// A create that may have been sent, and whose result is not known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
@@ -50,6 +53,7 @@ impl Link {
             remote_ids: BTreeMap::new(),
             sent: BTreeMap::new(),
             presence: None,
+            incomplete: false,
             intent: None,
             settled: None,
             open: None,
@@ -69,6 +73,7 @@ impl Link {
         self.remote_ids.clear();
         self.sent.clear();
         self.presence = None;
+        self.incomplete = false;
         self.intent = None;
     }
 }

@@ -12,6 +12,7 @@ pub mod link;
 pub mod previsto;
 pub mod priava;
 mod reading;
+pub mod reference;
 pub mod session;
 pub mod transport;
 
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use self::{
     link::Link,
+    reference::{Learned, References},
     session::{Session, SessionError},
 };
 use crate::{
@@ -161,6 +163,10 @@ pub struct Delivery<'a> {
     /// No remote id is known and yet the CRM may hold the contact: it is to be searched for by these keys before anything
     /// is created. Never set for a connector without [`Connector::look_up_keys`].
     pub look_up: Option<&'a LookUpKeys>,
+    /// Lists of the CRM, as far as they are known.
+    pub references: &'a References,
+    /// How often the delivery has failed before.
+    pub tries: u32,
 }
 
 /// By what a contact can be found in a CRM that has no upsert.
@@ -187,6 +193,11 @@ pub enum Step {
     /// A search found the contact, under these ids by role. They are committed before anything more is sent, and the next
     /// delivery knows them: where only the contact's own data can be searched for, what is sent next may change that.
     Found(BTreeMap<String, String>),
+    /// The contact was created, under these ids by role, and is not yet all that it should be. They are committed before
+    /// anything more is sent, so that no half contact is lost sight of, and the next delivery brings the rest.
+    Created(BTreeMap<String, String>),
+    /// A list of the CRM was read. The delivery begins anew with it at hand.
+    Learned(Learned),
     /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.
     Judged(Verdict),
     Failed(Failure),
@@ -341,6 +352,8 @@ pub(crate) mod testing {
             probe_delay_max: Duration::from_secs(300),
             retry_after_max: Duration::from_secs(3600),
             search_lag: Duration::ZERO,
+            reference_age_max: Duration::from_secs(12 * 60 * 60),
+            reference_miss_age: Duration::from_secs(60),
             max_age: None,
         }
     }

@@ -139,6 +139,9 @@ impl From<PauseReason> for Paused {
 pub struct LinkState {
     pub remote_ids: BTreeMap<String, String>,
     pub presence: Option<Presence>,
+    /// It was created, and not all of it is there yet.
+    #[serde(default)]
+    pub incomplete: bool,
     pub answered: Version,
     pub settled: Option<Settled>,
     pub open: Option<OpenState>,
@@ -270,6 +273,7 @@ impl LinkState {
             remote_ids,
             sent,
             presence,
+            incomplete,
             intent,
             settled,
             open,
@@ -281,6 +285,7 @@ impl LinkState {
         Self {
             remote_ids,
             presence,
+            incomplete,
             answered,
             settled,
             open: open.map(|open| OpenState::of(open, subjects)),

@@ -169,6 +169,9 @@ impl Page {
             self.line(1, "a create is under way, or its answer was lost: before anything else it is looked for there");
             self.line(2, format_args!("by {by}, as they were sent"));
         }
+        if link.incomplete {
+            self.line(1, "it was created, and not all of it is there yet");
+        }
         match link.presence {
             None => self.line(1, "nothing was accepted by it"),
             Some(presence) => {

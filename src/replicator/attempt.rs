@@ -20,11 +20,13 @@ use crate::{
     config::DeliverySettings,
     contact::ContactId,
     crm::{
-        Answer, Request, RequestKind, TransportError,
+        Answer, Effect, Failure, FailureClass, Request, RequestKind, TransportError,
         link::Open,
-        session::{CredentialNumber, Session},
+        reference::Library,
+        session::{CredentialNumber, RenewalError, Session},
         transport::Transport,
     },
+    event::ReasonCode,
     log::{AssignmentNumber, MemberHandle, Partition},
     metrics::{Metrics, StatusClass},
     protection::Protection,
@@ -40,6 +42,7 @@ pub(super) struct Shared {
     pub(super) terms: Terms,
     pub(super) session: Arc<dyn Session>,
     pub(super) transport: Arc<dyn Transport>,
+    pub(super) library: Library,
     pub(super) settings: DeliverySettings,
     pub(super) view: View,
     pub(super) metrics: Metrics,
@@ -91,7 +94,8 @@ impl Attempt {
             // seen through its link, which may come first; we just do not know yet that we lost the partition.
             return Ok(End::MustWait { until: Instant::now() + OWNERSHIP_PAUSE });
         };
-        let mut machine = match Machine::new(&shared.terms, &self.task, &record) {
+        let references = shared.library.at(Instant::now());
+        let mut machine = match Machine::new(&shared.terms, &self.task, &record, references) {
             Ok(machine) => machine,
             Err(end) => return Ok(end),
         };
@@ -103,6 +107,9 @@ impl Attempt {
         loop {
             action = match action {
                 Action::Send(request) => {
+                    if let Err(error) = shared.session.ready(&*shared.transport).await {
+                        return Ok(machine.unauthorized(self.without_credential(error)));
+                    }
                     if let Some(end) = self.leave(&request).await {
                         return Ok(machine.kept_back(end));
                     }
@@ -114,8 +121,14 @@ impl Attempt {
                 }
                 Action::Renew => {
                     *answered = false;
-                    let another = self.renew(credential).await;
-                    machine.renewed(another)
+                    match self.renew(credential).await {
+                        Ok(another) => machine.renewed(another),
+                        Err(error) => return Ok(machine.unauthorized(self.without_credential(error))),
+                    }
+                }
+                Action::Keep(learned) => {
+                    shared.library.keep(learned, Instant::now());
+                    machine.taught(shared.library.at(Instant::now()))
                 }
                 Action::End(end) => return Ok(end),
             };
@@ -149,19 +162,32 @@ impl Attempt {
         let credential = shared.session.authorize(&mut request);
         let started = Instant::now();
         let answer = shared.transport.exchange(request).await;
+        if let Ok(response) = &answer {
+            shared.session.answered(credential, response);
+        }
         let (class, ended) = (class_of(&answer), Instant::now());
         shared.metrics.exchange_ended(&shared.terms.crm, class, ended - started);
         shared.concurrency.lock().exchanged(ended - started, is_too_much(class), ended);
         (answer, credential)
     }
 
-    async fn renew(&self, refused: Option<CredentialNumber>) -> bool {
-        let Some(refused) = refused else { return false };
-        match self.shared.session.renew(refused).await {
-            Ok(changed) => changed,
-            Err(error) => {
+    async fn renew(&self, refused: Option<CredentialNumber>) -> Result<bool, RenewalError> {
+        let Some(refused) = refused else { return Ok(false) };
+        self.shared.session.renew(refused, &*self.shared.transport).await
+    }
+
+    /// What having no credential means for the delivery.
+    fn without_credential(&self, error: RenewalError) -> Failure {
+        match error {
+            RenewalError::Login(failure) => failure,
+            RenewalError::Secret(error) => {
                 tracing::error!(crm = %self.shared.terms.crm, %error, "the credential could not be renewed");
-                false
+                Failure {
+                    class: FailureClass::Auth,
+                    effect: Effect::None,
+                    reason: ReasonCode::Refused.into(),
+                    retry_after: None,
+                }
             }
         }
     }

@@ -27,6 +27,7 @@ use crate::{
         Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection, REMOTE_CONTACT,
         Request, RequestKind, Step, Verdict,
         link::{Intent, Link, Sent},
+        reference::{Learned, References},
     },
     event::{OutcomeKind, ReasonCode},
     privacy::Hasher,
@@ -50,8 +51,10 @@ pub struct Terms {
 pub enum Action {
     /// Send it, then say [`Machine::answered`]; or, if it may not leave, [`Machine::kept_back`].
     Send(Request),
-    /// The credential was refused: renew it, then say [`Machine::renewed`].
+    /// The credential was refused: renew it, then say [`Machine::renewed`], or [`Machine::unauthorized`] if that failed.
     Renew,
+    /// Keep it for all deliveries, then say [`Machine::taught`].
+    Keep(Learned),
     End(End),
 }
 
@@ -62,6 +65,8 @@ pub struct Machine<'a> {
     record: &'a ContactRecord,
     /// The link, as it may be.
     link: Cow<'a, Link>,
+    tries: u32,
+    references: References,
     uncertain: bool,
     projection: Projection,
     plan: Plan,
@@ -85,7 +90,12 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// Its end, if nothing is to be sent now.
     #[expect(clippy::result_large_err, reason = "an end is what a delivery is made for; it is moved once")]
-    pub fn new(terms: &'a Terms, task: &'a Task, record: &'a ContactRecord) -> Result<Self, End> {
+    pub fn new(
+        terms: &'a Terms,
+        task: &'a Task,
+        record: &'a ContactRecord,
+        references: References,
+    ) -> Result<Self, End> {
         let uncertain = (task.forced && terms.protections.hold(Protection::TakeoverResend))
             || task.anew
             || task.link.open.is_some();
@@ -112,6 +122,8 @@ impl<'a> Machine<'a> {
             terms,
             record,
             link,
+            tries: task.tries,
+            references,
             uncertain,
             projection,
             plan,
@@ -164,6 +176,19 @@ impl<'a> Machine<'a> {
         self.next()
     }
 
+    /// There is no credential to go on with.
+    pub fn unauthorized(mut self, failure: Failure) -> End {
+        self.failed(failure)
+    }
+
+    /// Begins anew, with lists that hold what the connector learned.
+    pub fn taught(&mut self, references: References) -> Action {
+        self.references = references;
+        self.answers.clear();
+        self.last = None;
+        self.next()
+    }
+
     fn next(&mut self) -> Action {
         let delivery = Delivery {
             record: self.record,
@@ -173,6 +198,8 @@ impl<'a> Machine<'a> {
             clears: &self.plan.clears,
             operation: self.plan.operation,
             look_up: self.look_up.as_ref(),
+            references: &self.references,
+            tries: self.tries,
         };
         match self.terms.connector.next(&delivery, &self.answers) {
             Step::Call(request) => self.call(request),
@@ -195,6 +222,14 @@ impl<'a> Machine<'a> {
                 assert!(remote_ids.contains_key(REMOTE_CONTACT), "a contact that was found has an id");
                 let carried = if self.may_have_changed() { self.plan.carried() } else { Vec::new() };
                 Action::End(End::Found { remote_ids, carried })
+            }
+            Step::Created(remote_ids) => {
+                assert!(remote_ids.contains_key(REMOTE_CONTACT), "a contact that was created has an id");
+                Action::End(End::Created { remote_ids, carried: self.plan.carried() })
+            }
+            Step::Learned(learned) => {
+                assert!(!self.may_have_changed(), "what a delivery needs to know it reads before it writes");
+                Action::Keep(learned)
             }
             Step::Failed(failure) if failure.class == FailureClass::Auth && self.may_send_again(failure.effect) => {
                 if failure.effect == Effect::Unknown {

@@ -112,6 +112,8 @@ pub enum End {
     /// A search found the contact in the CRM under these ids, which are committed before anything more is sent. `carried`
     /// are the fields that were written before.
     Found { remote_ids: BTreeMap<String, String>, carried: Vec<Arc<str>> },
+    /// The contact was created under these ids, which are committed before the rest of it is sent.
+    Created { remote_ids: BTreeMap<String, String>, carried: Vec<Arc<str>> },
     /// The first requests of a delivery were stored, the next was not sent, for a reason that is not the contact's.
     /// `until`: newer content must not follow a lost request before. `lost`: a create among those first ones.
     Interrupted { until: Option<Instant>, carried: Vec<Arc<str>>, lost: Option<Lost> },
@@ -134,6 +136,8 @@ pub struct Task {
     pub anew: bool,
     /// The link's intent was committed for this delivery: nothing was sent under it yet.
     pub intended: bool,
+    /// Failures so far.
+    pub tries: u32,
 }
 
 /// The circumstances of an attempt's end, decided by the loop.
@@ -272,7 +276,7 @@ impl Lane {
     pub fn task(&self) -> Task {
         let parked = self.link.open.as_ref().is_some_and(|open| open.asked.is_some());
         let anew = !self.asked.is_empty() || parked;
-        Task { link: self.link.clone(), forced: self.forced, anew, intended: self.intended }
+        Task { link: self.link.clone(), forced: self.forced, anew, intended: self.intended, tries: self.tries() }
     }
 
     /// The request that may still take effect, if it may at `now`.
@@ -354,6 +358,15 @@ impl Lane {
                 self.awaits_commit = true;
                 Decided { link_changed: true, ..Decided::default() }
             }
+            End::Created { remote_ids, carried } => {
+                self.intended = false;
+                self.void(carried);
+                self.link.remote_ids.extend(remote_ids);
+                self.link.intent = None;
+                self.link.incomplete = true;
+                self.awaits_commit = true;
+                Decided { link_changed: true, ..Decided::default() }
+            }
             End::Interrupted { until, carried, lost } => {
                 self.intended = false;
                 self.void(carried);
@@ -378,6 +391,7 @@ impl Lane {
                 } else {
                     self.link.sent = accepted.sent;
                     self.link.remote_ids.extend(accepted.remote_ids);
+                    self.link.incomplete = false;
                     self.link.intent = None;
                 }
                 self.link.presence = Some(accepted.presence);
@@ -457,6 +471,7 @@ impl Lane {
             // by, and which fields it may hold, stays known.
             Effect::Unknown => {
                 self.link.remote_ids.clear();
+                self.link.incomplete = false;
                 self.link.presence = None;
             }
         }

@@ -45,7 +45,7 @@ use self::{
 use crate::{
     clock::Clock,
     config::{DeliverySettings, OnGone, TopicNames},
-    crm::{Crm, transport::Transport},
+    crm::{Crm, reference::Library, transport::Transport},
     event::outcome::Subjects,
     log::{GroupSpec, Log, LogError, Member, TopicPartition, Writer},
     metrics::Metrics,
@@ -154,6 +154,7 @@ pub async fn run(
         },
         session: parts.crm.session.clone(),
         transport: parts.transport.clone(),
+        library: Library::new(settings.reference_age_max, settings.reference_miss_age),
         view: parts.view.clone(),
         metrics: parts.metrics.clone(),
         gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),

@@ -78,6 +78,7 @@ impl Plan {
             (Some(Presence::Active), Presence::Inactive) => Operation::Deactivate,
             // A create whose answer was lost may stand there: it is a contact to deactivate, not one to create.
             (None, Presence::Inactive) => Operation::Deactivate,
+            (None, Presence::Active) if link.incomplete => Operation::Create,
             // Found by a search, and not written to yet.
             (None, Presence::Active) if link.remote_ids.contains_key(REMOTE_CONTACT) => Operation::Adopt,
             (None, Presence::Active) => Operation::Create,

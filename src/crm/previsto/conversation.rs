@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{OnDelete, OnErase},
-    crm::{Response, RetryAfter, TransportError, link::Intent, link::Sent},
+    crm::{Response, RetryAfter, TransportError, link::Intent, link::Sent, reference::References},
 };
 
 fn answer(status: u16, body: impl ToString) -> Answer {
@@ -78,6 +78,8 @@ impl Case {
             clears: &clears,
             operation: self.operation,
             look_up: self.look_up.as_ref(),
+            references: &References::default(),
+            tries: 0,
         };
         let mut answers: Vec<Answer> = Vec::new();
         for (expected, answer) in script {
@@ -784,6 +786,8 @@ fn no_debug_output_shows_a_value_of_a_contact() {
         clears: &[],
         operation: Operation::Create,
         look_up: case.look_up.as_ref(),
+        references: &References::default(),
+        tries: 0,
     };
     let searching = previsto.next(&delivery, &[]);
     let empty = || ok(json!([]));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::OnDelete,
-    crm::{Response, TransportError, link::Sent},
+    crm::{Response, TransportError, link::Sent, reference::References},
     privacy::{Hasher, Secret},
     protection::Protections,
     replicator::{
@@ -117,7 +117,8 @@ impl Run {
     /// Delivers the first of `records`, and after the fault the second. Returns what it was called in the end.
     fn deliver<'a>(&mut self, mut record: &'a ContactRecord, newer: &'a ContactRecord) -> Result<Operation, Verdict> {
         for _ in 0..20 {
-            let task = Task { link: self.link.clone(), forced: self.forced, anew: false, intended: self.intended };
+            let task =
+                Task { link: self.link.clone(), forced: self.forced, anew: false, intended: self.intended, tries: 0 };
             let Some(end) = self.attempt(&task, record) else {
                 (self.forced, self.intended, record) = (true, false, newer);
                 continue;
@@ -161,7 +162,7 @@ impl Run {
     /// `None`: the worker died.
     fn attempt(&mut self, task: &Task, record: &ContactRecord) -> Option<End> {
         let terms = self.terms.clone();
-        let mut machine = match Machine::new(&terms, task, record) {
+        let mut machine = match Machine::new(&terms, task, record, References::default()) {
             Ok(machine) => machine,
             Err(end) => return Some(end),
         };
@@ -169,6 +170,7 @@ impl Run {
         loop {
             let request = match action {
                 Action::Send(request) => request,
+                Action::Keep(_) => unreachable!("Previsto has no lists"),
                 Action::Renew => panic!("the key is good"),
                 Action::End(end) => return Some(end),
             };

@@ -32,7 +32,7 @@ use super::{
     Accepted, Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection,
     REMOTE_CONTACT, Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
-    session::{SessionError, StaticToken, TokenSource},
+    session::{SecretSource, placement::Placement, static_token::StaticToken},
 };
 use crate::{
     config::{Adopt, CrmSettings, PrevistoSettings, SearchKey},
@@ -557,8 +557,8 @@ fn section(crm: &CrmSettings) -> Result<&PrevistoSettings, SetupError> {
 /// The session of one organisation: a static key.
 pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
     let settings = section(crm)?;
-    let source = TokenSource::new(settings.api_key_env.as_deref(), settings.api_key_file.as_deref())?;
-    StaticToken::basic_user(source).map_err(SessionError::into)
+    let source = SecretSource::new(settings.api_key_env.as_deref(), settings.api_key_file.as_deref())?;
+    Ok(StaticToken::new(source, Placement::BasicUser)?)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::{
         self, Answer, Crm, Delivery, Effect, Failure, FailureClass, Presence, REMOTE_CONTACT, RetryAfter, Step,
         TransportError,
         link::{Link, Sent},
+        reference::References,
         session::CredentialNumber,
         testing::crm_settings,
         transport::{Http, Transport},
@@ -76,6 +77,8 @@ impl Setup {
             clears,
             operation: Operation::Update,
             look_up: None,
+            references: &References::default(),
+            tries: 0,
         };
         let Step::Call(mut request) = connector.next(&delivery, &[]) else { panic!("a call comes first") };
         self.crm.session.authorize(&mut request);
@@ -352,9 +355,9 @@ async fn a_token_that_was_replaced_is_found_by_one_renewal() {
         setup.sandbox.set_tokens(["rotated".to_owned()]);
         let (_, failure) = setup.failed(&record(ilka())).await;
         assert_eq!((failure.class, failure.effect), (FailureClass::Auth, Effect::None));
-        assert!(!setup.crm.session.renew(CredentialNumber(0)).await.unwrap());
+        assert!(!setup.crm.session.renew(CredentialNumber(0), &*setup.transport).await.unwrap());
         std::fs::write(setup.folder.path().join("token"), "rotated").unwrap();
-        assert!(setup.crm.session.renew(CredentialNumber(0)).await.unwrap());
+        assert!(setup.crm.session.renew(CredentialNumber(0), &*setup.transport).await.unwrap());
         setup.accepted(&record(ilka()), None, &[]).await;
     }
 }
@@ -376,6 +379,8 @@ async fn a_connection_that_is_kept_serves_many_requests_at_once_and_a_stopped_se
         clears: &[],
         operation: Operation::Create,
         look_up: None,
+        references: &References::default(),
+        tries: 0,
     };
     let request = || {
         let Step::Call(mut request) = crm.connector.next(&delivery, &[]) else { panic!("a call") };

@@ -27,7 +27,7 @@ use super::{
     Accepted, Answer, Connector, Delivery, Failure, FailureClass, Projection, REMOTE_CONTACT, Request, RequestKind,
     SetupError, Step, Verdict, classify,
     classify::StatusClasses,
-    session::{SessionError, StaticToken, TokenSource},
+    session::{SecretSource, placement::Placement, static_token::StaticToken},
 };
 use crate::{
     config::{ClearWith, CrmSettings, PriavaSettings},
@@ -188,10 +188,10 @@ fn section(crm: &CrmSettings) -> Result<&PriavaSettings, SetupError> {
 /// The session of one tenant: a static token.
 pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
     let settings = section(crm)?;
-    let header = HeaderName::try_from(&settings.token_header)
+    let name = HeaderName::try_from(&settings.token_header)
         .map_err(|_invalid| SetupError::Setting { key: "token_header", why: "it is not the name of a header" })?;
-    let source = TokenSource::new(settings.token_env.as_deref(), settings.token_file.as_deref())?;
-    StaticToken::new(source, header, &settings.token_prefix).map_err(SessionError::into)
+    let source = SecretSource::new(settings.token_env.as_deref(), settings.token_file.as_deref())?;
+    Ok(StaticToken::new(source, Placement::Header { name, prefix: settings.token_prefix.clone() })?)
 }
 
 #[cfg(test)]

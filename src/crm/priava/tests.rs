@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     config::{CountryForm, MiddleName, OnDelete, OnErase, StreetNumber},
     contact::{ContactId, Document, record::Status},
-    crm::{Effect, Presence, Response, TransportError, link::Sent, testing::priava_settings},
+    crm::{Effect, Presence, Response, TransportError, link::Sent, reference::References, testing::priava_settings},
     event::{Operation, OutcomeKind, Reason},
 };
 
@@ -565,6 +565,8 @@ fn deliver<T>(
         clears: &clears,
         operation: Operation::Update,
         look_up: None,
+        references: &References::default(),
+        tries: 0,
     })
 }
 

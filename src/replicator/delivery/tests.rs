@@ -178,7 +178,7 @@ fn record(version: Version, email: &str) -> ContactRecord {
 }
 
 fn task(link: Link) -> Task {
-    Task { link, forced: false, anew: false, intended: false }
+    Task { link, forced: false, anew: false, intended: false, tries: 0 }
 }
 
 fn nobody() -> Link {
@@ -216,7 +216,7 @@ fn unanswered() -> Answer {
 /// Plays answers to a delivery. Returns what was sent, method, path and body each, and the end.
 fn play(terms: &Terms, task: &Task, record: &ContactRecord, answers: Vec<Answer>) -> (Vec<String>, End) {
     let mut sent = Vec::new();
-    let mut machine = match Machine::new(terms, task, record) {
+    let mut machine = match Machine::new(terms, task, record, References::default()) {
         Ok(machine) => machine,
         Err(end) => return (sent, end),
     };
@@ -233,6 +233,7 @@ fn play(terms: &Terms, task: &Task, record: &ContactRecord, answers: Vec<Answer>
                 }
             }
             Action::Renew => machine.renewed(true),
+            Action::Keep(_) => unreachable!("the book has no lists"),
             Action::End(end) => return (sent, end),
         };
     }
@@ -662,7 +663,7 @@ impl World {
     }
 
     fn drive(&mut self, task: &Task, fates: &[Fate]) -> End {
-        let mut machine = match Machine::new(&self.terms, task, &self.record) {
+        let mut machine = match Machine::new(&self.terms, task, &self.record, References::default()) {
             Ok(machine) => machine,
             Err(end) => return end,
         };
@@ -675,6 +676,7 @@ impl World {
                     fate => machine.answered(self.store.serve(&request, fate), self.now),
                 },
                 Action::Renew => machine.renewed(true),
+                Action::Keep(_) => unreachable!("the book has no lists"),
                 Action::End(end) => return end,
             };
         }

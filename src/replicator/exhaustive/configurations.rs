@@ -106,6 +106,13 @@ worlds! {
     a_delivery_of_two_requests_is_cut_by_a_death: Kind::Stepwise, CHANGED_AND_CLEARED, { crashes: 1 }, {};
     a_delivery_of_two_requests_loses_an_answer: Kind::Stepwise, CHANGED_AND_CLEARED, { lost: 1, unauthorized: 1 }, {};
     a_delivery_of_two_requests_is_cut_by_an_expulsion: Kind::Stepwise, ONCE, { expulsions: 1, lost: 1 }, {};
+    a_create_whose_mark_is_overwritten_is_cut_by_a_death: Kind::Marked, CHANGED_AND_CLEARED, { crashes: 1, lost: 1 }, {};
+    a_create_whose_mark_is_overwritten_is_handed_over: Kind::Marked, COME_AND_GONE, { handovers: 1, lost: 1 }, {};
+    a_create_whose_mark_is_overwritten_is_not_searched_for: Kind::Marked, ONCE, { crashes: 1, lost: 1 },
+        { find_before_create: false };
+    a_create_whose_mark_is_overwritten_by_an_expelled_owner: Kind::Marked, ONCE, { expulsions: 1, lost: 1 }, {};
+    a_create_whose_mark_is_overwritten_is_refused: Kind::Marked, CHANGED_AND_CLEARED,
+        { errors: 1, unauthorized: 1, unknown: 1 }, { tries_before_parking: 1 };
     a_zombie_is_mended_by_a_resync: Kind::Upsert, CHANGED_AND_CLEARED, { zombies: 1, resyncs: 1 }, {};
     a_zombie_is_mended_by_a_resync_whose_worker_dies: Kind::Upsert, ONCE, { zombies: 1, resyncs: 1, crashes: 1 }, {};
     a_zombie_is_mended_by_a_resync_whose_answer_is_lost: PLANTED, ONCE, { zombies: 1, resyncs: 1, lost: 1, crashes: 1 }, {};
@@ -131,6 +138,9 @@ worlds! {
         { tries_before_parking: 1 };
     #[ignore = "larger: a minute or more"]
     larger_deliveries_of_two_requests: Kind::Stepwise, CHANGED_AND_CLEARED, { crashes: 1, lost: 2, deletions: 1 },
+        { tries_before_parking: 1 };
+    #[ignore = "larger: a minute or more"]
+    larger_creates_whose_mark_is_overwritten: Kind::Marked, CHANGED_AND_CLEARED, { crashes: 1, lost: 2, deletions: 1 },
         { tries_before_parking: 1 };
     #[ignore = "larger: a minute or more"]
     larger_records_that_go: Kind::Upsert, DELETED_AND_BACK, { crashes: 1, lost: 1, errors: 1 },

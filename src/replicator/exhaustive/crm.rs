@@ -2,7 +2,8 @@
 //!
 //! The *upsert* CRM sets fields by our own key, so that it makes a contact if there is none. The *create* CRM makes another contact each
 //! time it is told to create, updates by its own id, and can be searched: by our reference, if it keeps one, or by the
-//! contact's first field, as one searches by e-mail address. A search sees what has landed.
+//! contact's first field, as one searches by e-mail address, or by a mark that a contact bears until it is finished. A search
+//! sees what has landed.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,9 @@ pub(super) type Fields = [u8; FIELDS.len()];
 /// A version that says that the CRM should not hold the contact.
 pub(super) const ABSENT: Fields = [8; FIELDS.len()];
 
+/// In the place of the last field: what a contact is found by that was created and is not finished.
+const MARK: u8 = 6;
+
 /// In a request: the field is not spoken of.
 const UNTOUCHED: u8 = 9;
 
@@ -38,6 +42,9 @@ pub(super) enum Kind {
     },
     /// Creates with the first field alone and sets the rest by a second request; found by our own reference.
     Stepwise,
+    /// Creates with the first field and a mark in the place of the second, which a second request overwrites; found by the
+    /// mark.
+    Marked,
 }
 
 /// Speaks to the small CRM. What a record says follows from its version alone.
@@ -118,6 +125,7 @@ pub(super) fn apply(remotes: &mut Remotes, request: &Request) -> Code {
         }
         "/search" => {
             let matches = |remote: &Remote| match (remote, request.body.first()) {
+                (Remote::Held(held), Some(&MARK)) => held[1] == MARK,
                 (Remote::Held(held), Some(mail)) => held[0] == *mail,
                 (Remote::Held(_), None) => true,
                 _ => false,
@@ -161,6 +169,7 @@ fn with(held: Fields, body: &[u8]) -> Fields {
 pub(super) fn describe(request: &Request) -> String {
     let said = |(field, value): (&&str, &u8)| match *value {
         UNTOUCHED => None,
+        MARK => Some(format!("mark {field}")),
         0 => Some(format!("clear {field}")),
         value => Some(format!("{field}={value}")),
     };
@@ -170,7 +179,7 @@ pub(super) fn describe(request: &Request) -> String {
 
 impl SmallConnector {
     fn write(&self, delivery: &Delivery<'_>, only_changes: bool) -> Bytes {
-        let body = FIELDS.map(|field| {
+        let mut body = FIELDS.map(|field| {
             let said = delivery.projection.fields.get(field).and_then(Value::as_u64);
             let is_change = delivery.changes.iter().any(|change| **change == *field);
             match said {
@@ -179,13 +188,20 @@ impl SmallConnector {
                 _ => UNTOUCHED,
             }
         });
+        if delivery.link.is_some_and(|link| link.incomplete) && body[1] == UNTOUCHED {
+            body[1] = 0;
+        }
         Bytes::copy_from_slice(&body)
     }
 
     /// What a create carries.
     fn first(&self, delivery: &Delivery<'_>) -> Bytes {
         let whole = self.write(delivery, false);
-        if self.kind == Kind::Stepwise { Bytes::copy_from_slice(&[whole[0], UNTOUCHED]) } else { whole }
+        match self.kind {
+            Kind::Upsert | Kind::Create { .. } => whole,
+            Kind::Stepwise => Bytes::copy_from_slice(&[whole[0], UNTOUCHED]),
+            Kind::Marked => Bytes::copy_from_slice(&[whole[0], MARK]),
+        }
     }
 
     /// What follows a create that carried the first field alone.
@@ -213,7 +229,8 @@ impl SmallConnector {
             (None, rest) => (Vec::new(), rest),
             (Some(keys), []) => {
                 let mail = keys.values.get("mail").filter(|_| !keys.planted);
-                let mail = mail.map(|mail| mail.parse::<u8>().expect("small")).into_iter().collect();
+                let mail = mail.map(|mail| mail.parse::<u8>().expect("small"));
+                let mail = mail.or((self.kind == Kind::Marked).then_some(MARK)).into_iter().collect();
                 return Step::Call(request("/search", None, mail, RequestKind::Read));
             }
             (Some(_), [search, rest @ ..]) => match search {
@@ -221,12 +238,18 @@ impl SmallConnector {
                 failed => return conclude(failed, |_| unreachable!("it failed")),
             },
         };
+        let contact = |id: String| BTreeMap::from([(REMOTE_CONTACT.to_owned(), id)]);
         match (found.as_slice(), rest.last()) {
-            ([id], _) if self.kind != (Kind::Create { planted: true }) => {
-                Step::Found(BTreeMap::from([(REMOTE_CONTACT.to_owned(), id.to_string())]))
-            }
+            ([id], _) if self.kind == Kind::Marked => Step::Created(contact(id.to_string())),
+            ([id], _) if self.kind != (Kind::Create { planted: true }) => Step::Found(contact(id.to_string())),
             ([], None) => Step::Call(request("/contacts", None, self.first(delivery), RequestKind::Create)),
             ([], Some(answer)) if self.kind == Kind::Stepwise => self.second(delivery, rest, answer),
+            ([], Some(answer)) if self.kind == Kind::Marked => {
+                match conclude(answer, |body| accepted(Operation::Create, body[0].to_string())) {
+                    Step::Done(Accepted { remote_ids, .. }) => Step::Created(remote_ids),
+                    step => step,
+                }
+            }
             ([], Some(answer)) => conclude(answer, |body| accepted(Operation::Create, body[0].to_string())),
             ([id], None) => {
                 Step::Call(request("/contacts/", Some(&id.to_string()), self.write(delivery, false), RequestKind::Set))
@@ -277,7 +300,7 @@ impl Connector for SmallConnector {
         let planted = match self.kind {
             Kind::Upsert => return None,
             Kind::Create { planted } => planted,
-            Kind::Stepwise => true,
+            Kind::Stepwise | Kind::Marked => true,
         };
         let mail = projection.fields.get("mail").filter(|_| !planted);
         let (key, value) = mail.map_or(("reference", "ours".to_owned()), |mail| ("mail", mail.to_string()));
@@ -286,7 +309,7 @@ impl Connector for SmallConnector {
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         match (self.kind, answers.last()) {
-            (Kind::Create { .. } | Kind::Stepwise, _) => self.create_or_update(delivery, answers),
+            (Kind::Create { .. } | Kind::Stepwise | Kind::Marked, _) => self.create_or_update(delivery, answers),
             (Kind::Upsert, None) if delivery.projection.presence == Presence::Absent => {
                 let body = Bytes::copy_from_slice(&[UNTOUCHED; FIELDS.len()]);
                 Step::Call(request("/delete", None, body, RequestKind::Set))

@@ -161,6 +161,7 @@ impl Membership<'_> {
             | End::Announced { .. }
             | End::Intended { .. }
             | End::Found { .. }
+            | End::Created { .. }
             | End::Interrupted { .. }
             | End::Judged { .. } => gate.ended(showed),
         }

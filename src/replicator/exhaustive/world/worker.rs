@@ -10,6 +10,7 @@ use crate::{
     crm::{
         Request, RequestKind,
         link::{Link, Open},
+        reference::References,
     },
     event::OutcomeKind,
     protection::Protection,
@@ -34,7 +35,8 @@ impl Model {
         record: u8,
         answers: &Codes,
     ) -> Result<(Machine<'a>, Action), End> {
-        let mut machine = Machine::new(&self.terms, task, &self.records[usize::from(record) - 1])?;
+        let mut machine =
+            Machine::new(&self.terms, task, &self.records[usize::from(record) - 1], References::default())?;
         let mut action = machine.begin();
         for answer in answers.iter().flatten() {
             action = machine.answered(answer.answer(), self.now);
@@ -53,6 +55,7 @@ impl Model {
         let next = match self.drive(&self.tasks.get(task), record, &answers) {
             Err(end) | Ok((_, Action::End(end))) => Next::End(end),
             Ok((_, Action::Send(request))) => Next::Send(self.request_number(request)),
+            Ok((_, Action::Keep(_))) => unreachable!("there are no lists"),
             Ok((_, Action::Renew)) => unreachable!("the answer said what became of the renewal"),
         };
         let next = Rc::new(next);

@@ -13,7 +13,7 @@ use std::{
 use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
-use super::{ConfigError, Fault, Settings, Surroundings, fault::Faults, rules, secrets};
+use super::{ConfigError, Fault, PriavaAuth, Settings, Surroundings, fault::Faults, rules, secrets};
 
 /// Every key with its default, unit and meaning.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
@@ -365,9 +365,21 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
     }
     for (index, crm) in settings.crm.iter().enumerate() {
         if let Some(priava) = &crm.priava {
-            // Whoever sends the token reads it (again, when it is refused): here it is only known to be there.
-            let stem = format!("crm[{index}].priava.token");
-            secrets::fetch(&stem, priava.token_env.as_deref(), priava.token_file.as_ref(), surroundings, faults);
+            // Whoever sends a credential reads it (again, when it is refused): here it is only known to be there.
+            let at = format!("crm[{index}].priava");
+            let (stem, variable, file) = match priava.auth {
+                PriavaAuth::ApiToken => ("token", &priava.token_env, &priava.token_file),
+                PriavaAuth::Oauth2 => ("client_secret", &priava.client_secret_env, &priava.client_secret_file),
+            };
+            secrets::fetch(&format!("{at}.{stem}"), variable.as_deref(), file.as_ref(), surroundings, faults);
+            if priava.auth == PriavaAuth::Oauth2 {
+                secrets::fetch_kept(
+                    &format!("{at}.refresh_token"),
+                    priava.refresh_token_file.as_ref(),
+                    surroundings,
+                    faults,
+                );
+            }
         }
         if let Some(previsto) = &crm.previsto {
             let stem = format!("crm[{index}].previsto.api_key");

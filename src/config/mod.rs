@@ -40,7 +40,7 @@ pub use self::{
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
-    priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
+    priava::{ClearWith, CountryForm, MiddleName, PriavaAuth, PriavaSettings, StreetNumber},
     secrets::Surroundings,
     topics::{TopicNames, TopicSettings},
 };

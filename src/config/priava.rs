@@ -17,16 +17,35 @@ use crate::crm::FailureClass;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriavaSettings {
-    /// Name of the environment variable that holds the API token. Exactly one of this and `token_file` is set.
+    /// How Priava is told who calls.
+    pub auth: PriavaAuth,
+    /// Of `api_token`: name of the environment variable that holds the token. Exactly one of this and `token_file` is set.
     #[serde(default)]
     pub token_env: Option<String>,
-    /// File that holds the API token; white space around it is ignored. Read again when the token is refused.
+    /// Of `api_token`: file that holds the token; white space around it is ignored. Read again when the token is refused.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
     /// Header that carries the token.
     pub token_header: String,
     /// Goes before the token in that header (`"Bearer "` for a bearer token).
     pub token_prefix: String,
+    /// Of `oauth2`: what Priava calls this program.
+    pub client_id: String,
+    /// Of `oauth2`: name of the environment variable that holds the client secret. Exactly one of this and
+    /// `client_secret_file` is set.
+    #[serde(default)]
+    pub client_secret_env: Option<String>,
+    /// Of `oauth2`: file that holds the client secret.
+    #[serde(default)]
+    pub client_secret_file: Option<PathBuf>,
+    /// Of `oauth2`: file that holds the refresh token of the first grant. Overwritten with each one that Priava gives in its
+    /// place, so every worker has a file, and a grant, of its own.
+    #[serde(default)]
+    pub refresh_token_file: Option<PathBuf>,
+    /// Of `oauth2`: as it was given with the first grant.
+    pub redirect_uri: String,
+    /// Of `oauth2`: path of the token call below `base_url`.
+    pub oauth_path: String,
     /// Value of the header `TenantRegion` (`APAC`, `EU`, `US`); empty: the header is not sent.
     pub tenant_region: String,
     /// Path of the upsert below `base_url`.
@@ -69,6 +88,15 @@ pub struct PriavaSettings {
     /// HTTP status to failure class (`transient`, `throttled`, `auth`, `conflict`, `rejected`, `connection`), before the
     /// built-in reading. A 2xx is success all the same.
     pub status_classes: BTreeMap<String, FailureClass>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PriavaAuth {
+    /// A token that never runs out, in a header.
+    ApiToken,
+    /// A bearer token that is renewed by a refresh token.
+    Oauth2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

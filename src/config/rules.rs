@@ -9,7 +9,7 @@ use humantime_serde::re::humantime::format_duration;
 
 use super::{
     CrmKind, CrmSettings, DeliverySettings, IdentitySettings, IngestSettings, KafkaSettings, Merge, PrevistoSettings,
-    PriavaSettings, RuleKey, Settings, TopicNames, fault::Faults,
+    PriavaAuth, PriavaSettings, RuleKey, Settings, TopicNames, fault::Faults,
 };
 use crate::{crm, log::kafka::OURS, telemetry};
 
@@ -101,6 +101,13 @@ impl Rules<'_> {
         let reason = format!("this is longer than {upper_key} ({})", format_duration(upper));
         let remedy = format!("shorten this or lengthen {upper_key}");
         self.require(lower <= upper, &[lower_key, upper_key], format_duration(lower), reason, remedy);
+    }
+
+    /// A path below the address of a CRM.
+    fn path(&mut self, key: &str, path: &str) {
+        let fits = |letter: char| letter.is_ascii_graphic() && !"?#".contains(letter);
+        let holds = path.starts_with('/') && path.chars().all(fits);
+        self.require(holds, &[key], quoted(path), "this is no path", "begin with /, and leave out query and blanks");
     }
 
     /// A name of ours: it becomes part of topics, groups and labels.
@@ -555,15 +562,15 @@ fn priava(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
         let holds = http::HeaderValue::try_from(value.as_str()).is_ok();
         rules.require_unseen(holds, &key(name), "a header cannot carry this", "use visible letters");
     }
-    let path = &priava.path;
-    let holds = path.starts_with('/') && path.chars().all(|letter| letter.is_ascii_graphic() && !"?#".contains(letter));
-    rules.require(
-        holds,
-        &[&key("path")],
-        quoted(path),
-        "this is no path",
-        "begin with /, and leave out query and blanks",
-    );
+    rules.path(&key("path"), &priava.path);
+    if priava.auth == PriavaAuth::Oauth2 {
+        let missing = |value: &str| value.trim().is_empty();
+        for (name, value) in [("client_id", &priava.client_id), ("redirect_uri", &priava.redirect_uri)] {
+            let remedy = "write what Priava was told when the grant was made";
+            rules.require(!missing(value), &[&key(name)], quoted(value), "\"oauth2\" does not work without it", remedy);
+        }
+        rules.path(&key("oauth_path"), &priava.oauth_path);
+    }
     for (name, value) in [
         ("placeholder_first_name", &priava.placeholder_first_name),
         ("placeholder_last_name", &priava.placeholder_last_name),

@@ -81,23 +81,42 @@ pub(super) fn fetch(
                 return None;
             }
         },
-        (None, Some(path)) => match (surroundings.file)(path) {
-            Ok(text) => (by_file, text),
-            Err(error) => {
-                let reason = format!("the file cannot be read: {}", error.kind());
-                faults.add(
-                    &by_file,
-                    Some(path.display().to_string()),
-                    reason,
-                    "create it, readable for this user alone",
-                );
-                return None;
-            }
-        },
+        (None, Some(path)) => (by_file.clone(), read(&by_file, path, surroundings, faults)?),
     };
+    filled(&key, &found, faults)
+}
+
+/// As [`fetch`], of a secret that the program keeps up to date, and that therefore has a file.
+pub(super) fn fetch_kept(
+    stem: &str,
+    file: Option<&PathBuf>,
+    surroundings: Surroundings<'_>,
+    faults: &mut Faults,
+) -> Option<Secret> {
+    let key = format!("{stem}_file");
+    if faults.holds_any(&[&key]) {
+        return None;
+    }
+    let Some(path) = file else {
+        faults.add(&key, None, "nothing says where this secret is", "name a file that this program may write");
+        return None;
+    };
+    filled(&key, &read(&key, path, surroundings, faults)?, faults)
+}
+
+fn read(key: &str, path: &Path, surroundings: Surroundings<'_>, faults: &mut Faults) -> Option<String> {
+    let read = (surroundings.file)(path);
+    if let Err(error) = &read {
+        let reason = format!("the file cannot be read: {}", error.kind());
+        faults.add(key, Some(path.display().to_string()), reason, "create it, readable for this user alone");
+    }
+    read.ok()
+}
+
+fn filled(key: &str, found: &str, faults: &mut Faults) -> Option<Secret> {
     let secret = found.trim();
     if secret.is_empty() {
-        faults.add(&key, None, "the secret found there is empty", "put the secret there");
+        faults.add(key, None, "the secret found there is empty", "put the secret there");
         return None;
     }
     Some(Secret::new(secret))

@@ -432,6 +432,36 @@ fn no_secret_is_ever_printed() {
 }
 
 #[test]
+fn oauth_needs_all_that_a_grant_consists_of() {
+    let whole = [
+        ("crm[0].priava.auth", "\"oauth2\""),
+        ("crm[0].priava.token_env", "\"MISSING_TOKEN\""),
+        ("crm[0].priava.client_id", "\"hub\""),
+        ("crm[0].priava.client_secret_env", "\"CLIENT_SECRET\""),
+        ("crm[0].priava.refresh_token_file", "\"/run/secret\""),
+        ("crm[0].priava.redirect_uri", "\"https://hub.example.org/\""),
+    ];
+    assert_eq!(fine(&whole).crm[0].priava.as_ref().unwrap().auth, super::PriavaAuth::Oauth2);
+    for (place, wrong, key, says) in [
+        (2, "\"\"", "crm[0].priava.client_id", "does not work without it"),
+        (3, "\"MISSING_SECRET\"", "crm[0].priava.client_secret_env", "MISSING_SECRET is not set"),
+        (4, "\"/none\"", "crm[0].priava.refresh_token_file", "cannot be read"),
+        (5, "\"\"", "crm[0].priava.redirect_uri", "does not work without it"),
+    ] {
+        let mut changes = whole;
+        changes[place].1 = wrong;
+        faulty(&changes, key, says);
+    }
+    let changes: Vec<_> = whole.into_iter().filter(|(key, _)| !key.ends_with("refresh_token_file")).collect();
+    faulty(&changes, "crm[0].priava.refresh_token_file", "name a file that this program may write");
+    faulty(
+        &[&whole[..], &[("crm[0].priava.oauth_path", "\"oauth\"")]].concat(),
+        "crm[0].priava.oauth_path",
+        "begin with /",
+    );
+}
+
+#[test]
 fn all_faults_are_told_at_once() {
     let faults = parse(&with(&[
         ("instance", "\"Contacts\""),

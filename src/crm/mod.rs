@@ -315,7 +315,7 @@ pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> 
     match settings.kind {
         CrmKind::Priava => Ok(Crm {
             connector: Arc::new(priava::Priava::new(settings, instance)?),
-            session: Arc::new(priava::session(settings)?),
+            session: priava::session(settings)?,
         }),
         CrmKind::Previsto => Ok(Crm {
             connector: Arc::new(previsto::Previsto::new(settings, instance)?),

@@ -40,7 +40,7 @@ use self::{
 pub use self::{
     faults::{BadPlan, Chance, Fault, FaultPlan, Instead, Only, RateLimit, Scripted, Window},
     previsto::PrevistoSettings,
-    priava::PriavaSettings,
+    priava::{OAuthSettings, PriavaSettings},
     requests::LoggedRequest,
     system::Action,
 };
@@ -330,6 +330,7 @@ impl Sandbox {
             Instead::ExpireToken => {
                 if let Some(token) = state.system.credential(request) {
                     state.tokens.remove(&token);
+                    state.system.expire(&token);
                 }
             }
             Instead::Nothing

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    config::{CrmSettings, DeliverySettings},
+    config::{CrmSettings, DeliverySettings, PriavaAuth},
     contact::{ContactId, ContactRecord, Document, record::Status},
     crm::{
         self, Answer, Crm, Delivery, Effect, Failure, FailureClass, Presence, REMOTE_CONTACT, RetryAfter, Step,
         TransportError,
         link::{Link, Sent},
         reference::References,
-        session::CredentialNumber,
+        session::{CredentialNumber, RenewalError},
         testing::crm_settings,
         transport::{Http, Transport},
     },
@@ -359,6 +359,65 @@ async fn a_token_that_was_replaced_is_found_by_one_renewal() {
         std::fs::write(setup.folder.path().join("token"), "rotated").unwrap();
         assert!(setup.crm.session.renew(CredentialNumber(0), &*setup.transport).await.unwrap());
         setup.accepted(&record(ilka()), None, &[]).await;
+    }
+}
+
+/// A tenant that gives access tokens for an hour.
+fn with_oauth(setup: &mut Setup) -> std::path::PathBuf {
+    let mut settings = crm_settings(setup.folder.path().join("token"));
+    let priava = settings.priava.as_mut().unwrap();
+    let [secret, refresh_token] = ["secret", "refresh"].map(|name| setup.folder.path().join(name));
+    std::fs::write(&secret, "sandbox-token").unwrap();
+    std::fs::write(&refresh_token, "sandbox-refresh").unwrap();
+    priava.auth = PriavaAuth::Oauth2;
+    priava.client_id = "sandbox-client".to_owned();
+    priava.client_secret_file = Some(secret);
+    priava.refresh_token_file = Some(refresh_token.clone());
+    priava.redirect_uri = "https://localhost/granted".to_owned();
+    setup.crm = crm::build(&settings, "contact-hub").unwrap();
+    refresh_token
+}
+
+#[tokio::test]
+async fn an_access_token_that_is_refused_is_renewed_by_the_newest_refresh_token() {
+    for mut setup in both(|_| ()).await {
+        let refresh_token = with_oauth(&mut setup);
+        setup.crm.session.ready(&*setup.transport).await.unwrap();
+        setup.accepted(&record(ilka()), None, &[]).await;
+        setup.sandbox.set_faults(FaultPlan::at(1, Instead::ExpireToken)).unwrap();
+        let (_, failure) = setup.failed(&record(ilka())).await;
+        assert_eq!((failure.class, failure.effect), (FailureClass::Auth, Effect::None));
+        assert!(setup.crm.session.renew(CredentialNumber(1), &*setup.transport).await.unwrap());
+        setup.accepted(&record(ilka()), None, &[]).await;
+        let calls: Vec<_> = setup.sandbox.requests().into_iter().map(|call| call.path).collect();
+        let contacts = "/api/rest/v1/crm/contacts";
+        let token = "/api/rest/oauth/token";
+        assert_eq!(calls, [token, contacts, contacts, token, contacts]);
+
+        // A worker that is started anew goes on with what was stored.
+        assert_eq!(std::fs::read_to_string(&refresh_token).unwrap(), "refresh-2");
+        std::fs::write(setup.folder.path().join("secret"), "sandbox-token").unwrap();
+        let again = std::fs::read_to_string(&refresh_token).unwrap();
+        with_oauth(&mut setup);
+        std::fs::write(&refresh_token, again).unwrap();
+        setup.crm.session.ready(&*setup.transport).await.unwrap();
+        setup.accepted(&record(ilka()), None, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dead_grant_is_tried_once_until_there_is_another() {
+    for mut setup in both(|_| ()).await {
+        let refresh_token = with_oauth(&mut setup);
+        std::fs::write(&refresh_token, "dead").unwrap();
+        for _ in 0..3 {
+            let Err(RenewalError::Login(failure)) = setup.crm.session.ready(&*setup.transport).await else {
+                panic!("refused")
+            };
+            assert_eq!(failure.class, FailureClass::Auth);
+            assert_eq!(failure.reason.crm_code.as_deref(), Some("invalid_grant"));
+        }
+        assert_eq!(setup.sandbox.calls(), 1);
     }
 }
 

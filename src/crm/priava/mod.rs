@@ -7,10 +7,11 @@
 //! What Priava answers to a write is not documented. Any 2xx is taken as success, whatever its body.
 
 mod countries;
+mod login;
 mod mapping;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, HeaderValue,
@@ -27,10 +28,15 @@ use super::{
     Accepted, Answer, Connector, Delivery, Failure, FailureClass, Projection, REMOTE_CONTACT, Request, RequestKind,
     SetupError, Step, Verdict, classify,
     classify::StatusClasses,
-    session::{SecretSource, placement::Placement, static_token::StaticToken},
+    session::{
+        SecretSource, Session,
+        login::{LoginSession, LoginTerms},
+        placement::Placement,
+        static_token::StaticToken,
+    },
 };
 use crate::{
-    config::{ClearWith, CrmSettings, PriavaSettings},
+    config::{ClearWith, CrmSettings, PriavaAuth, PriavaSettings},
     contact::{ContactRecord, record::Status},
     crm::link::Link,
     event::{Operation, ReasonCode},
@@ -68,11 +74,7 @@ impl Priava {
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (ACCEPT, HeaderValue::from_static("application/json")),
         ];
-        if !settings.tenant_region.is_empty() {
-            let region = HeaderValue::try_from(&settings.tenant_region)
-                .map_err(|_invalid| bad("tenant_region", "no header can carry it"))?;
-            headers.push((HeaderName::from_static("tenantregion"), region));
-        }
+        headers.extend(region(settings)?);
         let names = Names::new(&settings.field_names)?;
         let optional = names.clearable();
         let mut clearable = optional.clone();
@@ -185,13 +187,47 @@ fn section(crm: &CrmSettings) -> Result<&PriavaSettings, SetupError> {
     crm.priava.as_ref().ok_or(SetupError::Section { kind: "priava" })
 }
 
-/// The session of one tenant: a static token.
-pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
+/// The header that says where the tenant is, if it is to be sent.
+fn region(settings: &PriavaSettings) -> Result<Option<(HeaderName, HeaderValue)>, SetupError> {
+    if settings.tenant_region.is_empty() {
+        return Ok(None);
+    }
+    let bad = |_invalid| SetupError::Setting { key: "tenant_region", why: "no header can carry it" };
+    let value = HeaderValue::try_from(&settings.tenant_region).map_err(bad)?;
+    Ok(Some((HeaderName::from_static("tenantregion"), value)))
+}
+
+/// Before its end an access token is renewed this early.
+const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
+/// Between two token calls: nothing is documented, and nothing but a fault needs more.
+const LOGIN_INTERVAL_MIN: Duration = Duration::from_secs(10);
+
+/// The session of one tenant.
+pub(super) fn session(crm: &CrmSettings) -> Result<Arc<dyn Session>, SetupError> {
     let settings = section(crm)?;
-    let name = HeaderName::try_from(&settings.token_header)
-        .map_err(|_invalid| SetupError::Setting { key: "token_header", why: "it is not the name of a header" })?;
-    let source = SecretSource::new(settings.token_env.as_deref(), settings.token_file.as_deref())?;
-    Ok(StaticToken::new(source, Placement::Header { name, prefix: settings.token_prefix.clone() })?)
+    match settings.auth {
+        PriavaAuth::ApiToken => {
+            let bad = |_invalid| SetupError::Setting { key: "token_header", why: "it is not the name of a header" };
+            let name = HeaderName::try_from(&settings.token_header).map_err(bad)?;
+            let source = SecretSource::new(settings.token_env.as_deref(), settings.token_file.as_deref())?;
+            let placement = Placement::Header { name, prefix: settings.token_prefix.clone() };
+            Ok(Arc::new(StaticToken::new(source, placement)?))
+        }
+        PriavaAuth::Oauth2 => {
+            let client =
+                SecretSource::new(settings.client_secret_env.as_deref(), settings.client_secret_file.as_deref())?;
+            let grant = SecretSource::new(None, settings.refresh_token_file.as_deref())?;
+            let terms = LoginTerms {
+                crm: crm.name.clone(),
+                secrets: vec![client, grant],
+                placement: Placement::bearer(),
+                renew_before: RENEW_BEFORE,
+                interval_min: LOGIN_INTERVAL_MIN,
+                refresh_token_file: settings.refresh_token_file.clone(),
+            };
+            Ok(Arc::new(LoginSession::new(login::OAuth::new(settings, region(settings)?), terms)?))
+        }
+    }
 }
 
 #[cfg(test)]

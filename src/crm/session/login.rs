@@ -8,7 +8,7 @@
 //! Secrets that were refused are not tried again until they are others: no retry makes a wrong password right. They are
 //! read anew each time, so a file with another password is all that an operator has to provide.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
@@ -17,6 +17,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{
     CredentialNumber, RenewalError, SecretSource, Session, SessionError,
     placement::{Placed, Placement},
+    secret,
 };
 use crate::{
     crm::{Answer, Effect, Failure, FailureClass, Request, Response, RetryAfter, transport::Transport},
@@ -81,6 +82,8 @@ pub struct LoginTerms {
     pub renew_before: Duration,
     /// Between two logins, successful or not.
     pub interval_min: Duration,
+    /// Where each new refresh token is stored, if it must outlive the process.
+    pub refresh_token_file: Option<PathBuf>,
 }
 
 /// A session that logs in.
@@ -158,7 +161,7 @@ impl LoginSession {
         if let Some(request) = refresh_token.and_then(|token| self.login.refresh(&secrets, &token)) {
             let asked_at = Instant::now();
             match self.login.read(&transport.exchange(request).await) {
-                Ok(token) => return Ok(self.put_in_use(token, asked_at)?),
+                Ok(token) => return self.take(token, asked_at).await,
                 Err(LoginFailure { failure, .. }) if waits(failure.class) => return Err(RenewalError::Login(failure)),
                 // It has run out, or was revoked: whoever has the secrets gets another.
                 Err(LoginFailure { .. }) => {}
@@ -176,7 +179,7 @@ impl LoginSession {
         match self.login.read(&transport.exchange(self.login.log_in(&secrets)).await) {
             Ok(token) => {
                 attempts.refused = None;
-                self.put_in_use(token, now)?;
+                self.take(token, now).await?;
                 tracing::debug!(crm = %self.terms.crm, "logged in");
                 Ok(())
             }
@@ -188,6 +191,20 @@ impl LoginSession {
                 Err(RenewalError::Login(failure))
             }
         }
+    }
+
+    /// Puts a token in use and stores its refresh token: whatever becomes of this process, it is the one that is valid now.
+    async fn take(&self, token: Token, asked_at: Instant) -> Result<(), RenewalError> {
+        let store = self.terms.refresh_token_file.clone().zip(token.refresh_token.clone());
+        self.put_in_use(token, asked_at)?;
+        if let Some((path, refresh_token)) = store {
+            let stored = tokio::task::spawn_blocking(move || secret::replace(&path, &refresh_token)).await;
+            if let Err(error) = stored.expect("storing a token does not panic") {
+                tracing::error!(crm = %self.terms.crm, %error, "a new refresh token could not be stored: when this worker \
+                    is started again, it may need a new grant");
+            }
+        }
+        Ok(())
     }
 
     fn put_in_use(&self, token: Token, asked_at: Instant) -> Result<(), SessionError> {

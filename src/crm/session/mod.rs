@@ -70,6 +70,12 @@ pub enum SessionError {
         #[source]
         source: io::Error,
     },
+    #[error("the secret file {} cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the secret is empty or holds characters that no request can carry")]
     Malformed,
 }

@@ -1,6 +1,9 @@
 //! Where a secret comes from.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use super::SessionError;
 use crate::privacy::Secret;
@@ -38,6 +41,18 @@ impl SecretSource {
         let text = text.trim();
         if text.is_empty() { Err(SessionError::Malformed) } else { Ok(Secret::new(text)) }
     }
+}
+
+/// Replaces what `path` holds, in one step and readable for this user alone. Blocks for the time of writing a small file.
+pub(super) fn replace(path: &Path, secret: &Secret) -> Result<(), SessionError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(secret.expose().as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map(drop).map_err(|error| error.error)
+    };
+    write().map_err(|source| SessionError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ struct Setup {
     session: Arc<LoginSession>,
     script: Arc<Script>,
     password: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn setup() -> Setup {
@@ -107,9 +107,10 @@ fn setup() -> Setup {
         placement: Placement::bearer(),
         renew_before: Duration::from_secs(60),
         interval_min: INTERVAL,
+        refresh_token_file: Some(folder.path().join("refresh")),
     };
     let session = Arc::new(LoginSession::new(Door, terms).unwrap());
-    Setup { session, script: Arc::default(), password, _folder: folder }
+    Setup { session, script: Arc::default(), password, folder }
 }
 
 impl Setup {
@@ -261,6 +262,10 @@ async fn a_refresh_token_spares_the_password_until_it_is_refused() {
     setup.script.then(0, "");
     assert_eq!(setup.renew().await, Err(FailureClass::Transient), "nobody answered: the refresh token may be good");
     assert_eq!(setup.script.asked(), ["/refresh r3"]);
+    let stored = setup.folder.path().join("refresh");
+    assert_eq!(std::fs::read_to_string(&stored).unwrap(), "r3", "the next process goes on with it");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&stored).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,8 @@
 //! last name and e-mail address without regard to case, the oldest first. There is no way from the one to the other: a
 //! contact that exists without the id is duplicated by a call with it.
 
+mod oauth;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -14,6 +16,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use self::oauth::Grants;
+pub use self::oauth::OAuthSettings;
 use super::system::{Action, Asked, Call, Reply, System, media_type};
 
 /// Goes before the documented paths.
@@ -35,6 +39,7 @@ pub struct PriavaSettings {
     pub refuse_unknown_keys: bool,
     /// Whether an update removes what it does not mention; otherwise that stays.
     pub absent_clears: bool,
+    pub oauth: OAuthSettings,
 }
 
 impl Default for PriavaSettings {
@@ -46,6 +51,7 @@ impl Default for PriavaSettings {
             market_sectors: Vec::new(),
             refuse_unknown_keys: false,
             absent_clears: false,
+            oauth: OAuthSettings::default(),
         }
     }
 }
@@ -93,7 +99,7 @@ const OF_ORGANISATION: &[&str] = &["organisationType", "organisationMarketSector
 
 /// Alpha-2 codes and English short names, in lower case.
 static COUNTRIES: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    include_str!("countries.txt").lines().flat_map(|line| line.split('|')).map(str::to_lowercase).collect()
+    include_str!("../countries.txt").lines().flat_map(|line| line.split('|')).map(str::to_lowercase).collect()
 });
 
 fn refusal(status: StatusCode, code: &str, description: &str) -> Reply {
@@ -130,6 +136,7 @@ type NameKey = [String; 3];
 
 pub(super) struct Tenant {
     settings: PriavaSettings,
+    grants: Grants,
     contacts: BTreeMap<u64, Contact>,
     by_foreign_key: HashMap<ForeignKey, u64>,
     /// The newest contact with an id, whatever its source; for looking in from outside.
@@ -143,6 +150,7 @@ pub(super) struct Tenant {
 impl Tenant {
     pub(super) fn new(settings: PriavaSettings, seed: u64) -> Self {
         Self {
+            grants: Grants::new(settings.oauth.clone()),
             settings,
             contacts: BTreeMap::new(),
             by_foreign_key: HashMap::new(),
@@ -299,14 +307,22 @@ impl System for Tenant {
         token.map(str::to_owned)
     }
 
+    fn expire(&mut self, credential: &str) {
+        self.grants.expire(credential);
+    }
+
     fn answer(&mut self, call: Call<'_>) -> Reply {
+        if call.request.uri().path() == oauth::PATH && call.request.method() == Method::POST {
+            return self.grants.answer(call);
+        }
         if call.request.uri().path() != CONTACTS_PATH {
             return refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address");
         }
         if call.request.method() != Method::POST {
             return refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST");
         }
-        if !self.credential(call.request).is_some_and(|token| call.tokens.contains(&token)) {
+        let is_accepted = |token: String| call.tokens.contains(&token) || self.grants.is_valid(&token, call.now);
+        if !self.credential(call.request).is_some_and(is_accepted) {
             return refusal(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or not valid");
         }
         if media_type(call.request).as_deref() != Some("application/json") {

@@ -78,8 +78,10 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
 fn filter(level: &str) -> Result<impl Filter<Registry> + Send + Sync + use<>, TelemetryError> {
     let asked = EnvFilter::builder().parse(level);
     let asked = asked.map_err(|source| TelemetryError::Level { level: level.to_owned(), source })?;
-    // Beside the filter and not a directive in it: a more specific directive of the user's would win.
-    Ok(asked.and(filter_fn(may_be_shown)))
+    // Beside the filter and not a directive in it: a more specific directive of the user's would win. With a level of its own,
+    // since without one nothing is known to be below all that is shown, and every line that a library would write at the
+    // level of a trace is asked about, one by one.
+    Ok(asked.and(filter_fn(may_be_shown).with_max_level_hint(Level::TRACE)))
 }
 
 /// sled prints keys and values, which are contacts, in its lines for debugging; rlibphonenumber prints telephone numbers.
@@ -153,6 +155,13 @@ mod tests {
     fn the_level_keeps_lines_back() {
         assert_eq!(written(LogFormat::Text, "warn"), "");
         assert!(filter("info,=").is_err());
+    }
+
+    #[test]
+    fn lines_below_the_level_are_known_not_to_be_shown_before_they_are_asked_about() {
+        for (level, most) in [("warn", Level::WARN), ("info,sled=debug", Level::DEBUG)] {
+            assert_eq!(filter(level).unwrap().max_level_hint(), Some(most.into()), "{level}");
+        }
     }
 
     #[test]

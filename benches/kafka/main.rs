@@ -44,6 +44,8 @@ use self::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROWS: [&str; 8] = ["unique-64", "unique-256", "zipf", "outage", "kill", "refusals", "joins", "backlog"];
+/// Those that ask how fast a load goes.
+const RATES: [&str; 3] = ["unique-64", "unique-256", "zipf"];
 /// Takes long, so it is not measured without being asked for.
 const LONG: &str = "backlog";
 
@@ -107,6 +109,9 @@ fn tell_machine() {
 }
 
 async fn measure(wanted: &Wanted, broker: &Broker) {
+    if RATES.iter().any(|row| wanted.wants(row)) {
+        speed::warm_up(broker).await;
+    }
     table::head();
     if wanted.wants("unique-64") {
         let wishes = Wishes {

@@ -60,8 +60,11 @@ impl Encoding {
         let link_of = |contact: &ContactId| &owned.lanes.get(contact).expect("a lane outlives its commit").link;
         let mut records = Vec::with_capacity(pending.links.len() + pending.answers.len());
         let mut awaited = Vec::new();
+        let mut written = Vec::with_capacity(pending.links.len());
         for contact in &pending.links {
-            records.push(self.link(partition, link_of(contact)));
+            let record = self.link(partition, link_of(contact));
+            written.extend(record.value.clone().map(|link| (*contact, link)));
+            records.push(record);
             if owned.lanes.get(contact).is_some_and(super::lane::Lane::awaits_commit) {
                 awaited.push(*contact);
             }
@@ -91,6 +94,7 @@ impl Encoding {
             records.push(self.outcome(partition, &outcome));
             outcomes.push(outcome);
         }
+        owned.written.extend(written);
         Part {
             assignment: owned.assignment,
             offset: owned.ledger.commit_point(),

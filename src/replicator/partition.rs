@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::future::AbortHandle;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -53,6 +54,9 @@ pub(super) struct Owned {
     pub(super) phase: Phase,
     pub(super) ledger: Ledger,
     pub(super) lanes: HashMap<ContactId, Lane>,
+    /// The links of lanes as they were last handed to a commit, so that the view need not be compared with links that are
+    /// written down for that alone. Of a lane whose link has changed since, [`Pending::links`] tells.
+    pub(super) written: HashMap<ContactId, Bytes>,
     /// Entries that were read before the view held their record; in order, so one holds back those behind it.
     pub(super) incoming: VecDeque<(Entry, Offset)>,
     /// Entries below may have been in a predecessor's hands when it stopped.
@@ -116,6 +120,7 @@ impl Owned {
             phase: Phase::TakingOver,
             ledger: Ledger::new(0),
             lanes: HashMap::new(),
+            written: HashMap::new(),
             incoming: VecDeque::new(),
             forced_until: 0,
             may_land: false,
@@ -184,6 +189,12 @@ impl Owned {
             self.pending.links.insert(contact);
         }
         self.pending.answers.extend(decided.answers.into_iter().map(|answer| (contact, answer)));
+    }
+
+    /// Forgets a lane that has nothing left to do.
+    pub(super) fn forget(&mut self, contact: ContactId) {
+        self.lanes.remove(&contact);
+        self.written.remove(&contact);
     }
 
     /// Entries and contacts held in memory, for the bound.

@@ -188,6 +188,15 @@ impl View {
         Ok(*json == *encode(link) || decode::<Link>(json, "link")? == *link)
     }
 
+    /// Whether the view holds exactly these bytes as the link of `contact`.
+    pub fn holds_link_as_written(&self, crm: &str, contact: ContactId, link: &[u8]) -> Result<bool, ViewError> {
+        let Some(value) = self.shared.store.get(&layout::link(crm, self.partition(contact), contact))? else {
+            return Ok(false);
+        };
+        let (_, held) = layout::split_link_value(&value).ok_or_else(|| self.broken("link"))?;
+        Ok(held == link)
+    }
+
     /// Parked contacts of a partition of a CRM, the next due first: due after `after` (exclusive; `None`: from the
     /// start), at most `limit`.
     pub fn parked(

@@ -20,6 +20,9 @@ use crate::{
 /// commit has its price, at the broker and in the view, however little is in it. The first after a quiet time waits for
 /// nothing.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
+/// The same while more contacts are ready than may be sent to. They wait for the CRM, not for the commit, and the sooner
+/// the less its price takes away from them. What ends within it is repeated if the worker is killed, as what is under way is.
+const COMMIT_INTERVAL_BUSY: Duration = Duration::from_millis(50);
 /// Pause before a refused or aborted transaction is tried again; doubled each time, since a rebalance may take as long as
 /// its slowest member drains.
 const COMMIT_PAUSES: Schedule = Schedule { first: Duration::from_millis(50), max: Duration::from_millis(800) };
@@ -50,7 +53,7 @@ impl Membership<'_> {
             batch.parts.insert(*partition, self.encoding.take(*partition, owned, released, wall));
         }
         if !batch.parts.is_empty() {
-            self.commit_at = now + COMMIT_INTERVAL;
+            self.commit_at = now + if self.ready.is_empty() { COMMIT_INTERVAL } else { COMMIT_INTERVAL_BUSY };
             self.write(batch, Duration::ZERO);
         }
     }

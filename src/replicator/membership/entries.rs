@@ -72,12 +72,16 @@ impl Membership<'_> {
                 && let Some(lane) = owned.lanes.get(&contact)
             {
                 if lane.is_idle(now, deadline) && !owned.pending.links.contains(&contact) {
-                    let seen = self.parts.view.holds_link(&self.parts.name, &lane.link);
+                    let (view, crm) = (&self.parts.view, &self.parts.name);
+                    let seen = match owned.written.get(&contact) {
+                        Some(written) => view.holds_link_as_written(crm, contact, written),
+                        None => view.holds_link(crm, &lane.link),
+                    };
                     if !seen.map_err(|source| Error::View { crm: self.parts.name.clone(), source })? {
                         // The follower applies in order: those behind have not been seen either.
                         break;
                     }
-                    owned.lanes.remove(&contact);
+                    owned.forget(contact);
                 } else if let Some(lost) = lane.lost(now, deadline) {
                     // Until then newer content must wait, which only the lane remembers.
                     self.timers.insert((lost.sent_at + deadline, partition, contact));

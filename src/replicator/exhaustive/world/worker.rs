@@ -81,7 +81,7 @@ impl Model {
         let Some(lane) = owned.lanes.get(&CONTACT) else { return };
         let seen = lane.link == *self.link(process.sees_link) || !self.holds(Protection::Overlay);
         if lane.is_idle(self.now, LANDING) && owned.pending.links.is_empty() && seen {
-            self.change(world, worker, |owned| owned.lanes.remove(&CONTACT));
+            self.change(world, worker, |owned| owned.forget(CONTACT));
         }
     }
 

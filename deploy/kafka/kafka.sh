@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A single Apache Kafka node for development and tests, without containers.
+# A single Apache Kafka node for development and tests, without containers; or a second one beside it.
 #
 #   kafka.sh install              fetch Kafka's jars with Maven
 #   kafka.sh start                format storage if new, start in the background, wait until it answers
@@ -20,6 +20,8 @@
 #   KAFKA_VERSION  default: 4.3.1
 #   KAFKA_MORE_PROPERTIES  a file of further properties of the node, which go before those above; see secured.sh
 #   KAFKA_SCRAM    a user to format the storage with, as StorageTool --add-scram takes it
+#   KAFKA_JOINS    KAFKA_DATA of a node that has been started: this one becomes a second broker of its cluster, without a
+#                  controller of its own. Topics have as many replicas as their settings say; see pair.properties
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -29,6 +31,7 @@ data=${KAFKA_DATA:-$(cd "$here/../.." && pwd)/target/kafka}
 port=${KAFKA_PORT:-9092}
 heap=${KAFKA_HEAP:-1g}
 logging_version=2.25.4
+joins=${KAFKA_JOINS:-}
 controller_port=$((port + 1))
 pid_file=$data/pid
 properties=$data/server.properties
@@ -87,19 +90,32 @@ tool() {
 prepare() {
     [[ -d $home/libs ]] || install
     mkdir -p "$data"
+    local listeners="PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$((port + 2))"
     {
         cat "$here/server.properties"
-        echo "listeners=PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$((port + 2)),CONTROLLER://127.0.0.1:$controller_port"
         echo "advertised.listeners=PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$((port + 3))"
-        echo "controller.quorum.bootstrap.servers=127.0.0.1:$controller_port"
         echo "log.dirs=$data/storage"
+        if [[ -n $joins ]]; then
+            echo "listeners=$listeners"
+            echo "process.roles=broker"
+            echo "node.id=2"
+            grep '^controller.quorum.bootstrap.servers=' "$joins/server.properties"
+        else
+            echo "listeners=$listeners,CONTROLLER://127.0.0.1:$controller_port"
+            echo "controller.quorum.bootstrap.servers=127.0.0.1:$controller_port"
+        fi
         # Of a property that stands twice, the last one holds.
         [[ -z ${KAFKA_MORE_PROPERTIES:-} ]] || cat "$KAFKA_MORE_PROPERTIES"
     } >"$properties"
     if [[ ! -f $data/storage/meta.properties ]]; then
-        local cluster
-        cluster=$(tool kafka.tools.StorageTool random-uuid 2>/dev/null)
-        tool kafka.tools.StorageTool format --standalone --cluster-id "$cluster" --config "$properties" \
+        local cluster quorum=--standalone
+        if [[ -n $joins ]]; then
+            cluster=$(sed -n 's/^cluster.id=//p' "$joins/storage/meta.properties")
+            quorum=--no-initial-controllers
+        else
+            cluster=$(tool kafka.tools.StorageTool random-uuid 2>/dev/null)
+        fi
+        tool kafka.tools.StorageTool format "$quorum" --cluster-id "$cluster" --config "$properties" \
             ${KAFKA_SCRAM:+--add-scram "$KAFKA_SCRAM"} >"$data/format.log" 2>&1 ||
             fail "formatting failed, see $data/format.log"
     fi

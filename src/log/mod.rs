@@ -335,8 +335,8 @@ pub enum WriteError {
     /// The broker will not let us; the reason names the permission. Nothing of it will appear; an operator must act.
     #[error("a transaction is not permitted: {reason}")]
     Unauthorized { reason: String },
-    /// Another writer took the id, or the coordinator timed this transaction out. Nothing of it will appear; drop the
-    /// writer.
+    /// Another writer took the id, the coordinator timed this transaction out, or the writer answers no more. Nothing of it
+    /// will appear; drop the writer.
     #[error("the writer was fenced")]
     Fenced,
     /// It may have happened or not. Drop the writer, open it again, and read what was committed before acting.

@@ -93,6 +93,16 @@ pub(super) async fn ensure(
     Err(LogError::Unavailable { doing: DOING, reason: format!("no transaction succeeded in {TRIES_MAX} tries") })
 }
 
+/// The topics exist; but of several brokers, the one that was asked may not have heard of a new one yet.
+fn unheard(error: LogError) -> LogError {
+    match error {
+        LogError::UnknownTopic { topic } => {
+            LogError::Unavailable { doing: DOING, reason: format!("a broker has not heard of topic {topic} yet") }
+        }
+        other => other,
+    }
+}
+
 fn birth(to: TopicPartition) -> NewRecord {
     NewRecord { to, key: Some(BIRTH_KEY.into()), value: Some(Uuid::new_v4().to_string().into()), headers: Vec::new() }
 }
@@ -108,7 +118,7 @@ async fn unborn(
     // What was begun and not committed takes offsets, too: only reading tells whether there is a record.
     let mut unread = BTreeMap::new();
     for (at, ends) in partitions.iter().zip(ends) {
-        let ends = ends?;
+        let ends = ends.map_err(unheard)?;
         match (ends.low, ends.high) {
             (0, 0) => unborn.push(at.clone()),
             (0, high) if high <= LOOKED_AT_MAX && !is_born(&at.topic) => drop(unread.insert(at.clone(), high)),
@@ -140,4 +150,29 @@ async fn unborn(
         }
     }
     Ok(unborn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        log::local::{LocalLog, Settings},
+    };
+
+    #[tokio::test]
+    async fn a_topic_that_a_broker_has_not_heard_of_is_waited_for() {
+        let log = LocalLog::new(Settings::default(), Clock::System);
+        let spec = TopicSpec {
+            name: "contact-keys".into(),
+            partitions: 2,
+            cleanup: Cleanup::Compact { tombstones: Duration::from_secs(60) },
+            message_bytes_max: 1024,
+        };
+        let specs = [spec];
+        let unheard = ensure(&log, "instance", &specs, &|_| false).await.unwrap_err();
+        assert!(unheard.is_transient() && unheard.to_string().contains("topic contact-keys"), "{unheard}");
+        log.ensure_topics(&specs).await.unwrap();
+        assert_eq!(ensure(&log, "instance", &specs, &|_| false).await.unwrap().len(), 2);
+    }
 }

@@ -95,7 +95,7 @@ impl Installation {
     /// The same, where the line between a worker and the broker can be cut: by the [`Installation::client_id`].
     pub(crate) async fn with_lines_to_cut(request_deadline: Duration) -> (Self, &'static Proxy) {
         let proxy = shared_proxy().await;
-        (Self::of(request_deadline, proxy.address.to_string()).await, proxy)
+        (Self::of(request_deadline, proxy.servers()).await, proxy)
     }
 
     async fn of(request_deadline: Duration, servers: String) -> Self {
@@ -182,6 +182,7 @@ impl Installation {
             data: self.data(worker),
             servers: self.servers.clone(),
             client_id: self.client_id(worker),
+            replicas: 1,
             partitions: PARTITIONS,
             request_deadline: self.request_deadline,
             in_flight_max: IN_FLIGHT_MAX,

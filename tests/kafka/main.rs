@@ -87,13 +87,13 @@ pub(crate) fn settings(bootstrap_servers: String, client_id: &str) -> KafkaSetti
 /// The proxy of this process: its port is one, so all tests share it.
 pub(crate) async fn shared_proxy() -> &'static Proxy {
     static PROXY: OnceCell<Proxy> = OnceCell::const_new();
-    PROXY.get_or_init(|| Proxy::start(port())).await
+    PROXY.get_or_init(|| Proxy::start(&[port()])).await
 }
 
 /// A log whose line to the broker can be cut.
 pub(crate) async fn proxied(client_id: &str) -> (KafkaLog, &'static Proxy) {
     let proxy = shared_proxy().await;
-    (KafkaLog::new(settings(proxy.address.to_string(), client_id)).unwrap(), proxy)
+    (KafkaLog::new(settings(proxy.servers(), client_id)).unwrap(), proxy)
 }
 
 pub(crate) struct KafkaHarness {

@@ -1,8 +1,8 @@
-//! A proxy between clients and the broker: lines that are cut, slow, or break in the middle of a commit.
+//! A proxy between clients and brokers: lines that are cut, slow, or break in the middle of a commit.
 //!
-//! The broker of `deploy/kafka` has a listener that announces a port of its own, where this proxy waits. Every client
+//! A broker of `deploy/kafka` has a listener that announces a port of its own, where this proxy waits. Every client
 //! that was given that listener comes through here, also to the brokers it learns of. Clients are told apart by the
-//! `client.id` that begins each of their requests.
+//! `client.id` that begins each of their requests, and what happens to one happens on its lines to all brokers.
 //!
 //! Requests are passed on whole, since each tells by its first bytes what it asks for (KIP-482 and the protocol guide of
 //! Kafka: length, key of the kind, version, correlation, client id). So a line can be cut exactly when a transaction is
@@ -25,7 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
     time::Instant,
 };
 
@@ -62,9 +62,10 @@ impl Moment {
     }
 }
 
-/// All lines to one broker.
+/// All lines to the brokers of one cluster.
 pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+    /// One for each broker.
+    addresses: Vec<SocketAddr>,
     clients: Clients,
 }
 
@@ -91,30 +92,36 @@ impl Client {
 }
 
 impl Proxy {
-    /// The proxy in front of the broker at `port`. It runs on a thread of its own, for whoever starts it may have a
+    /// The proxy in front of the brokers at these ports. It runs on a thread of its own, for whoever starts it may have a
     /// runtime that ends before the proxy is needed no more.
-    pub(crate) async fn start(port: u16) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port + 3));
-        let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port + 2));
+    pub(crate) async fn start(ports: &[u16]) -> Self {
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let ways: Vec<_> = ports.iter().map(|port| (at(port + 3), at(port + 2))).collect();
+        let addresses = ways.iter().map(|(address, _)| *address).collect();
         let clients = Clients::default();
         let (listening, started) = oneshot::channel();
         let shared = Arc::clone(&clients);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
-                let listener = TcpListener::bind(address).await;
-                let listener = listener.unwrap_or_else(|error| panic!("the proxy cannot listen on {address}: {error}"));
-                listening.send(()).expect("somebody waits for the proxy");
-                loop {
-                    let Ok((client, _)) = listener.accept().await else {
-                        continue;
-                    };
-                    tokio::spawn(serve(Arc::clone(&shared), client, upstream));
+                let mut listeners = JoinSet::new();
+                for (address, upstream) in ways {
+                    let listener = TcpListener::bind(address).await;
+                    let listener =
+                        listener.unwrap_or_else(|error| panic!("the proxy cannot listen on {address}: {error}"));
+                    listeners.spawn(listen(Arc::clone(&shared), listener, upstream));
                 }
+                listening.send(()).expect("somebody waits for the proxy");
+                while listeners.join_next().await.is_some() {}
             });
         });
         started.await.expect("the proxy starts");
-        Self { address, clients }
+        Self { addresses, clients }
+    }
+
+    /// Where its clients find it, as their settings write it.
+    pub(crate) fn servers(&self) -> String {
+        self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     fn client<T>(&self, client_id: &str, change: impl FnOnce(&mut Client) -> T) -> T {
@@ -144,6 +151,15 @@ impl Proxy {
         let (tell, told) = oneshot::channel();
         self.client(client_id, |client| client.breaks = Some((moment, tell)));
         told
+    }
+}
+
+async fn listen(clients: Clients, listener: TcpListener, upstream: SocketAddr) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
+        tokio::spawn(serve(Arc::clone(&clients), client, upstream));
     }
 }
 

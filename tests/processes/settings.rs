@@ -39,6 +39,8 @@ pub(crate) struct Written {
     /// Where the broker is looked for, and how it is told who asks.
     pub(crate) servers: String,
     pub(crate) client_id: String,
+    /// Of each of our topics: as many as there are brokers.
+    pub(crate) replicas: i32,
     pub(crate) partitions: u32,
     pub(crate) request_deadline: Duration,
     /// Requests to one CRM at once.
@@ -64,7 +66,7 @@ impl Written {
 
     /// As it stands in the file.
     pub(crate) fn text(&self) -> String {
-        let Self { instance, worker, data, servers, client_id, partitions, .. } = self;
+        let Self { instance, worker, data, servers, client_id, replicas, partitions, .. } = self;
         let id = worker.as_ref().map(|worker| format!("id = {worker:?}")).unwrap_or_default();
         let [changes, directory] = generator::TOPICS.map(|(topic, _)| Self::input(instance, topic));
         let sources: String = generator::SOURCES
@@ -85,6 +87,7 @@ impl Written {
             session_timeout = "{session}s"
             heartbeat_interval = "500ms"
             drain_deadline = "4s"
+            replication_factor = {replicas}
             [log.kafka.properties]
             "client.id" = {client_id:?}
             [topics]

@@ -41,12 +41,12 @@ async fn carry_out_one(world: &World, fault: &Fault) {
         Kind::Storm => storm(world, fault).await,
         Kind::BrokerStop => {
             let doing = world.recorder.begin(What::BrokerRestarted);
-            world.broker.restart(lasts).await;
+            world.brokers.restart(lasts).await;
             doing.end();
         }
         Kind::BrokerKill => {
             let doing = world.recorder.begin(What::BrokerKilled);
-            world.broker.crash(lasts).await;
+            world.brokers.crash(lasts).await;
             doing.end();
         }
         Kind::BrokerDelay | Kind::BrokerCut => trouble_line(world, fault).await,
@@ -154,7 +154,7 @@ async fn storm(world: &World, fault: &Fault) {
 }
 
 async fn trouble_line(world: &World, fault: &Fault) {
-    let (seat, lines) = (&world.seats[fault.whom], &world.broker.lines);
+    let (seat, lines) = (&world.seats[fault.whom], &world.brokers.lines);
     let (worker, client_id) = (Arc::clone(&seat.worker), world.client_id(seat));
     let doing = if fault.kind == Kind::BrokerCut {
         let doing = world.recorder.begin(What::BrokerCut { worker });
@@ -172,7 +172,7 @@ async fn trouble_line(world: &World, fault: &Fault) {
 }
 
 async fn cut_in_commit(world: &World, fault: &Fault) {
-    let (seat, lines) = (&world.seats[fault.whom], &world.broker.lines);
+    let (seat, lines) = (&world.seats[fault.whom], &world.brokers.lines);
     let client_id = world.client_id(seat);
     let moment = [Moment::BeforeTheEnd, Moment::AfterTheEnd, Moment::AfterTheOffsets][(fault.draw % 3) as usize];
     let cut = lines.cut_in_commit(&client_id, moment);

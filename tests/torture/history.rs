@@ -48,9 +48,9 @@ pub(crate) enum What {
     ViewDeleted { worker: Arc<str> },
     /// A file of its view was cut short while it did not run.
     ViewTorn { worker: Arc<str> },
-    /// The broker was asked to stop and started again.
+    /// The second broker was asked to stop and started again; `until`: it was as if it had never been away.
     BrokerRestarted,
-    /// The broker was killed and started again.
+    /// The same after it was killed.
     BrokerKilled,
     /// What passes between a worker and the broker took this much longer.
     BrokerDelayed { worker: Arc<str>, by: Duration },
@@ -100,8 +100,8 @@ impl fmt::Display for What {
             Self::Frozen { worker } => write!(f, "{worker} is frozen"),
             Self::ViewDeleted { worker } => write!(f, "the view of {worker} is deleted"),
             Self::ViewTorn { worker } => write!(f, "a file in the view of {worker} is cut short"),
-            Self::BrokerRestarted => write!(f, "the broker is asked to stop"),
-            Self::BrokerKilled => write!(f, "the broker is killed"),
+            Self::BrokerRestarted => write!(f, "the second broker is asked to stop"),
+            Self::BrokerKilled => write!(f, "the second broker is killed"),
             Self::BrokerDelayed { worker, by } => write!(f, "the line of {worker} to the broker takes {by:?} longer"),
             Self::BrokerCut { worker } => write!(f, "the line of {worker} to the broker is cut"),
             Self::CommitCut { worker } => write!(f, "the line of {worker} to the broker is cut in a commit"),

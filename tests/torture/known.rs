@@ -1,6 +1,6 @@
 //! What is known of a run beside the demo's evidence: read after it, or kept while it went on.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
 
 use contact_replicator::{
     cli::demo::{
@@ -16,33 +16,32 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     message::Headers,
 };
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
 
 use crate::{
     aftermath,
     judge::{Counted, Known},
-    processes::exchange,
     world::{PATIENCE, World},
 };
 
+/// How often it is looked whether a worker has ended its work.
+const LOOK: Duration = Duration::from_millis(5);
 /// The metric that counts outcomes, with the name of each label before its value.
 const COUNTS: &str = "contact_replicator_outcomes_total{";
 
 /// All of it, once the workers have stopped. `sent` is what the broker acknowledged.
-pub(crate) async fn gather(
-    world: &World,
-    sent: &[Generated],
-    digests: [String; 2],
-    unsettled: Vec<String>,
-    counted: Option<Counted>,
-) -> Known {
+pub(crate) async fn gather(world: &World, sent: &[Generated], digests: [String; 2]) -> Known {
     let topics = world.topics();
     let mut decided = Vec::new();
     for topic in [&topics.records, &topics.versions, &topics.keys] {
         decided.extend(aftermath::records(world, topic).await);
     }
     let state = aftermath::records(world, &topics.resolver).await;
-    let (servers, topic, partitions) = (world.broker.servers(), topics.outcomes.to_string(), world.shape.partitions);
+    let (servers, topic, partitions) = (world.brokers.servers(), topics.outcomes.to_string(), world.shape.partitions);
     let uncommitted = tokio::task::spawn_blocking(move || uncommitted(&servers, &topic, partitions)).await.unwrap();
     let processes = world.ended.lock().clone();
     Known {
@@ -51,10 +50,9 @@ pub(crate) async fn gather(
         state,
         uncommitted,
         processes,
-        counted,
+        counted: world.counted.lock().clone(),
         digests: Some(digests),
-        unsettled,
-        mended: false,
+        ..Known::default()
     }
 }
 
@@ -71,10 +69,41 @@ fn names(sent: &[Generated]) -> BTreeMap<EventName, Sending> {
     names
 }
 
-/// What a worker says it committed; `None` if it does not answer.
-pub(crate) async fn count(admin: SocketAddr, counted: &mut Counted) -> Option<()> {
-    let answer = exchange(admin, "GET", "/metrics", "", b"").await.ok()?;
-    for line in answer.text().lines().filter_map(|line| line.strip_prefix(COUNTS)) {
+/// A question for the figures of a worker that is about to end, asked to its first half. It is answered after all else has
+/// ended, since a worker waits for the questions that it has been asked.
+pub(crate) struct LastQuestion {
+    admin: SocketAddr,
+    stream: TcpStream,
+}
+
+impl LastQuestion {
+    pub(crate) async fn begin(admin: SocketAddr) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(admin).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n").await?;
+        Ok(Self { admin, stream })
+    }
+
+    /// What the worker committed in its life, once it takes no more questions; `None` if it does not answer.
+    pub(crate) async fn end(mut self) -> Option<Counted> {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.admin).await.is_ok() {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.stream.write_all(b"host: worker\r\nconnection: close\r\n\r\n").await.ok()?;
+        let mut answer = String::new();
+        self.stream.read_to_string(&mut answer).await.ok()?;
+        let (head, metrics) = answer.split_once("\r\n\r\n")?;
+        if head.starts_with("HTTP/1.1 200") { counted(metrics) } else { None }
+    }
+}
+
+/// How many outcomes of each kind the metrics name.
+fn counted(metrics: &str) -> Option<Counted> {
+    let mut counted = Counted::new();
+    for line in metrics.lines().filter_map(|line| line.strip_prefix(COUNTS)) {
         let (labels, value) = line.rsplit_once("} ")?;
         let label = |name: &str| {
             let value = labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix('='))?;
@@ -83,7 +112,7 @@ pub(crate) async fn count(admin: SocketAddr, counted: &mut Counted) -> Option<()
         let kind = (label("crm")?, label("outcome")?, label("code")?);
         *counted.entry(kind).or_default() += value.parse::<f64>().ok()? as u64;
     }
-    Some(())
+    Some(counted)
 }
 
 /// The ids of all outcomes in the topic, those of aborted transactions too: a reader of another kind than all of ours.
@@ -140,15 +169,4 @@ fn id_of(message: &impl Message) -> Option<String> {
         headers: headers.unwrap_or_default(),
     };
     Outcome::decode(&record).ok().map(|outcome| outcome.id())
-}
-
-/// The same of all workers that run.
-pub(crate) async fn count_all(world: &World) -> Option<Counted> {
-    let mut counted = Counted::new();
-    for seat in &world.seats {
-        if let Some(running) = seat.running.lock().await.as_ref() {
-            count(running.lines.admin()?, &mut counted).await?;
-        }
-    }
-    Some(counted)
 }

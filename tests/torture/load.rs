@@ -60,6 +60,9 @@ impl Load {
             .set("client.id", "load")
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "0")
+            // With several under way while a partition changes its leader, a later batch may come first. The producer then
+            // begins a new sequence, and sends again what the old leader may have taken.
+            .set("max.in.flight", "1")
             .set("linger.ms", "0")
             .set("reconnect.backoff.max.ms", "200")
             .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)

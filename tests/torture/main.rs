@@ -8,7 +8,7 @@
 #![expect(clippy::print_stdout, reason = "it is a command, and this is what it says")]
 
 mod aftermath;
-mod broker;
+mod brokers;
 mod crm_line;
 mod deeds;
 mod history;
@@ -34,7 +34,7 @@ use std::{fs, panic::AssertUnwindSafe, process::ExitCode, sync::Arc, time::Durat
 use clap::Parser;
 use futures::FutureExt;
 
-use self::{broker::Broker, run::Run, scenario::Scenario, script::Kind};
+use self::{brokers::Brokers, run::Run, scenario::Scenario, script::Kind};
 
 /// Kinds of CRMs, each of which there is one of.
 const CRMS: usize = contact_replicator::sandbox::Kind::ALL.len();
@@ -66,13 +66,13 @@ struct Arguments {
     contacts: usize,
     /// `faults`: all that can be made to fail, by a script. `second-worker`: one worker is joined by another.
     /// `rolling-restart`: each worker is stopped and started again in turn. Without faults, no call may be repeated.
+    /// `recovery`: workers stop and die one at a time, 20 s apart, to measure how long others take to take over.
     #[arg(long, default_value = "faults")]
     scenario: Scenario,
-    /// Nothing but these faults. Without it, all but `broker-stop` and `broker-kill`, after which a single broker may leave
-    /// transactions open for good.
+    /// Nothing but these faults. Without it, all.
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     only: Vec<Kind>,
-    /// First of the ports in a row that are taken: four, and one for each worker and CRM, with one worker more than usual.
+    /// First of the ports in a row that are taken: eight, and one for each worker and CRM, with one worker more than usual.
     /// Without it, any that are free.
     #[arg(long)]
     port: Option<u16>,
@@ -96,7 +96,7 @@ async fn torture(arguments: Arguments) -> ExitCode {
     fs::create_dir_all(world::folder_of_runs()).unwrap();
     let folder = tempfile::Builder::new().prefix("run-").tempdir_in(world::folder_of_runs()).unwrap();
     let lines = u16::try_from((arguments.workers.max(2) + 1) * CRMS as u64).unwrap();
-    let broker = Arc::new(Broker::start(arguments.port, lines, folder.path()).await);
+    let brokers = Arc::new(Brokers::start(arguments.port, lines, folder.path()).await);
     let mut failed = Vec::new();
     for seed in first..first + arguments.runs {
         let run = Run {
@@ -105,13 +105,13 @@ async fn torture(arguments: Arguments) -> ExitCode {
             workers: usize::try_from(arguments.workers).unwrap(),
             per_second: arguments.rate,
             contacts: arguments.contacts,
-            kinds: if arguments.only.is_empty() { broker::bears() } else { arguments.only.clone() },
+            kinds: if arguments.only.is_empty() { Kind::ALL.to_vec() } else { arguments.only.clone() },
             scenario: arguments.scenario,
             folder: world::folder_of_runs().join(format!("seed-{seed}-{}", std::process::id())),
         };
         let kept = run.folder.clone();
         // A run that cannot go on panics; the next one has a world of its own.
-        let carried_out = AssertUnwindSafe(run.carry_out(Arc::clone(&broker))).catch_unwind().await;
+        let carried_out = AssertUnwindSafe(run.carry_out(Arc::clone(&brokers))).catch_unwind().await;
         let went_well = carried_out.unwrap_or(false);
         if !went_well {
             println!("seed {seed} failed; settings, logs and history are kept in {}", kept.display());

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::{
     aftermath,
-    broker::Broker,
+    brokers::Brokers,
     history::History,
     judge::{
-        self, Terms, Verdict,
+        self, Known, Terms, Verdict,
         figures::{self, Figures},
     },
     known,
@@ -32,12 +32,13 @@ use crate::{
 
 /// How often it is looked whether workers run that should.
 const LOOK: Duration = Duration::from_millis(500);
-/// For this long after something was done, its consequences may show.
-const AFTERMATH: Duration = Duration::from_secs(15);
-/// The longest time without outcomes of a CRM that is well, while only another is down.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// More lines than this of one process are a flood.
-const LINES_MAX: usize = 1_000;
+const TERMS: Terms = Terms {
+    request_deadline: REQUEST_DEADLINE,
+    session_timeout: SESSION_TIMEOUT,
+    aftermath: Duration::from_secs(15),
+    silence_max: Duration::from_secs(5),
+    lines_max: 1_000,
+};
 /// Events beyond those that the faults take, so that the load never ends before them.
 const SPARE: f64 = 4.0;
 
@@ -55,7 +56,7 @@ pub(crate) struct Run {
 
 impl Run {
     /// Whether every promise was kept.
-    pub(crate) async fn carry_out(self, broker: Arc<Broker>) -> bool {
+    pub(crate) async fn carry_out(self, brokers: Arc<Brokers>) -> bool {
         let workers = self.scenario.workers(self.workers);
         let scope = Scope {
             seed: self.seed,
@@ -72,15 +73,14 @@ impl Run {
             self.seed,
             if named { "with names of their own" } else { "named after their hosts" },
             script.partitions,
-            if self.scenario == Scenario::Faults {
-                format!("{} faults", script.faults.len())
-            } else {
-                "no faults".into()
+            match self.scenario {
+                Scenario::Faults => format!("{} faults", script.faults.len()),
+                scenario => format!("{scenario:?}"),
             },
             self.lasts
         );
         let name = format!("torture-{}-{}", self.seed, std::process::id());
-        let world = World::new(name, self.folder.clone(), shape, broker).await;
+        let world = World::new(name, self.folder.clone(), shape, brokers).await;
         fs::write(self.folder.join("script.txt"), format!("{script:#?}\n")).unwrap();
         let at_first = &world.seats[..self.scenario.workers_at_first(workers)];
         for seat in at_first {
@@ -93,7 +93,7 @@ impl Run {
         let events = (self.lasts.as_secs_f64() * SPARE * f64::from(self.per_second)) as usize;
         let stream = stream(Scale { seed: self.seed, events, contacts: self.contacts }, Clock::System.now());
         let sent: Arc<[Generated]> = stream.sent.into();
-        let load = Load::start(&world.broker.servers(), &world.name, Arc::clone(&sent), self.per_second);
+        let load = Load::start(&world.brokers.servers(), &world.name, Arc::clone(&sent), self.per_second);
         let watching = tokio::spawn(watch(Arc::clone(&world)));
         let begun = Instant::now();
         self.scenario.carry_out(&world, &script, begun, self.lasts).await;
@@ -102,29 +102,29 @@ impl Run {
         let events = load.stop().await;
         aftermath::mend(&world).await;
 
-        let (reader, mut missing) = aftermath::settle(&world, events).await;
+        let mut reader = aftermath::reader(&world).await;
+        let mut missing = aftermath::settle(&world, &mut reader, events).await;
+        let left = judge::left(&aftermath::gather(&world, &mut reader).await, &world.recorder.history(), &TERMS);
+        let mended = !left.is_empty();
+        if mended {
+            println!("  left by workers that had been replaced while they were frozen: {left:?}");
+            missing.extend(aftermath::resync(&world, &left).await);
+            missing.extend(aftermath::settle(&world, &mut reader, events).await);
+        }
         missing.extend(world.findings.lock().clone());
-        let counted = known::count_all(&world).await;
         aftermath::stop(&world).await;
         let digests = aftermath::digests(&world).await;
-        let evidence = aftermath::gather(&world, reader).await;
+        let evidence = aftermath::gather(&world, &mut reader).await;
         let history = world.recorder.history();
         fs::write(self.folder.join("history.txt"), format!("{history:#?}\n")).unwrap();
-        let known = known::gather(&world, &sent[..events], digests, missing, counted).await;
+        let known = Known { mended, unsettled: missing, ..known::gather(&world, &sent[..events], digests).await };
         let departures = world.departures.lock().clone();
         let recoveries = Recoveries::of(&departures, &known.decided, &evidence.crms, &history, script.partitions);
-        let terms = Terms {
-            request_deadline: REQUEST_DEADLINE,
-            session_timeout: SESSION_TIMEOUT,
-            aftermath: AFTERMATH,
-            silence_max: SILENCE_MAX,
-            lines_max: LINES_MAX,
-        };
-        tell(&figures::figures(&evidence, &history, &known, &terms), &evidence, &history);
+        tell(&figures::figures(&evidence, &history, &known, &TERMS), &evidence, &history);
         print!("{recoveries}");
-        let Verdict { mut checked, left } = judge::all(&evidence, &history, &known, &terms);
+        let Verdict { mut checked, left } = judge::all(&evidence, &history, &known, &TERMS);
         if !left.is_empty() {
-            println!("  left by workers that had been replaced while they were frozen: {left:?}");
+            println!("  still so in the end: {left:?}");
         }
         checked.extend(self.scenario.checks(&evidence, &history, script.partitions));
         for Checked { name, ok, detail } in &checked {

@@ -11,11 +11,16 @@ use crate::{
     history::{History, What},
     recovery,
     script::Script,
-    world::World,
+    settings::SESSION_TIMEOUT,
+    world::{REQUEST_DEADLINE, World},
 };
 
 /// How long workers are left alone between two restarts.
 const PAUSE: Duration = Duration::from_secs(3);
+/// How long they are left alone before one goes, so that it is seen what is whose.
+const CALM: Duration = Duration::from_secs(6);
+/// How long one stays away: longer than anybody may take to take over.
+const AWAY: Duration = SESSION_TIMEOUT.saturating_add(REQUEST_DEADLINE).saturating_add(Duration::from_secs(7));
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
@@ -25,6 +30,8 @@ pub(crate) enum Scenario {
     SecondWorker,
     /// Each worker is stopped and started again in turn.
     RollingRestart,
+    /// Workers stop and die, one at a time and far apart, so that nothing disturbs how long others take to take over.
+    Recovery,
 }
 
 impl FromStr for Scenario {
@@ -35,7 +42,8 @@ impl FromStr for Scenario {
             "faults" => Ok(Self::Faults),
             "second-worker" => Ok(Self::SecondWorker),
             "rolling-restart" => Ok(Self::RollingRestart),
-            _ => Err("there are faults, second-worker and rolling-restart".to_owned()),
+            "recovery" => Ok(Self::Recovery),
+            _ => Err("there are faults, second-worker, rolling-restart and recovery".to_owned()),
         }
     }
 }
@@ -71,6 +79,7 @@ impl Scenario {
                     world.ready(seat).await;
                 }
             }
+            Self::Recovery => recover(world, begun + lasts).await,
         }
     }
 
@@ -82,6 +91,40 @@ impl Scenario {
         let joined = history.acts.iter().filter(|act| matches!(act.what, What::Started { .. })).nth(1);
         let joined = joined.map_or(Timestamp::MAX, |act| act.until);
         vec![shares_are_even(evidence, history, joined, partitions)]
+    }
+}
+
+/// Who goes, and how.
+#[derive(Debug, Clone, Copy)]
+enum Going {
+    ResolverStops,
+    ResolverDies,
+    AnotherDies,
+}
+
+/// Each way of going once, and again until the time is over.
+async fn recover(world: &World, ends: Instant) {
+    let ways = [Going::ResolverStops, Going::ResolverDies, Going::AnotherDies];
+    for (round, going) in ways.into_iter().cycle().enumerate() {
+        if round >= ways.len() && Instant::now() >= ends {
+            return;
+        }
+        tokio::time::sleep(CALM).await;
+        let resolver = world.resolver().await.unwrap_or_default();
+        let goes = match going {
+            Going::ResolverStops | Going::ResolverDies => resolver,
+            Going::AnotherDies => (resolver + 1) % world.shape.workers,
+        };
+        let seat = &world.seats[goes];
+        let mut running = seat.running.lock().await;
+        match going {
+            Going::ResolverStops => world.stop(seat, &mut running).await,
+            Going::ResolverDies | Going::AnotherDies => world.kill(seat, &mut running).await,
+        }
+        tokio::time::sleep(AWAY).await;
+        world.start(seat, &mut running);
+        drop(running);
+        world.ready(seat).await;
     }
 }
 

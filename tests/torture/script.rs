@@ -35,7 +35,7 @@ pub(crate) struct Fault {
     pub(crate) at: Duration,
     pub(crate) lasts: Duration,
     pub(crate) kind: Kind,
-    /// The worker or the CRM that it strikes, by its place; meaningless for the broker.
+    /// The worker or the CRM that it strikes, by its place; meaningless for the brokers.
     pub(crate) whom: usize,
     /// Draws what the kind leaves open.
     pub(crate) draw: u64,
@@ -72,7 +72,9 @@ kinds! {
     ViewDeleted = "view-deleted",
     /// SIGKILL, and a file of the view is cut short before the next start.
     ViewTorn = "view-torn",
+    /// SIGTERM to one of two brokers, and a start after a while.
     BrokerStop = "broker-stop",
+    /// SIGKILL to it.
     BrokerKill = "broker-kill",
     /// A slow line between a worker and the broker.
     BrokerDelay = "broker-delay",

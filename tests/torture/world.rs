@@ -23,10 +23,11 @@ use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    broker::Broker,
+    brokers::{self, Brokers, REPLICAS},
     crm_line::{Condition, CrmLine},
     history::What,
-    judge::{self, Ended},
+    judge::{self, Counted, Ended},
+    known::LastQuestion,
     processes::{self, Lines, Process, Sandbox, exchange, program},
     record::{Doing, Recorder},
     seconds,
@@ -59,7 +60,7 @@ pub(crate) struct World {
     pub(crate) folder: PathBuf,
     pub(crate) shape: Shape,
     pub(crate) recorder: Recorder,
-    pub(crate) broker: Arc<Broker>,
+    pub(crate) brokers: Arc<Brokers>,
     pub(crate) sandbox: Sandbox,
     /// One more than there are workers: for who joins now and then.
     pub(crate) seats: Vec<Seat>,
@@ -67,6 +68,8 @@ pub(crate) struct World {
     pub(crate) departures: parking_lot::Mutex<Vec<Departure>>,
     /// Processes of workers that ended, in the order of their ends.
     pub(crate) ended: parking_lot::Mutex<Vec<judge::Process>>,
+    /// What the workers that were asked to stop say they committed; `None` if one did not say.
+    pub(crate) counted: parking_lot::Mutex<Option<Counted>>,
     /// What was seen and must not be.
     pub(crate) findings: parking_lot::Mutex<Vec<String>>,
 }
@@ -113,11 +116,11 @@ pub(crate) fn name_of(kind: Kind) -> Arc<str> {
 
 impl World {
     /// The input topics and CRMs that behave; no worker yet.
-    pub(crate) async fn new(name: String, folder: PathBuf, shape: Shape, broker: Arc<Broker>) -> Arc<Self> {
+    pub(crate) async fn new(name: String, folder: PathBuf, shape: Shape, brokers: Arc<Brokers>) -> Arc<Self> {
         fs::create_dir_all(&folder).unwrap();
         let recorder = Recorder::new(&folder);
         let sandbox = Sandbox::start(&folder, LATENCY).await;
-        let mut ports = broker.ports_of_lines();
+        let mut ports = brokers.ports_of_lines();
         let mut seats = Vec::new();
         for number in 1..=shape.workers + 1 {
             let worker: Arc<str> = format!("worker-{number}").into();
@@ -136,9 +139,11 @@ impl World {
                 message_bytes_max: 1024 * 1024,
             })
             .collect();
-        broker.log("topics").ensure_topics(&inputs).await.unwrap();
+        let log = brokers.log("topics");
+        brokers::patiently(async || log.ensure_topics(&inputs).await).await;
         let (departures, ended, findings) = Default::default();
-        Arc::new(Self { name, folder, shape, recorder, broker, sandbox, seats, departures, ended, findings })
+        let counted = parking_lot::Mutex::new(Some(Counted::new()));
+        Arc::new(Self { name, folder, shape, recorder, brokers, sandbox, seats, departures, ended, counted, findings })
     }
 
     /// How the broker is told which worker asks.
@@ -166,8 +171,9 @@ impl World {
             instance: self.name.clone(),
             worker: self.shape.named.then(|| seat.worker.to_string()),
             data: self.data(&seat.worker),
-            servers: self.broker.lines.address.to_string(),
+            servers: self.brokers.lines.servers(),
             client_id: self.client_id(seat),
+            replicas: REPLICAS,
             partitions: self.shape.partitions,
             request_deadline: REQUEST_DEADLINE,
             in_flight_max: IN_FLIGHT_MAX,
@@ -180,7 +186,7 @@ impl World {
         let written = Written {
             worker: Some(observer.to_owned()),
             data: self.data(observer),
-            servers: self.broker.servers(),
+            servers: self.brokers.servers(),
             client_id: observer.to_owned(),
             ..self.written(&self.seats[0])
         };
@@ -216,6 +222,18 @@ impl World {
         }
     }
 
+    /// The place of the worker that says that it is the resolver.
+    pub(crate) async fn resolver(&self) -> Option<usize> {
+        for (place, seat) in self.seats.iter().enumerate() {
+            if let Some(running) = seat.running.lock().await.as_ref()
+                && running.resolves().await
+            {
+                return Some(place);
+            }
+        }
+        None
+    }
+
     async fn why_not_ready(&self, seat: &Seat) -> Option<String> {
         let admin = seat.running.lock().await.as_ref()?.lines.admin()?;
         Some(exchange(admin, "GET", "/readyz", "", b"").await.ok()?.text())
@@ -248,8 +266,16 @@ impl World {
         let resolves = stopped.resolves().await;
         let doing = self.recorder.begin(What::Stopped { worker: Arc::clone(&seat.worker) });
         self.departs(seat, resolves, false);
-        let status = stopped.process.terminate().await;
+        let question = async { LastQuestion::begin(stopped.lines.admin()?).await.ok() }.await;
+        let last = async {
+            match question {
+                Some(question) => question.end().await,
+                None => None,
+            }
+        };
+        let (status, last) = tokio::join!(stopped.process.terminate(), last);
         doing.end();
+        self.counts(last);
         self.ends(seat, &stopped.lines, Ended::Asked { code: status.code() });
         if !status.success() {
             self.recorder.say(&format!("{} ended with {status}", seat.worker));
@@ -264,6 +290,16 @@ impl World {
         self.departs(seat, resolves, true);
         killed.process.kill();
         self.ends(seat, &killed.lines, Ended::Killed);
+    }
+
+    fn counts(&self, last: Option<Counted>) {
+        let mut counted = self.counted.lock();
+        *counted = counted.take().zip(last).map(|(mut all, last)| {
+            for (kind, number) in last {
+                *all.entry(kind).or_default() += number;
+            }
+            all
+        });
     }
 
     fn ends(&self, seat: &Seat, lines: &Lines, ended: Ended) {

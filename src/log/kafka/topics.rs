@@ -5,7 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, ConfigResourceResult, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     error::RDKafkaErrorCode,
 };
 use tokio::time::Instant;
@@ -20,8 +22,10 @@ use crate::log::{
 };
 
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a created topic may take to be known to the broker that we ask.
+/// How long a created topic may take to be known to the broker that we ask, and once more to any other.
 const KNOWN_WITHIN: Duration = Duration::from_secs(15);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Creates what is missing and compares the rest; returns the names of those created.
 pub(super) async fn ensure(
@@ -114,29 +118,53 @@ async fn known_shape(inquiry: &Inquiry, spec: &TopicSpec) -> Result<Shape, LogEr
                 reason: format!("the broker does not know topic {} yet", spec.name),
             });
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
+const READING: Task = Task::new("reading the settings of a topic", "DESCRIBE_CONFIGS");
+
 /// Adds to each topic's shape its settings, in the same order.
+///
+/// The client library passes over the error of a single topic, which is there with nothing in it. That it exists has been
+/// seen; but the broker that is asked for its settings is any, and of several one may not have heard of a new topic yet. So
+/// only what stays empty is what we may not read.
 async fn settings(admin: &AdminClient<Context>, topics: Vec<(Arc<str>, Shape)>) -> Result<Vec<TopicFound>, LogError> {
-    const TASK: Task = Task::new("reading the settings of a topic", "DESCRIBE_CONFIGS");
     if topics.is_empty() {
         return Ok(Vec::new());
     }
     let asked: Vec<_> = topics.iter().map(|(topic, _)| ResourceSpecifier::Topic(topic)).collect();
-    let answers =
-        admin.describe_configs(&asked, &options()).await.map_err(|error| log_error(TASK, "our topics", &error))?;
+    heard_of(|| async {
+        let answers = admin.describe_configs(&asked, &options()).await;
+        read_settings(&topics, answers.map_err(|error| log_error(READING, "our topics", &error))?)
+    })
+    .await
+}
+
+/// Asks again what may not be read, until it may or has long been known to all brokers.
+async fn heard_of<T, A: Future<Output = Result<T, LogError>>>(ask: impl Fn() -> A) -> Result<T, LogError> {
+    let deadline = Instant::now() + KNOWN_WITHIN;
+    loop {
+        let answer = ask().await;
+        if !matches!(answer, Err(LogError::Unauthorized { .. })) || Instant::now() >= deadline {
+            return answer;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn read_settings(
+    topics: &[(Arc<str>, Shape)],
+    answers: Vec<ConfigResourceResult>,
+) -> Result<Vec<TopicFound>, LogError> {
     if answers.len() != topics.len() {
-        return Err(error_of_code(TASK, "our topics", RDKafkaErrorCode::Fail));
+        return Err(error_of_code(READING, "our topics", RDKafkaErrorCode::Fail));
     }
     let mut found = Vec::with_capacity(topics.len());
     for ((topic, shape), answer) in topics.iter().zip(answers) {
-        let resource = answer.map_err(|code| error_of_code(TASK, &format!("topic {topic}"), code))?;
-        // The client library passes over the error of a single topic, which is there with nothing in it. That it exists has
-        // been seen.
+        let resource = answer.map_err(|code| error_of_code(READING, &format!("topic {topic}"), code))?;
         if resource.entries.is_empty() {
-            return Err(error_of_code(TASK, &format!("topic {topic}"), RDKafkaErrorCode::TopicAuthorizationFailed));
+            return Err(error_of_code(READING, &format!("topic {topic}"), RDKafkaErrorCode::TopicAuthorizationFailed));
         }
         found.push(described(shape, resource));
     }
@@ -146,4 +174,41 @@ async fn settings(admin: &AdminClient<Context>, topics: Vec<(Arc<str>, Shape)>) 
 fn described(shape: &Shape, resource: ConfigResource) -> TopicFound {
     let settings = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
     TopicFound { partitions: shape.partitions, replicas: Some(shape.replicas_min), settings }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn refused() -> LogError {
+        error_of_code(READING, "topic contact-keys", RDKafkaErrorCode::TopicAuthorizationFailed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_one_broker_has_not_heard_of_yet_is_asked_for_again() {
+        let times = Cell::new(0);
+        let ask = || async {
+            times.set(times.get() + 1);
+            if times.get() < 3 { Err(refused()) } else { Ok(times.get()) }
+        };
+        assert_eq!(heard_of(ask).await.unwrap(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_empty_may_not_be_read() {
+        let begun = Instant::now();
+        let refused = heard_of(|| async { Err::<(), _>(refused()) }).await.unwrap_err();
+        assert!(matches!(refused, LogError::Unauthorized { .. }), "{refused}");
+        assert_eq!(begun.elapsed(), KNOWN_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_other_error_is_asked_about_again() {
+        let begun = Instant::now();
+        let failed = || error_of_code(READING, "our topics", RDKafkaErrorCode::Fail);
+        assert!(heard_of(|| async { Err::<(), _>(failed()) }).await.is_err());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
 }

@@ -13,11 +13,16 @@
 //! - A commit that timed out is asked for again until our own deadline. Whatever ends it afterwards, short of a yes, is
 //!   [`WriteError::Unknown`], for the first try may have been heard.
 //!
+//! One call may never return: offsets that are on their way to a group coordinator whose broker has left the cluster (issues
+//! 5456 and 5511 of librdkafka: it waits for a connection that nobody opens any more). The thread is then left behind with
+//! its producer, as a dead one; it ends when the client library lets it go, and fenced as it is, it commits nothing.
+//!
 //! A dropped writer leaves its open transaction to whoever opens the id next, as a killed process would. One path for
 //! both, and the next owner has to fence in any case.
 
 use std::{
     collections::BTreeSet,
+    future::pending,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -31,7 +36,10 @@ use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     producer::{BaseProducer, DeliveryResult, Producer, ProducerContext},
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until},
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -52,6 +60,9 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest single wait in a call that is repeated until its deadline.
 const CALL: Duration = Duration::from_secs(5);
+/// How long the call may take that has been seen not to return. It takes no notice of its own time-out; but each request is
+/// given up after `socket.timeout.ms`, by when the coordinator has ended most transactions.
+const HANGS_AFTER: Duration = Duration::from_secs(12);
 const ABORT_DEADLINE: Duration = Duration::from_secs(15);
 /// Between two looks at the records under way: this part of the time waited so far, within bounds. A look costs more than
 /// what it sees, so a broker that takes its time is looked after less often.
@@ -74,6 +85,9 @@ enum Command {
 pub(super) struct KafkaWriter {
     transactional_id: String,
     commands: mpsc::SyncSender<Command>,
+    overdue: watch::Receiver<Option<Instant>>,
+    /// The thread is in a call that does not return.
+    hangs: bool,
 }
 
 impl KafkaWriter {
@@ -82,10 +96,11 @@ impl KafkaWriter {
         let (opened, opening) = oneshot::channel();
         // One at work and one behind it: a call whose caller went away may still be under way.
         let (commands, received) = mpsc::sync_channel(2);
+        let (calls, overdue) = watch::channel(None);
         let (connection, id) = (connection.clone(), transactional_id.to_owned());
         std::thread::Builder::new()
             .name("kafka-writer".to_owned())
-            .spawn(move || match Transactions::open(&connection, &id) {
+            .spawn(move || match Transactions::open(&connection, &id, calls) {
                 Ok(transactions) => {
                     if opened.send(Ok(())).is_ok() {
                         transactions.run(&received);
@@ -96,13 +111,16 @@ impl KafkaWriter {
             })
             .map_err(|error| thread_error(&error))?;
         opening.await.unwrap_or_else(|_thread_is_gone| Err(thread_ended()))?;
-        Ok(Self { transactional_id: transactional_id.to_owned(), commands })
+        Ok(Self { transactional_id: transactional_id.to_owned(), commands, overdue, hangs: false })
     }
 
     async fn ask(
-        &self,
+        &mut self,
         command: impl FnOnce(oneshot::Sender<Result<(), WriteError>>) -> Command + Send,
     ) -> Result<(), WriteError> {
+        if self.hangs {
+            return Err(WriteError::Fenced);
+        }
         let (result, answer) = oneshot::channel();
         match self.commands.try_send(command(result)) {
             Ok(()) => {}
@@ -111,9 +129,35 @@ impl KafkaWriter {
             }
             Err(mpsc::TrySendError::Disconnected(_)) => return Err(WriteError::Fenced),
         }
-        answer.await.unwrap_or_else(|_thread_is_gone| {
-            Err(WriteError::Unknown { reason: "the writer's thread has ended".to_owned() })
-        })
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_thread_is_gone| {
+                Err(WriteError::Unknown { reason: "the writer's thread has ended".to_owned() })
+            }),
+            () = overdue(&mut self.overdue) => {
+                self.hangs = true;
+                warn!(writer = self.transactional_id, "the client library does not come back with an answer; a new writer is opened");
+                Err(WriteError::Fenced)
+            }
+        }
+    }
+}
+
+/// Ends when the thread is in a call that should have returned by now.
+async fn overdue(calls: &mut watch::Receiver<Option<Instant>>) {
+    loop {
+        let until = *calls.borrow_and_update();
+        let passed = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = passed => return,
+            // A thread that has ended is in no call.
+            changed = calls.changed() => if changed.is_err() { pending::<()>().await },
+        }
     }
 }
 
@@ -266,10 +310,16 @@ struct Transactions {
     stage: Stage,
     /// How long the coordinator lets a transaction be open.
     timeout: Duration,
+    /// Until when the call must have returned that is under way, of those that may not.
+    calls: watch::Sender<Option<Instant>>,
 }
 
 impl Transactions {
-    fn open(connection: &Connection, transactional_id: &str) -> Result<Self, LogError> {
+    fn open(
+        connection: &Connection,
+        transactional_id: &str,
+        calls: watch::Sender<Option<Instant>>,
+    ) -> Result<Self, LogError> {
         let (failure, refused) = (Failure::default(), Refused::default());
         let context = WriterContext {
             noise: Context::new("writer"),
@@ -292,7 +342,8 @@ impl Transactions {
                 }
             }
         }
-        Ok(Self { producer, failure, refused, stage: Stage::Idle, timeout: connection.settings.transaction_timeout })
+        let timeout = connection.settings.transaction_timeout;
+        Ok(Self { producer, failure, refused, stage: Stage::Idle, timeout, calls })
     }
 
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
@@ -394,7 +445,10 @@ impl Transactions {
                 return Err(WriteError::Refused);
             };
             let asked = Instant::now();
-            let Err(error) = self.producer.send_offsets_to_transaction(&list, generation, CALL) else {
+            self.calls.send_replace(Some(asked + HANGS_AFTER));
+            let sent = self.producer.send_offsets_to_transaction(&list, generation, CALL);
+            self.calls.send_replace(None);
+            let Err(error) = sent else {
                 if asked.elapsed() < PROMPT {
                     offsets.member.confirmed();
                 }
@@ -578,6 +632,41 @@ mod tests {
         for (facility, message) in [("FAIL", refused), ("ADDPARTS", format!("{line}Operation not attempted"))] {
             assert_eq!(refused_topic(facility, &message), None, "{message}");
         }
+    }
+
+    /// A writer whose thread is this test.
+    fn writer() -> (KafkaWriter, watch::Sender<Option<Instant>>, mpsc::Receiver<Command>) {
+        let (commands, received) = mpsc::sync_channel(2);
+        let (calls, overdue) = watch::channel(None);
+        (KafkaWriter { transactional_id: "id".to_owned(), commands, overdue, hangs: false }, calls, received)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_returns_costs_the_writer_and_nothing_else() {
+        let (mut writer, calls, _received) = writer();
+        let begun = Instant::now();
+        calls.send_replace(Some(begun + HANGS_AFTER));
+        assert!(matches!(writer.prepare(Transaction::default()).await, Err(WriteError::Fenced)));
+        assert_eq!(begun.elapsed(), HANGS_AFTER);
+        // Whatever it comes back with is of no use: a new writer may have the id by then.
+        calls.send_replace(None);
+        assert!(matches!(writer.commit().await, Err(WriteError::Fenced)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_return_may_take_long_together() {
+        let (mut writer, calls, received) = writer();
+        let answering = async {
+            for _ in 0..3 {
+                calls.send_replace(Some(Instant::now() + HANGS_AFTER));
+                tokio::time::sleep(HANGS_AFTER - Duration::from_millis(1)).await;
+                calls.send_replace(None);
+            }
+            let Ok(Command::Prepare { result, .. }) = received.try_recv() else { panic!("nothing was asked") };
+            result.send(Ok(())).unwrap();
+        };
+        let (prepared, ()) = tokio::join!(writer.prepare(Transaction::default()), answering);
+        prepared.unwrap();
     }
 
     #[test]

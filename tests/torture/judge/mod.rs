@@ -59,7 +59,7 @@ pub(crate) struct Known {
     pub(crate) uncommitted: Vec<String>,
     /// Every process of a worker that ever was, in the order of their starts.
     pub(crate) processes: Vec<Process>,
-    /// What the workers say they committed, summed over the last look at each process; `None` if one could not be asked.
+    /// What the workers say they committed, each as it ended when it was asked to; `None` if one did not say.
     pub(crate) counted: Option<Counted>,
     /// Of a view that grew with the run, and of one that was built anew; `None` if none was.
     pub(crate) digests: Option<[String; 2]>,
@@ -77,15 +77,27 @@ pub(crate) struct Verdict {
     pub(crate) left: Vec<Leftover>,
 }
 
-/// Judges a run by every invariant, in the order in which a reader would ask.
-pub(crate) fn all(evidence: &Evidence, history: &History, known: &Known, terms: &Terms) -> Verdict {
-    let deeds = Deeds::of(history, terms);
+/// What workers that had been replaced left in the CRMs.
+pub(crate) fn left(evidence: &Evidence, history: &History, terms: &Terms) -> Vec<Leftover> {
+    of_the_crms(evidence, &Deeds::of(history, terms)).2
+}
+
+/// Whether the CRMs hold what the records say, and each contact once, but for what is returned beside.
+fn of_the_crms(evidence: &Evidence, deeds: &Deeds<'_>) -> (Checked, Checked, Vec<Leftover>) {
     let standing = |crm: &_, call: &_| deeds.standing(crm, call);
     let (equal, differing) = checks::the_crm_equals_the_records_by(evidence, &standing);
     let (single, duplicates) = checks::no_duplicate_contact_in_the_crm_by(evidence, &standing);
     let mut left = [differing, duplicates].concat();
     left.sort_unstable();
     left.dedup();
+    (equal, single, left)
+}
+
+/// Judges a run by every invariant, in the order in which a reader would ask.
+pub(crate) fn all(evidence: &Evidence, history: &History, known: &Known, terms: &Terms) -> Verdict {
+    let deeds = Deeds::of(history, terms);
+    let standing = |crm: &_, call: &_| deeds.standing(crm, call);
+    let (equal, single, left) = of_the_crms(evidence, &deeds);
     let checked = vec![
         // No change is lost, and each counts once.
         checks::everything_accepted_is_in_the_log(evidence, &known.sent),

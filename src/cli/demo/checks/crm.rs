@@ -392,7 +392,9 @@ pub fn one_request_in_flight_per_contact_by(evidence: &Evidence, senders: &Sende
                 }
                 if let Some((earlier, until)) = busy {
                     findings.ensure(call.arrived >= until, || {
-                        format!("{call:?} reached {} before {earlier:?} was answered", crm.name)
+                        let (before, took) = (until - call.arrived, until.saturating_sub(earlier.arrived));
+                        let which = format!("{before:?} before {earlier:?} was answered, which took {took:?}");
+                        format!("{call:?} reached {} {which}", crm.name)
                     });
                 }
                 if sender == Sender::Heard {

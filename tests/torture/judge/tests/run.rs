@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use contact_replicator::{
     cli::demo::{
-        checks::{Checked, Sending},
+        checks::{Checked, Leftover, Sending},
         evidence::{Call, CrmEvidence, Evidence, Expectation, Fields, Stored},
     },
     config::CrmKind,
@@ -242,6 +242,11 @@ impl Run {
 
     pub(super) fn judged(&self) -> Verdict {
         judge::all(&self.evidence, &self.history, &self.known, &TERMS)
+    }
+
+    /// What is to be mended, which is asked before the run is judged.
+    pub(super) fn left(&self) -> Vec<Leftover> {
+        judge::left(&self.evidence, &self.history, &TERMS)
     }
 
     #[track_caller]

@@ -87,7 +87,7 @@ pub(crate) fn settings(bootstrap_servers: String, client_id: &str) -> KafkaSetti
 /// The proxy of this process: its port is one, so all tests share it.
 pub(crate) async fn shared_proxy() -> &'static Proxy {
     static PROXY: OnceCell<Proxy> = OnceCell::const_new();
-    PROXY.get_or_init(|| Proxy::start(&[port()])).await
+    PROXY.get_or_init(async || Proxy::start(&[port()]).await).await
 }
 
 /// A log whose line to the broker can be cut.

@@ -75,7 +75,8 @@ async fn catch_up(world: &World, reader: &mut Reader) {
     let log = world.brokers.log("judge");
     brokers::patiently(async || match reader.catch_up(&log, PATIENCE).await {
         Err(ReadError::Log(error)) => Err(error),
-        ended => Ok(ended.unwrap()),
+        Err(error) => panic!("{error}"),
+        Ok(()) => Ok(()),
     })
     .await;
 }

@@ -27,7 +27,10 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     metadata::Metadata,
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 
 use crate::{processes::Process, proxy::Proxy, seconds, settings::SESSION_TIMEOUT};
 
@@ -60,6 +63,9 @@ pub(crate) struct Brokers {
     /// `None` while it is down. Whoever does something to it holds it.
     second: Mutex<Option<Process>>,
 }
+
+/// Whoever does something to the second broker.
+pub(crate) type Second<'a> = MutexGuard<'a, Option<Process>>;
 
 impl Brokers {
     /// Nodes with nothing in them, beside free ports for so many lines to CRMs.
@@ -107,9 +113,17 @@ impl Brokers {
         .unwrap()
     }
 
-    /// The second is down for this long after it was asked to stop.
-    pub(crate) async fn restart(&self, down: Duration) {
+    /// The second, once nobody does anything to it and both keep everything: with a partition that it alone keeps, it would
+    /// take the leader away, and be the single broker that leaves transactions open.
+    pub(crate) async fn second(&self) -> Second<'_> {
         let mut second = self.second.lock().await;
+        let process = second.as_mut().expect("it runs whenever nobody holds it");
+        until(process, self.port + PORTS_OF_NODE, is_whole).await;
+        second
+    }
+
+    /// The second is down for this long after it was asked to stop.
+    pub(crate) async fn restart(&self, mut second: Second<'_>, down: Duration) {
         let mut stopped = second.take().expect("it runs whenever nobody holds it");
         stopped.terminate().await;
         tokio::time::sleep(down).await;
@@ -117,8 +131,7 @@ impl Brokers {
     }
 
     /// The second is down for this long after a crash.
-    pub(crate) async fn crash(&self, down: Duration) {
-        let mut second = self.second.lock().await;
+    pub(crate) async fn crash(&self, mut second: Second<'_>, down: Duration) {
         second.take().expect("it runs whenever nobody holds it").kill();
         tokio::time::sleep(down).await;
         self.launch_second(&mut second).await;

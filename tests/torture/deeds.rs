@@ -40,13 +40,15 @@ async fn carry_out_one(world: &World, fault: &Fault) {
         Kind::Freeze => freeze(world, &world.seats[fault.whom], lasts).await,
         Kind::Storm => storm(world, fault).await,
         Kind::BrokerStop => {
+            let second = world.brokers.second().await;
             let doing = world.recorder.begin(What::BrokerRestarted);
-            world.brokers.restart(lasts).await;
+            world.brokers.restart(second, lasts).await;
             doing.end();
         }
         Kind::BrokerKill => {
+            let second = world.brokers.second().await;
             let doing = world.recorder.begin(What::BrokerKilled);
-            world.brokers.crash(lasts).await;
+            world.brokers.crash(second, lasts).await;
             doing.end();
         }
         Kind::BrokerDelay | Kind::BrokerCut => trouble_line(world, fault).await,

@@ -80,8 +80,9 @@ fn named(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members.iter_mut() {
-                let is_reference = ["country", "category", "owned_by_group", "privacy_level", "industry", "industry_sector"]
-                    .contains(&name.as_str());
+                let is_reference =
+                    ["country", "category", "owned_by_group", "privacy_level", "industry", "industry_sector"]
+                        .contains(&name.as_str());
                 if is_reference && member.is_object() {
                     *member = member["name"].clone();
                 } else {
@@ -148,7 +149,7 @@ fn a_person_is_in_crm_com_what_the_table_says() {
                 { "value": "more@example.com", "type": "work" },
             ],
             "phoneNumbers": [
-                { "value": "+35799555012", "type": "mobile" }, { "value": "+39 06 698 12345", "type": "work" },
+                { "value": "+35799555012", "type": "mobile" }, { "value": "+39 02 3661 8300", "type": "work" },
                 { "value": "+442079460018", "type": "fax" }, { "value": "+14165550123", "type": "other" },
             ],
             "addresses": [
@@ -189,7 +190,7 @@ fn a_person_is_in_crm_com_what_the_table_says() {
             "phones_set": [
                 { "type": "CUSTOM1", "number": "4165550123", "country": "Canada" },
                 { "type": "FAX", "number": "2079460018", "country": "United Kingdom" },
-                { "type": "LANDLINE", "number": "0669812345", "country": "Italy" },
+                { "type": "LANDLINE", "number": "0236618300", "country": "Italy" },
                 { "type": "MOBILE", "number": "99555012", "country": "Cyprus" },
             ],
             "addresses_set": [

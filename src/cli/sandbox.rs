@@ -17,8 +17,8 @@ use super::{CommandError, Exit, UsageError, run::Signals};
 use crate::{
     config::{LogFormat, Surroundings, TelemetrySettings},
     sandbox::{
-        Chance, Fault, FaultPlan, Instead, Kind, Only, PrevistoSettings, RateLimit, Sandbox, SandboxSettings, Window,
-        server::Server,
+        Chance, CrmComSettings, Fault, FaultPlan, Instead, Kind, Only, PrevistoSettings, RateLimit, Sandbox,
+        SandboxSettings, Window, server::Server,
     },
     telemetry,
 };
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// Simulate this CRM; may be given several times. Without it, all that are known.
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<Kind>,
-    /// API token or key that is accepted, by each; may be given several times.
+    /// API token, key or password that is accepted, by each; may be given several times.
     #[arg(long, value_name = "TOKEN", default_value = "sandbox-token")]
     token: Vec<String>,
     /// Decides the ids given out and the calls struck by chance.
@@ -133,6 +133,7 @@ fn settings(arguments: Arguments) -> Result<Vec<SandboxSettings>, UsageError> {
         log_max: arguments.remember,
         faults: faults.clone(),
         previsto: PrevistoSettings { search_lag: arguments.search_lag, ..PrevistoSettings::default() },
+        crm_com: CrmComSettings { search_lag: arguments.search_lag, ..CrmComSettings::default() },
         ..SandboxSettings::of(kind)
     });
     Ok(settings.collect())
@@ -185,6 +186,7 @@ mod tests {
             assert_eq!(settings.log_max, SandboxSettings::default().log_max);
             assert!(settings.tokens.contains("sandbox-token"));
             assert_eq!(settings.previsto.search_lag, Duration::ZERO);
+            assert_eq!(settings.crm_com.search_lag, Duration::ZERO);
         }
     }
 

@@ -386,6 +386,11 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
             let (variable, file) = (previsto.api_key_env.as_deref(), previsto.api_key_file.as_ref());
             secrets::fetch(&stem, variable, file, surroundings, faults);
         }
+        if let Some(crm_com) = &crm.crm_com {
+            let stem = format!("crm[{index}].crm_com.secret");
+            let (variable, file) = (crm_com.secret_env.as_deref(), crm_com.secret_file.as_ref());
+            secrets::fetch(&stem, variable, file, surroundings, faults);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! in code, so that the reference cannot lie; an `Option` is a key that may be left out.
 
 mod crm;
+mod crm_com;
 mod delivery;
 mod fault;
 mod identity;
@@ -29,6 +30,10 @@ use serde::Deserialize;
 
 pub use self::{
     crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
+    crm_com::{
+        CrmComAddressFormat, CrmComCountryBy, CrmComEntryBy, CrmComKey, CrmComLogin, CrmComPhoneSearch, CrmComSettings,
+        CrmComStreet,
+    },
     delivery::DeliverySettings,
     fault::{ConfigError, Fault},
     identity::{

@@ -8,6 +8,7 @@
 //! mappings do with a document is in `reading`.
 
 pub mod classify;
+pub mod crm_com;
 pub mod link;
 pub mod previsto;
 pub mod priava;
@@ -321,6 +322,10 @@ pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> 
             connector: Arc::new(previsto::Previsto::new(settings, instance)?),
             session: Arc::new(previsto::session(settings)?),
         }),
+        CrmKind::CrmCom => Ok(Crm {
+            connector: Arc::new(crm_com::CrmCom::new(settings, instance)?),
+            session: Arc::new(crm_com::session(settings)?),
+        }),
     }
 }
 
@@ -371,6 +376,14 @@ pub(crate) mod testing {
         crm
     }
 
+    /// A CRM.COM as the reference has it.
+    pub(crate) fn crm_com_crm() -> CrmSettings {
+        let entries = crate::config::Settings::reference().crm;
+        let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::CrmCom).expect("the reference shows one");
+        crm.crm_com.as_mut().expect("it has its table").secret_env = None;
+        crm
+    }
+
     pub(crate) fn crm_settings(token_file: PathBuf) -> CrmSettings {
         CrmSettings {
             name: "venues".into(),
@@ -384,6 +397,7 @@ pub(crate) mod testing {
             adopt: Adopt::ByKey,
             priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
             previsto: None,
+            crm_com: None,
         }
     }
 }

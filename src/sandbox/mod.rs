@@ -16,6 +16,7 @@
 //! `GET /_sandbox/requests`, `POST /_sandbox/faults` (a [`FaultPlan`]) and `POST /_sandbox/tokens` (a list of texts).
 
 mod control;
+mod crm_com;
 mod faults;
 mod form;
 pub mod in_process;
@@ -32,17 +33,18 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
-use self::{
-    faults::{Arrival, Faults},
-    requests::Log,
-    system::{Call, System},
-};
 pub use self::{
+    crm_com::CrmComSettings,
     faults::{BadPlan, Chance, Fault, FaultPlan, Instead, Only, RateLimit, Scripted, Window},
     previsto::PrevistoSettings,
     priava::{OAuthSettings, PriavaSettings},
     requests::LoggedRequest,
     system::Action,
+};
+use self::{
+    faults::{Arrival, Faults},
+    requests::Log,
+    system::{Call, System},
 };
 use crate::clock::Clock;
 
@@ -52,16 +54,18 @@ pub enum Kind {
     #[default]
     Priava,
     Previsto,
+    CrmCom,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::Priava, Self::Previsto];
+    pub const ALL: [Self; 3] = [Self::Priava, Self::Previsto, Self::CrmCom];
 
     /// As in paths and flags.
     pub fn name(self) -> &'static str {
         match self {
             Self::Priava => "priava",
             Self::Previsto => "previsto",
+            Self::CrmCom => "crm_com",
         }
     }
 
@@ -70,6 +74,7 @@ impl Kind {
         match self {
             Self::Priava => "Priava",
             Self::Previsto => "Previsto",
+            Self::CrmCom => "CRM.COM",
         }
     }
 
@@ -78,6 +83,7 @@ impl Kind {
         match self {
             Self::Priava => priava::BASE_PATH,
             Self::Previsto => "",
+            Self::CrmCom => crm_com::BASE_PATH,
         }
     }
 }
@@ -116,6 +122,8 @@ pub struct SandboxSettings {
     pub priava: PriavaSettings,
     /// Only for this kind.
     pub previsto: PrevistoSettings,
+    /// Only for this kind.
+    pub crm_com: CrmComSettings,
 }
 
 impl SandboxSettings {
@@ -137,6 +145,7 @@ impl Default for SandboxSettings {
             faults: FaultPlan::default(),
             priava: PriavaSettings::default(),
             previsto: PrevistoSettings::default(),
+            crm_com: CrmComSettings::default(),
         }
     }
 }
@@ -195,6 +204,7 @@ impl Sandbox {
         let system: Box<dyn System> = match settings.kind {
             Kind::Priava => Box::new(priava::Tenant::new(settings.priava.clone(), settings.seed)),
             Kind::Previsto => Box::new(previsto::Organisation::new(settings.previsto.clone(), settings.seed)),
+            Kind::CrmCom => Box::new(crm_com::Tenant::new(settings.crm_com.clone(), settings.seed)),
         };
         let state = State {
             system,
@@ -330,7 +340,7 @@ impl Sandbox {
             Instead::ExpireToken => {
                 if let Some(token) = state.system.credential(request) {
                     state.tokens.remove(&token);
-                    state.system.expire(&token);
+                    state.system.revoke(&token);
                 }
             }
             Instead::Nothing

@@ -235,7 +235,10 @@ mod tests {
         for nowhere in ["/", "/priava", "/_sandbox/contacts", "/other/contacts", "/contacts"] {
             assert_eq!(ask(&server, "GET", nowhere, "").await.0, 404, "{nowhere}");
         }
-        assert_eq!(sandboxes.iter().map(Sandbox::calls).collect::<Vec<_>>(), [2, 5]);
+        let login = r#"{ "username": "contact-replicator", "password": "sandbox-token", "organisation": "example" }"#;
+        let (_, token) = ask(&server, "POST", "/crm_com/crmapi/rest/v2/authentication/token", login).await;
+        assert_eq!(token["status"]["code"], "OK");
+        assert_eq!(sandboxes.iter().map(Sandbox::calls).collect::<Vec<_>>(), [2, 5, 1]);
         server.stop().await;
     }
 
@@ -243,10 +246,11 @@ mod tests {
     async fn base_urls_are_told_for_each() {
         let (server, sandboxes) = host(1024).await;
         let address = server.address();
-        let expected = [format!("http://{address}/priava/api/rest"), format!("http://{address}/previsto")];
-        assert_eq!([0, 1].map(|index| server.base_url(&sandboxes[index])), expected);
+        let paths = ["priava/api/rest", "previsto", "crm_com/crmapi/rest/v2"];
+        let expected = paths.map(|path| format!("http://{address}/{path}"));
+        assert_eq!([0, 1, 2].map(|index| server.base_url(&sandboxes[index])), expected);
         let told: Vec<_> = server.hosted().map(|(_, name, base_url)| (name, base_url)).collect();
-        assert_eq!(told, ["priava", "previsto"].into_iter().zip(expected).collect::<Vec<_>>());
+        assert_eq!(told, ["priava", "previsto", "crm_com"].into_iter().zip(expected).collect::<Vec<_>>());
     }
 
     #[tokio::test]

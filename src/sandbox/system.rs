@@ -108,8 +108,8 @@ pub(super) trait System: Send {
     /// The credential that the request carries, whether or not it is accepted.
     fn credential(&self, request: &http::Request<Bytes>) -> Option<String>;
 
-    /// A credential that the system gave out itself is accepted no more.
-    fn expire(&mut self, _credential: &str) {}
+    /// Ends a credential that the system gave out itself.
+    fn revoke(&mut self, _credential: &str) {}
 
     /// Carries out the request.
     fn answer(&mut self, call: Call<'_>) -> Reply;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod creates;
+mod crm_com;
 mod explain;
 mod history;
 mod ingest;

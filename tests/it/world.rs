@@ -609,6 +609,7 @@ fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> San
     let kind = match tenant.kind {
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
+        CrmKind::CrmCom => sandbox::Kind::CrmCom,
     };
     let settings = SandboxSettings {
         kind,
@@ -617,6 +618,7 @@ fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> San
         log_max: 10_000_000,
         latency: Duration::from_millis(5),
         previsto: sandbox::PrevistoSettings { search_lag, ..sandbox::PrevistoSettings::default() },
+        crm_com: sandbox::CrmComSettings { search_lag, ..sandbox::CrmComSettings::default() },
         ..SandboxSettings::default()
     };
     Sandbox::with_clock(settings, clock).expect("a plan without faults")
@@ -666,6 +668,10 @@ fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
     if let Some(previsto) = &mut crm.previsto {
         previsto.api_key_env = None;
         previsto.api_key_file = Some(token.to_owned());
+    }
+    if let Some(crm_com) = &mut crm.crm_com {
+        crm_com.secret_env = None;
+        crm_com.secret_file = Some(token.to_owned());
     }
     crm
 }

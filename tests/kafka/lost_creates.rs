@@ -50,7 +50,7 @@ fn digits(text: &str) -> &str {
 fn making(crm: Crm) -> Action {
     match crm.kind {
         Kind::Priava => Action::Upsert,
-        Kind::Previsto => Action::Create,
+        Kind::Previsto | Kind::CrmCom => Action::Create,
     }
 }
 

@@ -307,8 +307,8 @@ impl System for Tenant {
         token.map(str::to_owned)
     }
 
-    fn expire(&mut self, credential: &str) {
-        self.grants.expire(credential);
+    fn revoke(&mut self, credential: &str) {
+        self.grants.revoke(credential);
     }
 
     fn answer(&mut self, call: Call<'_>) -> Reply {

@@ -60,7 +60,7 @@ impl Grants {
         self.access.get(access_token).is_some_and(|end| now < *end)
     }
 
-    pub(super) fn expire(&mut self, access_token: &str) {
+    pub(super) fn revoke(&mut self, access_token: &str) {
         self.access.remove(access_token);
     }
 

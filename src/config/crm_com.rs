@@ -1,0 +1,173 @@
+//! Settings of a CRM.COM connection.
+//!
+//! CRM.COM documents its fields well, and neither its errors nor what a null, an empty set or a removal do. Each answer
+//! that had to be assumed stands here as a default. What a tenant decides by itself (the meaning of its user-defined
+//! fields, its categories, groups and countries) is a table.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use super::StreetNumber;
+use crate::crm::FailureClass;
+
+/// How one tenant of CRM.COM is spoken to. Defaults: table `crm_com` of the reference configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrmComSettings {
+    /// What `secret` is: the password of a user, or a web API key.
+    pub login: CrmComLogin,
+    /// Of a login by user: who logs in.
+    pub username: String,
+    /// Of a login by user: the organisation to log in to.
+    pub organisation: String,
+    /// Id of the organisational unit to work for; empty: not sent.
+    pub unit: String,
+    /// Name of the environment variable that holds the password or web API key. Exactly one of this and `secret_file` is
+    /// set.
+    #[serde(default)]
+    pub secret_env: Option<String>,
+    /// File that holds it; white space around it is ignored. Read again when it is refused.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// How long a token lasts that does not say so itself.
+    #[serde(with = "humantime_serde")]
+    pub token_life: Duration,
+    /// How long before its end a token is renewed.
+    #[serde(with = "humantime_serde")]
+    pub renew_before: Duration,
+    /// Between two logins.
+    #[serde(with = "humantime_serde")]
+    pub login_interval: Duration,
+    /// User-defined field of text that holds the contact id. What a user fills in there is overwritten.
+    pub external_ref_slot: String,
+    /// User-defined field of text that names this installation; empty: not sent.
+    pub source_slot: String,
+    /// JSON pointer of an attribute of the document to the user-defined field that holds it.
+    pub user_defined: BTreeMap<String, String>,
+    /// What is searched for before a contact is created, in this order.
+    pub search_by: Vec<CrmComKey>,
+    /// How a telephone number is written in a search.
+    pub phone_search: CrmComPhoneSearch,
+    /// Contacts asked for in one page of a search.
+    pub page_size: u32,
+    /// Pages read of one search; a search that has more is not decided.
+    pub search_pages_max: u32,
+    /// Whether answers are asked for by the names of what is needed of them.
+    pub send_fields_set: bool,
+    /// Whether an entry of a set is named by its id or by its type.
+    pub entry_by: CrmComEntryBy,
+    /// Types for what a set has no type of its own for, or has one already.
+    pub overflow_types: Vec<String>,
+    /// Whether the primary entry of a set is marked as such.
+    pub send_primary: bool,
+    /// Which members an address has.
+    pub address_format: CrmComAddressFormat,
+    /// What takes the place of a street that an address has none of, in this order; an address that has none of them
+    /// either is left out.
+    pub without_street: Vec<CrmComStreet>,
+    /// Whether a house number goes before or after the street, where both are in one text.
+    pub street_number: StreetNumber,
+    /// Country of telephone numbers that are written without one (ISO 3166-1 alpha-2); empty: they are left out.
+    pub phone_country: String,
+    /// How a country is named, in this order: the next way is taken when the tenant does not know one.
+    pub country_by: Vec<CrmComCountryBy>,
+    /// ISO 3166-1 alpha-2 code to the country's name, or `id:` and its id, in the tenant's table.
+    pub countries: BTreeMap<String, String>,
+    /// ISO 639-1 code to CRM.COM's word for a language. Empty: none.
+    pub languages: BTreeMap<String, String>,
+    /// What a document says of the organisation's type, to the category in CRM.COM.
+    pub categories: BTreeMap<String, String>,
+    pub category_by: String,
+    /// What a document says of the owner, to the group in CRM.COM.
+    pub groups: BTreeMap<String, String>,
+    pub group_by: String,
+    /// Value of the free attribute `privacyLevel`, to the level in CRM.COM.
+    pub privacy_levels: BTreeMap<String, String>,
+    pub privacy_level_by: String,
+    /// What a document says of the industry, to the industry in CRM.COM.
+    pub industries: BTreeMap<String, String>,
+    pub industry_by: String,
+    /// What a document says of the market sector, to the industry sector in CRM.COM.
+    pub industry_sectors: BTreeMap<String, String>,
+    pub industry_sector_by: String,
+    /// Whether notes are sent.
+    pub send_notes: bool,
+    /// Fields (CRM.COM's names, dotted within objects and sets) that keep their value when the record has none.
+    pub never_cleared: BTreeSet<String>,
+    /// Stand in for names, which cannot be empty, once a person is to be forgotten.
+    pub blank_first_name: String,
+    pub blank_last_name: String,
+    pub blank_company_name: String,
+    /// `status.code` of an answer to failure class, before the built-in reading.
+    pub code_classes: BTreeMap<String, FailureClass>,
+    /// Part of the message of an answer, in lower case, to failure class; for codes that nothing else gives one.
+    pub message_classes: BTreeMap<String, FailureClass>,
+    /// HTTP status to failure class, for answers whose code says nothing.
+    pub status_classes: BTreeMap<String, FailureClass>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComLogin {
+    User,
+    WebApiKey,
+}
+
+/// What a contact can be searched for by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComKey {
+    EmailAddress,
+    PhoneNumber,
+    VatRegistrationNumber,
+    IdNumber,
+    PassportNumber,
+    SocialSecurityNumber,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComPhoneSearch {
+    /// Country calling code and national part.
+    Full,
+    National,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComEntryBy {
+    Id,
+    Type,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComAddressFormat {
+    /// Street, number, floor and apartment each by itself.
+    CrmCom,
+    /// All of them in one line.
+    International,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComStreet {
+    PoBox,
+    Locality,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComCountryBy {
+    TwoCharacterCode,
+    ThreeCharacterCode,
+    /// Which holds the alpha-3 code.
+    AlternativeCode,
+    /// As the table `countries` has it.
+    Configured,
+}

@@ -1,0 +1,514 @@
+//! The requests of one delivery to CRM.COM, in order.
+//!
+//! Written down as if answers came at once: what decides runs from its beginning each time, takes the answers that are
+//! there, and ends with the first request that has none yet. So nothing has to be remembered between two requests.
+
+use std::{collections::BTreeMap, slice};
+
+use serde_json::Value;
+
+use super::{
+    CrmCom, get, name_of, place_of, post,
+    refusals::{self, REFERENCE_NOT_FOUND},
+    sets,
+    wire::{self, Contact, Envelope, Members, Set},
+};
+use crate::{
+    config::{Adopt, CrmComCountryBy, CrmComKey},
+    contact::{
+        normalise::{self, name},
+        record::Status,
+    },
+    crm::{
+        Accepted, Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, REMOTE_CONTACT, Request, RequestKind,
+        Step, Verdict,
+    },
+    event::{Operation, OutcomeKind, ReasonCode},
+};
+
+const CREATE: &str = "/contact_information/create";
+const UPDATE: &str = "/contact_information/update";
+
+/// Stands behind our reference in a contact that was there before us, until all of the record was brought to it.
+const BEFORE_US: &str = " adopted";
+/// The role of a remote id that says the same of a link; [`ALL_BROUGHT`] once it is over.
+const ADOPTED: &str = "adopted";
+const ALL_BROUGHT: &str = "all";
+const NOT_YET: &str = "part";
+
+/// The result of a step of a conversation, or what is to be done before there is one.
+type Heard<T> = Result<T, Box<Step>>;
+
+/// What the path of a request names, and so what it means that there is no such contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// None, or a new one.
+    Contacts,
+    /// The contact that the link names.
+    Linked,
+    /// A contact that a search found.
+    Found,
+}
+
+/// A hit of a search.
+struct Hit {
+    contact: Contact,
+    /// The keys that it has in common with what was searched for.
+    agrees: bool,
+}
+
+pub(super) struct Conversation<'a> {
+    crm_com: &'a CrmCom,
+    delivery: &'a Delivery<'a>,
+    answers: slice::Iter<'a, Answer>,
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(crm_com: &'a CrmCom, delivery: &'a Delivery<'a>, answers: &'a [Answer]) -> Self {
+        Self { crm_com, delivery, answers: answers.iter() }
+    }
+
+    pub(super) fn run(&mut self) -> Heard<Step> {
+        let id = self.delivery.link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT));
+        match id {
+            Some(id) => self.update(id),
+            None if self.delivery.record.status == Status::Live => self.find_or_create(),
+            None => self.find_to_retire(),
+        }
+    }
+
+    fn done(&self, id: &str) -> Step {
+        let operation = match self.delivery.record.status {
+            Status::Erased => Operation::Blank,
+            _ => self.delivery.operation,
+        };
+        let mut remote_ids = remote_ids(id);
+        if self.is_adopted() {
+            remote_ids.insert(ADOPTED.to_owned(), ALL_BROUGHT.to_owned());
+        }
+        Step::Done(Accepted { operation, remote_ids })
+    }
+
+    /// Whether the contact was there before us, and has never held all of the record.
+    fn is_adopted(&self) -> bool {
+        self.delivery.link.and_then(|link| link.remote_ids.get(ADOPTED)).is_some_and(|how_much| how_much == NOT_YET)
+    }
+
+    // What is said to CRM.COM.
+
+    fn ask(&mut self, request: Request) -> Heard<&'a Answer> {
+        self.answers.next().ok_or_else(|| Box::new(Step::Call(request)))
+    }
+
+    /// What a success holds.
+    fn read(&self, answer: &'a Answer, about: About, effect: Effect) -> Heard<Envelope> {
+        let failure = match self.crm_com.refusals.read(answer) {
+            Ok(Some(envelope)) => return Ok(envelope),
+            Ok(None) => {
+                let reason = ReasonCode::Refused.into();
+                Failure { class: FailureClass::Transient, effect, reason, retry_after: None }
+            }
+            Err(failure) => failure,
+        };
+        let is_built_in = !self.crm_com.settings.code_classes.contains_key("NOT_FOUND");
+        let class = match (failure.class, about) {
+            (FailureClass::Gone, About::Contacts) if is_built_in => FailureClass::Rejected,
+            // It was there a moment ago: the next search tells.
+            (FailureClass::Gone, About::Found) if is_built_in => FailureClass::Transient,
+            (class, _) => class,
+        };
+        let keys = self.delivery.look_up.into_iter().flat_map(|keys| keys.values.values().map(String::as_str));
+        let sent = self.delivery.projection.fields.values().flat_map(texts).chain(keys);
+        let failure = refusals::told(Failure { class, ..failure }, answer, sent);
+        Err(Box::new(Step::Failed(failure)))
+    }
+
+    fn show(&mut self, id: &str, names: &[&str], about: About) -> Heard<Contact> {
+        let settings = &self.crm_com.settings;
+        let mut path = format!("/contact_information/show?contact_information_identifier=id={}", wire::escape(id));
+        if settings.send_fields_set {
+            let names: Vec<&str> =
+                ["id", wire::TYPE, &settings.external_ref_slot].iter().chain(names).copied().collect();
+            path = format!("{path}&fields_set={}", names.join(","));
+        }
+        let answer = self.ask(get(path))?;
+        let envelope = self.read(answer, about, Effect::None)?;
+        Contact::of(envelope.data).map_or_else(|| self.unreadable(answer, Effect::None), Ok)
+    }
+
+    /// An answer of success that lacks what is needed of it.
+    fn unreadable<T>(&self, answer: &Answer, effect: Effect) -> Heard<T> {
+        let reason = ReasonCode::Refused.into();
+        let failure = Failure { class: FailureClass::Transient, effect, reason, retry_after: None };
+        Err(Box::new(Step::Failed(refusals::told(failure, answer, []))))
+    }
+
+    /// Writes, with one way after the other to name the countries, until the tenant knows them. Nothing is stored of a
+    /// write that is refused.
+    fn write(&mut self, ways: &[CrmComCountryBy], request: impl Fn(CrmComCountryBy) -> Request) -> Heard<&'a Answer> {
+        let mut ways = ways.iter().peekable();
+        loop {
+            let way = ways.next().expect("there is one way at least");
+            let answer = self.ask(request(*way))?;
+            let is_unknown = refusals::code(answer).is_some_and(|code| code == REFERENCE_NOT_FOUND);
+            if !is_unknown || ways.peek().is_none() {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn create(&mut self) -> Heard<Step> {
+        let settings = &self.crm_com.settings;
+        // A new contact has nothing to clear.
+        let said = self.delivery.projection.fields.iter().filter(|(_, value)| !value.is_null());
+        let fields: BTreeMap<String, Value> = said.map(|(path, value)| (path.clone(), value.clone())).collect();
+        let entries = fields.iter().filter(|(path, _)| Set::of_path(path).is_some()).map(|(_, value)| value);
+        let answer = self.write(&sets::ways(settings, entries), |country_by| {
+            let mut body = wire::nested(Members::default(), &fields);
+            for set in Set::ALL {
+                let items = sets::entries(settings, set, &of_set(&fields, set), country_by);
+                body = wire::with_set(body, set, items);
+            }
+            post(CREATE, &body, RequestKind::Create)
+        })?;
+        let envelope = self.read(answer, About::Contacts, Effect::Unknown)?;
+        let Some(contact) = Contact::of(envelope.data) else { return self.unreadable(answer, Effect::Unknown) };
+        let (operation, remote_ids) = (Operation::Create, remote_ids(&contact.id));
+        Ok(Step::Done(Accepted { operation, remote_ids }))
+    }
+
+    fn update(&mut self, id: &str) -> Heard<Step> {
+        let settings = &self.crm_com.settings;
+        let mut fields = self.changed();
+        let is_erased = self.delivery.record.status == Status::Erased;
+        let sets: Vec<Set> = Set::ALL.into_iter().filter(|set| !of_set(&fields, *set).is_empty()).collect();
+        let wanted_type = fields.remove(wire::TYPE);
+        let mut shown = None;
+        if !sets.is_empty() || wanted_type.is_some() || is_erased {
+            let names: Vec<&str> = sets.iter().map(|set| set.read_name()).collect();
+            let contact = self.show(id, &names, About::Linked)?;
+            if self.owner(&contact) == Owner::Another {
+                return ambiguous();
+            }
+            let theirs = contact.contact_type();
+            if let (Some(wanted), Some(theirs)) = (wanted_type.as_ref().and_then(Value::as_str), theirs.as_deref())
+                && wanted != theirs
+            {
+                // A person never becomes a company, nor the other way round.
+                return Err(Box::new(Step::Judged(Verdict::field(
+                    OutcomeKind::Rejected,
+                    ReasonCode::Conflict,
+                    "/kind",
+                ))));
+            }
+            if let Some(theirs) = theirs.filter(|_| is_erased) {
+                fields.retain(|path, _| wire::belongs(path, &theirs));
+            }
+            shown = Some(contact);
+        }
+        if let Some(contact) = &shown
+            && sets.iter().any(|set| settings.send_fields_set && !contact.shows(*set))
+        {
+            // Nothing is added to what was not seen.
+            let reason = ReasonCode::Refused.into();
+            let failure = Failure { class: FailureClass::Transient, effect: Effect::None, reason, retry_after: None };
+            return Err(Box::new(Step::Failed(failure)));
+        }
+        let body = |country_by| {
+            let identifier = Members::default().with("id", id);
+            let start = Members::default().with_object("contact_information_identifier", identifier);
+            let mut body = wire::nested(start, &fields);
+            let written =
+                shown.iter().flat_map(|contact| [Set::Phones, Set::Addresses, Set::Emails].map(|set| (set, contact)));
+            for (set, contact) in written {
+                let actions = sets::actions(settings, set, &of_set(&fields, set), contact, country_by);
+                body = wire::with_set(body, set, actions);
+            }
+            body
+        };
+        let entries = fields.iter().filter(|(path, _)| Set::of_path(path).is_some()).map(|(_, value)| value);
+        let ways = sets::ways(settings, entries);
+        if body(ways[0]).count() == 1 {
+            // What differs from what we remember does not differ from what is there.
+            return if shown.is_some() {
+                Ok(self.done(id))
+            } else {
+                Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))))
+            };
+        }
+        let answer = self.write(&ways, |country_by| self.crm_com.update_request(body(country_by)))?;
+        self.read(answer, About::Linked, Effect::Unknown)?;
+        Ok(self.done(id))
+    }
+
+    // What a delivery does with them.
+
+    fn find_or_create(&mut self) -> Heard<Step> {
+        let Some(keys) = self.delivery.look_up else { return self.create() };
+        if keys.values.is_empty() {
+            // Without an intent, no create can have left.
+            return if self.may_be_there() { ambiguous() } else { self.create() };
+        }
+        let hits = self.search(keys)?;
+        if let Some(found) = self.ours_among(&hits)? {
+            return Ok(found);
+        }
+        let mut candidates = hits.iter().filter(|hit| self.may_be_adopted(hit));
+        match (candidates.next(), candidates.next()) {
+            (None, _) => self.create(),
+            (Some(one), None) => self.adopt(&one.contact),
+            (Some(_), Some(_)) => ambiguous(),
+        }
+    }
+
+    /// Finds a contact whose create may have landed. If it did not, there is nothing to retire.
+    fn find_to_retire(&mut self) -> Heard<Step> {
+        let own = self.crm_com.keys(&self.crm_com.mapping.reachable(self.delivery.record));
+        let as_sent = self.delivery.look_up.unwrap_or(&own);
+        if as_sent.values.is_empty() && self.may_be_there() {
+            return ambiguous();
+        }
+        for keys in [as_sent, &own] {
+            let hits = self.search(keys)?;
+            if let Some(found) = self.ours_among(&hits)? {
+                return Ok(found);
+            }
+            if own == *as_sent {
+                break;
+            }
+        }
+        Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact))))
+    }
+
+    /// Whether a create may have left for this contact. A predecessor that died without a trace cannot have sent one: it
+    /// commits an intent before it does. Where one was once accepted, our reference is known to have been sent.
+    fn may_be_there(&self) -> bool {
+        let slot = self.crm_com.settings.external_ref_slot.as_str();
+        self.delivery.link.is_some_and(|link| link.intent.is_some() || link.sent.contains_key(slot))
+    }
+
+    /// What is to be committed of the one hit that is ours, if there is one.
+    fn ours_among(&self, hits: &[Hit]) -> Heard<Option<Step>> {
+        let mut ours = hits.iter().map(|hit| (&hit.contact, self.owner(&hit.contact)));
+        let mut ours = ours.by_ref().filter(|(_, owner)| matches!(owner, Owner::We | Owner::WeAndOthers));
+        match (ours.next(), ours.next()) {
+            (None, _) => Ok(None),
+            (Some((contact, owner)), None) => Ok(Some(found(&contact.id, owner))),
+            (Some(_), Some(_)) => ambiguous(),
+        }
+    }
+
+    /// Searches by one key after the other until one finds what is ours.
+    fn search(&mut self, keys: &LookUpKeys) -> Heard<Vec<Hit>> {
+        // By id, since a page may show again what the one before it showed.
+        let mut hits: BTreeMap<String, Hit> = BTreeMap::new();
+        for key in self.order() {
+            let Some(value) = keys.values.get(name_of(key)) else { continue };
+            for hit in self.list(key, value)? {
+                let agrees = self.has(&hit, key, value);
+                let known = hits.entry(hit.id.clone()).or_insert(Hit { contact: hit, agrees });
+                known.agrees |= agrees;
+            }
+            if hits.values().any(|hit| matches!(self.owner(&hit.contact), Owner::We | Owner::WeAndOthers)) {
+                break;
+            }
+        }
+        Ok(hits.into_values().collect())
+    }
+
+    /// The keys as configured, and behind them those that an intent of other settings may name.
+    fn order(&self) -> Vec<CrmComKey> {
+        use CrmComKey::{
+            EmailAddress, IdNumber, PassportNumber, PhoneNumber, SocialSecurityNumber, VatRegistrationNumber,
+        };
+        let mut order = self.crm_com.settings.search_by.clone();
+        let all = [EmailAddress, PhoneNumber, VatRegistrationNumber, IdNumber, PassportNumber, SocialSecurityNumber];
+        order.extend(all.into_iter().filter(|key| !self.crm_com.settings.search_by.contains(key)));
+        order
+    }
+
+    fn list(&mut self, key: CrmComKey, value: &str) -> Heard<Vec<Contact>> {
+        let settings = &self.crm_com.settings;
+        let size = settings.page_size;
+        let shown = match key {
+            CrmComKey::EmailAddress => Set::Emails.read_name(),
+            CrmComKey::PhoneNumber => Set::Phones.read_name(),
+            key => place_of(key).map_or(wire::DEMOGRAPHICS, |(object, _)| object),
+        };
+        let mut names = vec!["id", settings.external_ref_slot.as_str(), shown];
+        if self.crm_com.adopt == Adopt::ByKey {
+            names.extend([wire::TYPE, wire::FIRST_NAME, wire::LAST_NAME, wire::COMPANY_NAME]);
+        }
+        let fields = if settings.send_fields_set { format!("&fields_set={}", names.join(",")) } else { String::new() };
+        let mut hits = Vec::new();
+        for page in 0..settings.search_pages_max {
+            let asked = format!("{}={}", name_of(key), wire::escape(value));
+            let offset = u64::from(page) * u64::from(size);
+            let path = format!("/contact_information/list?{asked}&number_of_results={size}&offset={offset}{fields}");
+            let answer = self.ask(get(path))?;
+            let envelope = self.read(answer, About::Contacts, Effect::None)?;
+            let items = match envelope.data {
+                Value::Array(items) => items,
+                Value::Null => Vec::new(),
+                _ => return self.unreadable(answer, Effect::None),
+            };
+            let is_last = items.len() < size as usize;
+            for item in items {
+                // What cannot be read might be the one that is looked for.
+                let Some(contact) = Contact::of(item) else { return self.unreadable(answer, Effect::None) };
+                hits.push(contact);
+            }
+            if is_last {
+                return Ok(hits);
+            }
+        }
+        ambiguous()
+    }
+
+    /// Whether a hit has what was searched for, and not only something like it.
+    fn has(&self, hit: &Contact, key: CrmComKey, value: &str) -> bool {
+        match key {
+            CrmComKey::EmailAddress => {
+                let ours = normalise::email(value);
+                ours.is_some()
+                    && hit.entries(Set::Emails).any(|entry| entry.text("email").and_then(normalise::email) == ours)
+            }
+            CrmComKey::PhoneNumber => hit.entries(Set::Phones).any(|entry| {
+                sets::shown_number(entry).is_some_and(|full| full == value) || entry.text("number") == Some(value)
+            }),
+            key => place_of(key).is_some_and(|(object, member)| hit.inner(object, member) == Some(value.trim())),
+        }
+    }
+
+    /// Whether a hit is nobody's, and likely the contact.
+    fn may_be_adopted(&self, hit: &Hit) -> bool {
+        let said = |path: &str| self.delivery.projection.fields.get(path).and_then(Value::as_str).unwrap_or_default();
+        let (ours, theirs) = if said(wire::TYPE) == wire::COMPANY {
+            (said(wire::COMPANY_NAME).to_owned(), hit.contact.text(wire::COMPANY_NAME).unwrap_or_default().to_owned())
+        } else {
+            let theirs = [wire::FIRST_NAME, wire::LAST_NAME].map(|part| hit.contact.text(part).unwrap_or_default());
+            (format!("{} {}", said(wire::FIRST_NAME), said(wire::LAST_NAME)), theirs.join(" "))
+        };
+        self.crm_com.adopt == Adopt::ByKey
+            && hit.agrees
+            && self.owner(&hit.contact) == Owner::Nobody
+            && hit.contact.contact_type().as_deref() == Some(said(wire::TYPE))
+            && is_compatible(&ours, &theirs)
+    }
+
+    /// Stamps a contact of nobody with our reference, and reads it back: somebody else may have stamped it just then.
+    fn adopt(&mut self, hit: &Contact) -> Heard<Step> {
+        let slot = self.crm_com.settings.external_ref_slot.as_str();
+        let stamp = format!("{}{BEFORE_US}", self.delivery.record.contact_id.key());
+        let identifier = Members::default().with("id", hit.id.as_str());
+        let body = Members::default().with_object("contact_information_identifier", identifier).with(slot, stamp);
+        let answer = self.ask(self.crm_com.update_request(body))?;
+        self.read(answer, About::Found, Effect::Unknown)?;
+        let stamped = self.show(&hit.id, &[], About::Found)?;
+        match self.owner(&stamped) {
+            owner @ (Owner::We | Owner::WeAndOthers) => Ok(found(&hit.id, owner)),
+            Owner::Nobody | Owner::Another => ambiguous(),
+        }
+    }
+
+    fn owner(&self, contact: &Contact) -> Owner {
+        let key = self.delivery.record.contact_id.key();
+        match contact.text(&self.crm_com.settings.external_ref_slot) {
+            None => Owner::Nobody,
+            Some(text) => match text.strip_suffix(BEFORE_US) {
+                Some(text) if text == key => Owner::WeAndOthers,
+                None if text == key => Owner::We,
+                _ => Owner::Another,
+            },
+        }
+    }
+
+    /// What an update carries.
+    fn changed(&self) -> BTreeMap<String, Value> {
+        let Delivery { changes, clears, projection, record, link, .. } = self.delivery;
+        let said = &projection.fields;
+        let changes = changes.iter().filter_map(|path| Some((path.to_string(), said.get(&**path)?.clone())));
+        let mut fields: BTreeMap<String, Value> = changes.collect();
+        let stays = matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none();
+        if stays {
+            return fields;
+        }
+        // Of a contact that was there before us, only what it is known to have from us is cleared.
+        let is_from_us = |path: &str| {
+            let sent = link.and_then(|link| link.sent.get(path));
+            !self.is_adopted() || matches!(sent, Some(crate::crm::link::Sent::Hash(_)))
+        };
+        let gone = clears.iter().filter(|path| !said.contains_key(*path) && is_from_us(path));
+        let gone = gone.filter(|path| self.crm_com.may_clear(path, record));
+        let of_type = said.get(wire::TYPE).and_then(Value::as_str);
+        // A company has nothing that only persons have.
+        let gone = gone.filter(|path| of_type.is_none_or(|of_type| wire::belongs(path, of_type)));
+        fields.extend(gone.map(|path| (path.clone(), Value::Null)));
+        if self.is_adopted() {
+            // The mark that it was there before us goes with the rest.
+            fields.extend(self.crm_com.mapping.references(record.contact_id));
+        }
+        fields
+    }
+}
+
+impl CrmCom {
+    fn update_request(&self, body: Members) -> Request {
+        let body = if self.settings.send_fields_set {
+            let shown = wire::fields_set(&body);
+            body.with("fields_set", shown)
+        } else {
+            body
+        };
+        post(UPDATE, &body, RequestKind::Set)
+    }
+}
+
+/// Whose a contact in CRM.COM is, by the reference that it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    We,
+    /// We, who took it as it was.
+    WeAndOthers,
+    Another,
+}
+
+fn remote_ids(id: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(REMOTE_CONTACT.to_owned(), id.to_owned())])
+}
+
+fn found(id: &str, owner: Owner) -> Step {
+    let mut remote_ids = remote_ids(id);
+    if owner == Owner::WeAndOthers {
+        remote_ids.insert(ADOPTED.to_owned(), NOT_YET.to_owned());
+    }
+    Step::Found(remote_ids)
+}
+
+fn ambiguous<T>() -> Heard<T> {
+    Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Rejected, ReasonCode::AmbiguousMatch))))
+}
+
+/// What is said of the entries of a set, by type.
+fn of_set(fields: &BTreeMap<String, Value>, set: Set) -> BTreeMap<&str, &Value> {
+    let of_set = |path: &'_ str| Set::of_path(path).filter(|(of, _)| *of == set).is_some();
+    let entries = fields.iter().filter(|(path, _)| of_set(path));
+    entries.filter_map(|(path, value)| Some((Set::of_path(path)?.1, value))).collect()
+}
+
+/// The texts in a value, which an answer might quote.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Object(members) => members.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether both are names, and may be of one contact. A wrong match writes one over another; a missed one only makes a second
+/// contact.
+fn is_compatible(ours: &str, theirs: &str) -> bool {
+    let is_name = |text: &str| !name::Words::of(text).is_empty();
+    is_name(ours) && is_name(theirs) && name::compatible_full(ours, theirs)
+}

@@ -1,0 +1,211 @@
+//! CRM.COM: create, partial update by CRM.COM's own id, sets that are changed entry by entry, and lists by a few keys.
+//!
+//! There is no delete, no upsert, and nothing of ours that can be searched for: our reference stands in a user-defined
+//! field, where it tells whose a contact is once an e-mail address, a telephone number or the like has found it. So what a
+//! create can be found by is committed before it leaves (its keys are never "planted"), and a contact that was found is
+//! committed before anything is written to it that might make it unfindable.
+//!
+//! A contact of nobody that may be ours is taken in steps that can each be lost: it is stamped, with a mark that says that
+//! it was there before us; read back, since somebody else may have stamped it; committed; and only then written to.
+//! As long as we have not once brought it all of the record, what it holds beyond that is its owner's.
+//!
+//! Sets are read before they are written, each time: what was sent may be there although its answer was lost.
+//!
+//! What CRM.COM does not document is a setting; see [`CrmComSettings`].
+
+mod countries;
+mod delivery;
+mod login;
+mod mapping;
+mod phone;
+mod refusals;
+mod sets;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use serde_json::Value;
+
+pub(super) use self::login::session;
+use self::{
+    delivery::Conversation,
+    mapping::Mapping,
+    refusals::Refusals,
+    wire::{Members, Set, inner},
+};
+use super::{Answer, Connector, Delivery, LookUpKeys, Projection, Request, RequestKind, SetupError, Step, Verdict};
+use crate::{
+    config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
+    contact::{ContactRecord, record::Status},
+    crm::link::Link,
+};
+
+/// The connector of one tenant.
+#[derive(Debug)]
+pub struct CrmCom {
+    settings: CrmComSettings,
+    adopt: Adopt,
+    mapping: Mapping,
+    refusals: Refusals,
+}
+
+impl CrmCom {
+    /// `instance` is what the source is called.
+    pub fn new(crm: &CrmSettings, instance: &str) -> Result<Self, SetupError> {
+        let settings = section(crm)?.clone();
+        Ok(Self {
+            adopt: crm.adopt,
+            mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase, instance),
+            refusals: Refusals::new(&settings)?,
+            settings,
+        })
+    }
+
+    /// What a contact with `fields` can be found by.
+    fn keys(&self, fields: &BTreeMap<String, Value>) -> LookUpKeys {
+        let keys = self.settings.search_by.iter();
+        let values = keys.filter_map(|key| Some((name_of(*key).to_owned(), self.value_of(*key, fields)?)));
+        // A user-defined field can be read, and not searched for.
+        LookUpKeys { values: values.collect(), planted: false }
+    }
+
+    fn value_of(&self, key: CrmComKey, fields: &BTreeMap<String, Value>) -> Option<String> {
+        let entry = |set: Set, types: &[&str]| {
+            let mut types = types.iter().chain(&wire::CUSTOM_TYPES);
+            types.find_map(|of_type| fields.get(&set.path(of_type))?.as_object())
+        };
+        match key {
+            CrmComKey::EmailAddress => {
+                entry(Set::Emails, &["BUSINESS", "PERSONAL"])?.get("email_address")?.as_str().map(str::to_owned)
+            }
+            CrmComKey::PhoneNumber => {
+                let phone = entry(Set::Phones, &["MOBILE", "LANDLINE", "FAX"])?;
+                match self.settings.phone_search {
+                    CrmComPhoneSearch::Full => sets::full_number(phone),
+                    CrmComPhoneSearch::National => phone.get("number")?.as_str().map(str::to_owned),
+                }
+            }
+            key => {
+                let (object, member) = place_of(key)?;
+                fields.get(&format!("{object}.{member}"))?.as_str().map(str::to_owned)
+            }
+        }
+    }
+
+    fn may_clear(&self, path: &str, record: &ContactRecord) -> bool {
+        let kept = self.settings.never_cleared.contains(path) && record.status != Status::Erased;
+        !kept && self.is_clearable(path)
+    }
+
+    /// Names and our own references are overwritten, never cleared.
+    fn is_clearable(&self, path: &str) -> bool {
+        let fixed = [wire::TYPE, wire::FIRST_NAME, wire::LAST_NAME, wire::COMPANY_NAME];
+        let ours = path == self.settings.external_ref_slot || path == self.settings.source_slot;
+        !ours && !fixed.contains(&path) && self.is_ours(path)
+    }
+
+    /// Whether a field is one that a delivery may carry: of the user-defined ones, those that the settings name.
+    fn is_ours(&self, path: &str) -> bool {
+        match wire::slot(path) {
+            Some(_) => self.settings.user_defined.values().any(|slot| slot == path),
+            None => wire::paths().any(|known| known == path),
+        }
+    }
+}
+
+impl Connector for CrmCom {
+    fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
+        let mut projection = self.mapping.project(record, link)?;
+        if record.status == Status::Erased {
+            // The fields that others use for their own ends stay theirs.
+            let references = self.mapping.references(record.contact_id);
+            projection.fields.retain(|path, _| self.is_ours(path) || references.contains_key(path));
+        }
+        Ok(projection)
+    }
+
+    fn fields(&self) -> Vec<String> {
+        wire::paths().filter(|path| self.is_clearable(path)).collect()
+    }
+
+    fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
+        Some(match record.status {
+            Status::Live => self.keys(&projection.fields),
+            // What is to be retired is found by what it was.
+            Status::Deleted | Status::Merged | Status::Erased => self.keys(&self.mapping.reachable(record)),
+        })
+    }
+
+    fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
+        Conversation::new(self, delivery, answers).run().unwrap_or_else(|step| *step)
+    }
+}
+
+/// Whether a field of this name can be told never to be cleared.
+pub(crate) fn is_clearable(field: &str) -> bool {
+    let fixed = [wire::TYPE, wire::FIRST_NAME, wire::LAST_NAME, wire::COMPANY_NAME];
+    wire::paths().any(|known| known == field) && !fixed.contains(&field)
+}
+
+/// Whether a user-defined field of this name exists, and whether it holds text.
+pub(crate) fn user_defined(slot: &str) -> Option<bool> {
+    wire::slot(slot).map(|slot| slot == wire::Slot::Text)
+}
+
+/// Whether one field can hold what a document has at this JSON pointer.
+pub(crate) fn is_single(pointer: &str) -> bool {
+    mapping::is_single(pointer)
+}
+
+/// The types that entries may have beside those with a meaning of their own.
+pub(crate) fn is_custom_type(name: &str) -> bool {
+    wire::CUSTOM_TYPES.contains(&name)
+}
+
+/// A key as a list takes it.
+fn name_of(key: CrmComKey) -> &'static str {
+    match key {
+        CrmComKey::EmailAddress => "email_address",
+        CrmComKey::PhoneNumber => "phone_number",
+        CrmComKey::VatRegistrationNumber => inner::VAT_REGISTRATION_NUMBER,
+        CrmComKey::IdNumber => inner::ID_NUMBER,
+        CrmComKey::PassportNumber => inner::PASSPORT_NUMBER,
+        CrmComKey::SocialSecurityNumber => inner::SOCIAL_SECURITY_NUMBER,
+    }
+}
+
+/// The object and the member that a key of a number is.
+fn place_of(key: CrmComKey) -> Option<(&'static str, &'static str)> {
+    match key {
+        CrmComKey::EmailAddress | CrmComKey::PhoneNumber => None,
+        CrmComKey::VatRegistrationNumber => Some((wire::COMPANY_PROFILE, inner::VAT_REGISTRATION_NUMBER)),
+        key => Some((wire::DEMOGRAPHICS, name_of(key))),
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+fn get(path: String) -> Request {
+    Request { method: Method::GET, path, headers: vec![(ACCEPT, JSON)], body: Bytes::new(), kind: RequestKind::Read }
+}
+
+fn post(path: &str, body: &Members, kind: RequestKind) -> Request {
+    let headers: Vec<(HeaderName, HeaderValue)> = vec![(ACCEPT, JSON), (CONTENT_TYPE, JSON)];
+    Request { method: Method::POST, path: path.to_owned(), headers, body: body.body(), kind }
+}
+
+fn section(crm: &CrmSettings) -> Result<&CrmComSettings, SetupError> {
+    crm.crm_com.as_ref().ok_or(SetupError::Section { kind: "crm_com" })
+}
+
+#[cfg(test)]
+mod driven;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What an answer of CRM.COM means: by `status.code` first, by HTTP status where that says nothing.
+//!
+//! HTTP 200 is no success here, and CRM.COM documents no code but `OK`. The codes below are the ones to expect; a tenant
+//! that answers with others has tables in its settings for them.
+
+use std::collections::BTreeMap;
+
+use super::wire::{self, Envelope, Status};
+use crate::{
+    config::CrmComSettings,
+    crm::{
+        Answer, Effect, Failure, FailureClass, SetupError, TransportError,
+        classify::{self, StatusClasses},
+    },
+    event::{Reason, ReasonCode},
+};
+
+/// A country, category, group or the like that the tenant does not have.
+pub(super) const REFERENCE_NOT_FOUND: &str = "REFERENCE_NOT_FOUND";
+
+/// Tells successes from failures, and failures apart.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    codes: BTreeMap<String, FailureClass>,
+    messages: BTreeMap<String, FailureClass>,
+    statuses: StatusClasses,
+}
+
+impl Refusals {
+    pub(super) fn new(settings: &CrmComSettings) -> Result<Self, SetupError> {
+        Ok(Self {
+            codes: settings.code_classes.clone(),
+            messages: settings.message_classes.clone(),
+            statuses: StatusClasses::parse(&settings.status_classes)?,
+        })
+    }
+
+    /// The envelope of a success, or `None` if it has no usable one.
+    ///
+    /// # Errors
+    /// Why the answer is no success.
+    pub(super) fn read(&self, answer: &Answer) -> Result<Option<Envelope>, Failure> {
+        let by_http = classify::failure(answer, &self.statuses);
+        let envelope = answer.as_ref().ok().and_then(|response| wire::envelope(&response.body));
+        let Some(envelope) = envelope else { return by_http.map_or(Ok(None), Err) };
+        if envelope.status.is_ok() {
+            return by_http.map_or(Ok(Some(envelope)), Err);
+        }
+        let Some(class) = self.class_of(&envelope.status) else {
+            // An unknown code decides nothing against a status that does.
+            return Err(by_http.unwrap_or_else(|| Failure { effect: Effect::None, ..failure(FailureClass::Rejected) }));
+        };
+        let unknown = class == FailureClass::Transient || by_http.as_ref().is_some_and(|f| f.effect == Effect::Unknown);
+        let waits = matches!(class, FailureClass::Transient | FailureClass::Throttled);
+        let headers = answer.as_ref().ok().map(|response| &response.headers);
+        Err(Failure {
+            effect: if unknown { Effect::Unknown } else { Effect::None },
+            retry_after: headers.filter(|_| waits).and_then(classify::retry_after),
+            ..failure(class)
+        })
+    }
+
+    fn class_of(&self, status: &Status) -> Option<FailureClass> {
+        let configured = self.codes.get(&status.code).copied();
+        configured.or_else(|| class_of(&status.code)).or_else(|| {
+            let mentioned = self.messages.iter().find(|(part, _)| status.mentions(part));
+            mentioned.map(|(_, class)| *class)
+        })
+    }
+}
+
+fn failure(class: FailureClass) -> Failure {
+    let code = match class {
+        FailureClass::Conflict => ReasonCode::Conflict,
+        FailureClass::Rejected => ReasonCode::InvalidField,
+        _ => ReasonCode::Refused,
+    };
+    Failure { class, effect: Effect::None, reason: code.into(), retry_after: None }
+}
+
+fn class_of(code: &str) -> Option<FailureClass> {
+    Some(match code {
+        "INVALID_TOKEN" | "TOKEN_EXPIRED" | "AUTHENTICATION_FAILED" => FailureClass::Auth,
+        "ACCESS_DENIED" => FailureClass::Connection,
+        "MANDATORY_FIELD_MISSING" | "INVALID_VALUE" | "INVALID_FORMAT" | REFERENCE_NOT_FOUND => FailureClass::Rejected,
+        "NOT_FOUND" => FailureClass::Gone,
+        "DUPLICATE" | "TYPE_ALREADY_EXISTS" => FailureClass::Conflict,
+        "SYSTEM_ERROR" => FailureClass::Transient,
+        _ => return None,
+    })
+}
+
+/// The `status.code` of an answer, if it has one.
+pub(super) fn code(answer: &Answer) -> Option<String> {
+    let response = answer.as_ref().ok()?;
+    wire::envelope(&response.body).map(|envelope| envelope.status.code)
+}
+
+/// Adds what a failure may tell of its answer: the HTTP status, and the code if it cannot be anything else. `sent` is what
+/// it might quote.
+pub(super) fn told<'a>(failure: Failure, answer: &Answer, sent: impl IntoIterator<Item = &'a str>) -> Failure {
+    let http_status = match answer {
+        Ok(response) => Some(response.status.as_u16()),
+        Err(TransportError::UnusableBody { status, .. }) => Some(status.as_u16()),
+        Err(_) => None,
+    };
+    let crm_code = code(answer).and_then(|code| classify::crm_code(&code, sent));
+    let reason = Reason { http_status, crm_code, ..failure.reason };
+    Failure { reason, ..failure }
+}

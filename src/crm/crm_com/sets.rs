@@ -1,0 +1,188 @@
+//! What it takes to make the sets of a contact equal to ours: for each type an action, or none.
+//!
+//! An update names what is to change and leaves the rest, so what is there has to be read first. Entries that were removed
+//! stay as inactive ones and count as not there; types are compared without regard to case, telephone numbers by their
+//! digits.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{
+    countries, phone,
+    wire::{self, Contact, Entry, Members, Set, address},
+};
+use crate::config::{CrmComCountryBy, CrmComEntryBy, CrmComSettings};
+
+/// The actions that bring a set of `shown` to `wanted`: by type, what is to be there, or `null` for nothing.
+pub(super) fn actions(
+    settings: &CrmComSettings,
+    set: Set,
+    wanted: &BTreeMap<&str, &Value>,
+    shown: &Contact,
+    country_by: CrmComCountryBy,
+) -> Vec<Members> {
+    let mut actions = Vec::new();
+    for of_type in set.types().iter().chain(&wire::CUSTOM_TYPES) {
+        let Some(value) = wanted.get(*of_type) else { continue };
+        let theirs = shown.entries(set).find(|entry| entry.of_type().as_deref() == Some(*of_type));
+        let named = |word: &str, entry: Entry<'_>| {
+            let by_id = entry.id().filter(|_| settings.entry_by == CrmComEntryBy::Id);
+            let identifier = match by_id {
+                Some(id) => Members::default().with("id", id),
+                None => Members::default().with("type", *of_type),
+            };
+            wire::action(word).with_object(set.identifier(), identifier)
+        };
+        match (value, theirs) {
+            (Value::Object(ours), None) => {
+                let ours = written(settings, ours, country_by);
+                actions.push(wire::and_members(wire::action("ADD").with(wire::TYPE, *of_type), set, &ours));
+            }
+            (Value::Object(ours), Some(entry)) if !is_same(settings, set, ours, entry) => {
+                let mut ours = written(settings, ours, country_by);
+                // What the entry has and ours has not would stay otherwise.
+                let managed: Vec<&str> = managed(set, &ours).collect();
+                for name in managed {
+                    if !ours.contains_key(name) && !is_blank(entry.value(read_name(name))) {
+                        ours.insert(name.to_owned(), Value::Null);
+                    }
+                }
+                actions.push(wire::and_members(named("UPDATE", entry), set, &ours));
+            }
+            (Value::Null, Some(entry)) => actions.push(named("REMOVE", entry)),
+            (_, _) => {}
+        }
+    }
+    actions
+}
+
+/// The entries of a set for a create.
+pub(super) fn entries(
+    settings: &CrmComSettings,
+    set: Set,
+    wanted: &BTreeMap<&str, &Value>,
+    country_by: CrmComCountryBy,
+) -> Vec<Members> {
+    let types = set.types().iter().chain(&wire::CUSTOM_TYPES);
+    let said = types.filter_map(|of_type| Some((*of_type, wanted.get(*of_type)?.as_object()?)));
+    said.map(|(of_type, ours)| wire::entry(set, Some(of_type), &written(settings, ours, country_by))).collect()
+}
+
+/// The members that are ours to say, of an address in the format of `ours`.
+fn managed(set: Set, ours: &Map<String, Value>) -> impl Iterator<Item = &'static str> {
+    let in_one_line = ours.contains_key(address::LINE);
+    let apart = [address::STREET_NAME, address::STREET_NUMBER, address::FLOOR, address::APARTMENT_NUMBER];
+    let is_of_format = move |name: &str| if in_one_line { !apart.contains(&name) } else { name != address::LINE };
+    let names: &[&str] = if set == Set::Addresses { set.members() } else { &[] };
+    names.iter().copied().filter(move |name| *name != "is_primary" && is_of_format(name))
+}
+
+/// What an identifier is read as.
+fn read_name(name: &str) -> &str {
+    name.strip_suffix("_identifier").unwrap_or(name)
+}
+
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Object(members) => members.values().all(Value::is_null),
+        _ => false,
+    }
+}
+
+fn is_same(settings: &CrmComSettings, set: Set, ours: &Map<String, Value>, theirs: Entry<'_>) -> bool {
+    let is_primary = |value: Option<&Value>| value.and_then(Value::as_bool) == Some(true);
+    if is_primary(ours.get("is_primary")) && !is_primary(Some(theirs.value("is_primary"))) {
+        return false;
+    }
+    match set {
+        Set::Emails => ours.get("email_address").and_then(Value::as_str) == theirs.text("email"),
+        Set::Phones => {
+            let full = full_number(ours);
+            full.is_some() && full == shown_number(theirs)
+        }
+        Set::Addresses => managed(set, ours).all(|name| match (name, ours.get(name)) {
+            (address::COUNTRY, None) => is_blank(theirs.value(read_name(name))),
+            (address::COUNTRY, Some(country)) => is_same_country(settings, country, theirs.value(read_name(name))),
+            (name, ours) => {
+                let text = |value: &Value| wire::text_of(value).unwrap_or_default().trim().to_owned();
+                text(ours.unwrap_or(&Value::Null)) == text(theirs.value(name))
+            }
+        }),
+    }
+}
+
+/// The digits of a telephone number of a projection, calling code first.
+pub(super) fn full_number(members: &Map<String, Value>) -> Option<String> {
+    let national = members.get("number")?.as_str()?;
+    phone::full(alpha2(members.get(address::COUNTRY)?)?, national)
+}
+
+/// The digits of a telephone number that CRM.COM shows.
+pub(super) fn shown_number(entry: Entry<'_>) -> Option<String> {
+    let full = entry.text("full_number").map(str::to_owned);
+    let parts = || Some(format!("{}{}", entry.text("area_code")?, entry.text("number")?));
+    full.or_else(parts).map(|full| phone::digits(&full))
+}
+
+fn alpha2(country: &Value) -> Option<&str> {
+    country.get("two_character_code")?.as_str()
+}
+
+/// Whether a country that CRM.COM shows, some of whose codes may be missing, is ours.
+fn is_same_country(settings: &CrmComSettings, ours: &Value, theirs: &Value) -> bool {
+    let Some(alpha2) = alpha2(ours) else { return false };
+    let is = |member: &str, code: &str| {
+        theirs.get(member).and_then(wire::text_of).is_some_and(|text| text.eq_ignore_ascii_case(code))
+    };
+    let is_alpha3 = |code| is("three_character_code", code) || is("alternative_code", code);
+    is("two_character_code", alpha2)
+        || countries::alpha3(alpha2).is_some_and(is_alpha3)
+        || configured(settings, alpha2).is_some_and(|(member, value)| is(member, value))
+}
+
+/// Which member of a country's identifier the settings give, and its value.
+fn configured<'a>(settings: &'a CrmComSettings, alpha2: &str) -> Option<(&'static str, &'a str)> {
+    let text = settings.countries.get(alpha2)?;
+    Some(text.strip_prefix("id:").map_or(("name", text.as_str()), |id| ("id", id)))
+}
+
+/// `ours` with its country named in this way; where that is not known, as it stands.
+fn written(settings: &CrmComSettings, ours: &Map<String, Value>, by: CrmComCountryBy) -> Map<String, Value> {
+    let mut ours = ours.clone();
+    if let Some(country) = ours.get_mut(address::COUNTRY)
+        && let Some(alpha2) = alpha2(country)
+        && let Some((member, value)) = named(settings, alpha2, by)
+    {
+        *country = Value::Object(Map::from_iter([(member.to_owned(), Value::from(value))]));
+    }
+    ours
+}
+
+fn named<'a>(settings: &'a CrmComSettings, alpha2: &'a str, by: CrmComCountryBy) -> Option<(&'static str, &'a str)> {
+    let alpha3 = countries::alpha3(alpha2);
+    match by {
+        CrmComCountryBy::TwoCharacterCode => Some(("two_character_code", alpha2)),
+        CrmComCountryBy::ThreeCharacterCode => alpha3.map(|code| ("three_character_code", code)),
+        CrmComCountryBy::AlternativeCode => alpha3.map(|code| ("alternative_code", code)),
+        CrmComCountryBy::Configured => configured(settings, alpha2),
+    }
+}
+
+/// The ways to name a country that say something of one of `entries`, in the configured order; one at least.
+pub(super) fn ways<'a>(
+    settings: &CrmComSettings,
+    entries: impl Iterator<Item = &'a Value> + Clone,
+) -> Vec<CrmComCountryBy> {
+    let first = settings.country_by.first().copied().unwrap_or(CrmComCountryBy::TwoCharacterCode);
+    let mut countries = entries.filter_map(|entry| alpha2(entry.get(address::COUNTRY)?)).peekable();
+    if countries.peek().is_none() {
+        return vec![first];
+    }
+    let countries: Vec<&str> = countries.collect();
+    let says = |by: &CrmComCountryBy| countries.iter().any(|country| named(settings, country, *by).is_some());
+    let ways: Vec<_> = settings.country_by.iter().copied().filter(says).collect();
+    if ways.is_empty() { vec![first] } else { ways }
+}

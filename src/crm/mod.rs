@@ -13,6 +13,7 @@ pub mod previsto;
 pub mod priava;
 mod reading;
 pub mod reference;
+pub mod remote;
 pub mod session;
 pub mod transport;
 
@@ -24,6 +25,7 @@ use serde_json::Value;
 use self::{
     link::Link,
     reference::{Learned, References},
+    remote::Reader,
     session::{Session, SessionError},
 };
 use crate::{
@@ -286,6 +288,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
 
     /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
+
+    /// Reads back what the CRM holds; `None` where it offers no way to do so.
+    fn reader(&self) -> Option<&dyn Reader> {
+        None
+    }
 }
 
 /// What it takes to speak to one configured CRM, the exchange itself apart.

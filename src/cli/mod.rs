@@ -14,6 +14,7 @@ mod resync;
 mod run;
 mod sandbox;
 mod topics;
+mod verify;
 mod worker_address;
 
 use std::{
@@ -52,11 +53,12 @@ Examples:
   contact-replicator topics --config config/kafka.toml --check
   contact-replicator resync --crm venues shop/4711
   contact-replicator inspect --config config/kafka.toml --crm previsto con_90a1
+  contact-replicator verify --crm previsto --sample 500
 
 Exit codes:
   0  done
   1  a check failed: something is missing or wrong outside, lines were not published, nobody was found
-     to be explained, driven anew or shown, or a promise did not hold
+     to be explained, driven anew or shown, a CRM holds something else than it should, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
   4  stopped with work left undone at the shutdown deadline; the next worker does it";
@@ -109,6 +111,10 @@ enum Command {
     ///
     /// Asks the CRM itself with the credential of the settings, without a worker, and changes nothing.
     Inspect(inspect::Arguments),
+    /// Compare what a CRM holds with the records, and have mended what differs.
+    ///
+    /// Has a running worker of this machine read contacts back, and prints ids and names of fields, never a value.
+    Verify(verify::Arguments),
     /// Simulate CRMs, one of each kind or one alone, on a port of this machine.
     Sandbox(sandbox::Arguments),
 }
@@ -190,6 +196,8 @@ enum CommandError {
     Unexplained(String),
     #[error("the worker did not take it: {0}")]
     NotResynced(String),
+    #[error("the worker did not compare: {0}")]
+    NotVerified(String),
     #[error("the demo could not be shown")]
     Demo(#[from] demo::DemoError),
 }
@@ -217,6 +225,7 @@ impl CommandError {
             | Self::Refused(_)
             | Self::Unexplained(_)
             | Self::NotResynced(_)
+            | Self::NotVerified(_)
             | Self::Crm { .. }
             | Self::Unread { .. }
             | Self::Demo(_) => Exit::Failed,
@@ -256,6 +265,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
         Command::Resync(arguments) => resync::run(arguments, surroundings).await,
         Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
+        Command::Verify(arguments) => verify::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
     }
 }

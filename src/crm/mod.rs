@@ -345,6 +345,7 @@ pub(crate) mod testing {
             in_flight_min: 1,
             requests_per_second: 0.0,
             resync_contacts_per_second: 0.0,
+            verify_contacts_per_second: 0.0,
             request_deadline: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             response_bytes_max: 64 * 1024,

@@ -41,10 +41,11 @@
 //! 10. [`ingest`]: takes events over HTTP and writes them to the input topics.
 //! 11. [`explain`]: says of one contact who it is, why, and where each CRM stands with it.
 //! 12. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
-//! 13. [`worker`]: all of these, with the view, in one process.
-//! 14. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 15. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 16. [`cli`]: the commands.
+//! 13. [`verify`]: compares what a CRM holds with the records, where it can be read.
+//! 14. [`worker`]: all of these, with the view, in one process.
+//! 15. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 16. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 17. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -73,8 +74,9 @@
 //! - No leader that hands out work: groups share it. The resolver's lease is a partition like any other.
 //! - No queue without a bound, no retry without an end to its pace, no default in code that the reference of the settings
 //!   does not show.
-//! - No comparison with what a CRM holds: it is searched before a create, and otherwise believed to hold what it accepted.
-//!   What a CRM's users change by hand stands until the contact's next change, or a resync.
+//! - No comparison with what a CRM holds unless somebody asks for it ([`verify`]): it is searched before a create, and
+//!   otherwise believed to hold what it accepted. What a CRM's users change by hand stands until the contact's next change, or
+//!   until it is driven anew.
 //! - No fencing of HTTP: a request that a frozen worker sends later than its deadline may land after a newer one. A resync
 //!   mends it.
 
@@ -97,5 +99,6 @@ pub mod resolver;
 pub mod resync;
 pub mod sandbox;
 pub mod telemetry;
+pub mod verify;
 pub mod view;
 pub mod worker;

@@ -1,16 +1,18 @@
 //! Health and metrics over HTTP, and what operators ask about contacts and for them: `/livez`, `/readyz`, `/metrics`,
-//! `/explain`, `/resync`.
+//! `/explain`, `/resync`, `/verify`.
 //!
 //! *Live* means that this process still answers; a process manager restarts what is not. *Ready* means that every part of
 //! the worker does its work, with sentences about those that do not. A CRM that is down makes nobody unready: it delays
 //! only itself, and restarting us would not mend it.
 //!
 //! It has no access control and shows no contact data: reasons are sentences about parts, metrics are counts. What is
-//! told of single contacts ([`explain`]) is told to this machine alone, and only this machine may ask for anything ([`resync`]).
+//! told of single contacts ([`explain`], [`verify`]) is told to this machine alone, and only this machine may ask for anything
+//! ([`resync`]).
 
 mod explain;
 mod readiness;
 mod resync;
+mod verify;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 
@@ -93,7 +95,8 @@ fn router(registry: Registry, readiness: Readiness, explaining: Explaining) -> R
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(exposition).with_state(registry))
         .route("/explain", post(explain::explain).with_state(explaining.clone()))
-        .route("/resync", post(resync::resync).with_state(explaining))
+        .route("/resync", post(resync::resync).with_state(explaining.clone()))
+        .route("/verify", post(verify::verify).with_state(explaining))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {

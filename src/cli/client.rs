@@ -16,6 +16,11 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Answers to commands are short; the rest of a longer one is not worth having.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Between two pieces of an answer that comes line by line.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// A line of such an answer is short.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Client(reqwest::Client);
 
@@ -66,19 +71,75 @@ impl Client {
         Ok(Self(client))
     }
 
+    /// A client for answers that go on as long as there is something to tell.
+    pub(super) fn for_lines(url: &Url) -> Result<Self, ClientError> {
+        let builder = transport::client_builder(url).connect_timeout(CONNECT_DEADLINE).read_timeout(SILENCE_MAX);
+        let client = builder.build().map_err(|error| ClientError::Setup { reason: transport::describe(error) })?;
+        Ok(Self(client))
+    }
+
+    /// Sends `body` to `url` with POST; an answer that is no success is read whole.
+    pub(super) async fn post_for_lines(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Result<Lines, Answer>, ClientError> {
+        let response = self.0.post(url.clone()).headers(headers).body(body).send().await.map_err(unanswered)?;
+        match response.status().is_success() {
+            true => Ok(Ok(Lines { response, read: BytesMut::new() })),
+            false => whole(response).await.map(Err),
+        }
+    }
+
     /// Sends `body` to `url` with POST.
     pub(super) async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Answer, ClientError> {
-        let unanswered = |error| ClientError::Unanswered { reason: transport::describe(error) };
-        let sending = self.0.post(url.clone()).headers(headers).body(body).send();
-        let mut response = sending.await.map_err(unanswered)?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(ClientError::Unanswered { reason: format!("longer than {ANSWER_BYTES_MAX} bytes") });
-            }
-            body.extend_from_slice(&chunk);
+        whole(self.0.post(url.clone()).headers(headers).body(body).send().await.map_err(unanswered)?).await
+    }
+}
+
+fn unanswered(error: reqwest::Error) -> ClientError {
+    ClientError::Unanswered { reason: transport::describe(error) }
+}
+
+async fn whole(mut response: reqwest::Response) -> Result<Answer, ClientError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(ClientError::Unanswered { reason: format!("longer than {ANSWER_BYTES_MAX} bytes") });
         }
-        Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body: body.freeze() })
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body: body.freeze() })
+}
+
+/// An answer that comes line by line.
+#[derive(Debug)]
+pub(super) struct Lines {
+    response: reqwest::Response,
+    /// What has come of lines that were not given yet.
+    read: BytesMut,
+}
+
+impl Lines {
+    /// The next line, without its end; `None`: that was all. A last line without an end is none.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let mut line = self.read.split_to(end + 1);
+                line.truncate(end);
+                return Ok(Some(line.freeze()));
+            }
+            if self.read.len() > LINE_BYTES_MAX {
+                return Err(ClientError::Unanswered {
+                    reason: format!("a line is longer than {LINE_BYTES_MAX} bytes"),
+                });
+            }
+            match self.response.chunk().await.map_err(unanswered)? {
+                Some(chunk) => self.read.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

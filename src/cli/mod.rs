@@ -7,12 +7,14 @@ mod check;
 mod client;
 pub mod demo;
 mod explain;
+mod inspect;
 mod publish;
 mod reach;
 mod resync;
 mod run;
 mod sandbox;
 mod topics;
+mod verify;
 mod worker_address;
 
 use std::{
@@ -29,7 +31,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     clock::Clock,
     config::{ConfigError, LogKind, Settings, Surroundings},
-    crm::transport::HttpSetupError,
+    crm::{SetupError, remote::ReadError, transport::HttpSetupError},
     log::{
         Log, LogError,
         kafka::KafkaLog,
@@ -50,11 +52,13 @@ Examples:
   contact-replicator explain shop/4711
   contact-replicator topics --config config/kafka.toml --check
   contact-replicator resync --crm venues shop/4711
+  contact-replicator inspect --config config/kafka.toml --crm previsto con_90a1
+  contact-replicator verify --crm previsto --sample 500
 
 Exit codes:
   0  done
   1  a check failed: something is missing or wrong outside, lines were not published, nobody was found
-     to be explained or driven anew, or a promise did not hold
+     to be explained, driven anew or shown, a CRM holds something else than it should, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
   4  stopped with work left undone at the shutdown deadline; the next worker does it";
@@ -103,6 +107,14 @@ enum Command {
     /// For a CRM that was restored, written to by others, or added to the settings later. Asks a running worker of this
     /// machine; of all contacts, shows how far it is, and goes on without the command.
     Resync(resync::Arguments),
+    /// Show what a CRM holds of a contact, or list its contacts.
+    ///
+    /// Asks the CRM itself with the credential of the settings, without a worker, and changes nothing.
+    Inspect(inspect::Arguments),
+    /// Compare what a CRM holds with the records, and have mended what differs.
+    ///
+    /// Has a running worker of this machine read contacts back, and prints ids and names of fields, never a value.
+    Verify(verify::Arguments),
     /// Simulate CRMs, one of each kind or one alone, on a port of this machine.
     Sandbox(sandbox::Arguments),
 }
@@ -160,6 +172,18 @@ enum CommandError {
         #[source]
         source: HttpSetupError,
     },
+    #[error("the CRM {crm} is not usable")]
+    Crm {
+        crm: Arc<str>,
+        #[source]
+        source: SetupError,
+    },
+    #[error("{crm} could not be read")]
+    Unread {
+        crm: Arc<str>,
+        #[source]
+        source: ReadError,
+    },
     #[error("metrics cannot be counted")]
     Metrics(#[from] MetricsError),
     #[error("the worker ended")]
@@ -172,6 +196,8 @@ enum CommandError {
     Unexplained(String),
     #[error("the worker did not take it: {0}")]
     NotResynced(String),
+    #[error("the worker did not compare: {0}")]
+    NotVerified(String),
     #[error("the demo could not be shown")]
     Demo(#[from] demo::DemoError),
 }
@@ -199,6 +225,9 @@ impl CommandError {
             | Self::Refused(_)
             | Self::Unexplained(_)
             | Self::NotResynced(_)
+            | Self::NotVerified(_)
+            | Self::Crm { .. }
+            | Self::Unread { .. }
             | Self::Demo(_) => Exit::Failed,
         }
     }
@@ -235,6 +264,8 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Explain(arguments) => explain::run(arguments, surroundings).await,
         Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
         Command::Resync(arguments) => resync::run(arguments, surroundings).await,
+        Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
+        Command::Verify(arguments) => verify::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
     }
 }

@@ -108,7 +108,7 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     }
 }
 
-async fn ask(client: &Client, url: &Url, order: &Order) -> Result<Reply, CommandError> {
+pub(super) async fn ask(client: &Client, url: &Url, order: &Order) -> Result<Reply, CommandError> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = serde_json::to_vec(order).expect("an order is made of what JSON can express");

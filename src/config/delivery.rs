@@ -16,6 +16,8 @@ pub struct DeliverySettings {
     pub requests_per_second: f64,
     /// Contacts per second that a resync of all of them asks to be driven anew. 0: no limit.
     pub resync_contacts_per_second: f64,
+    /// Contacts per second that a comparison with what the CRM holds reads. 0: no limit of its own.
+    pub verify_contacts_per_second: f64,
     /// Every request ends within this, connect included; nothing that could cross it is sent earlier.
     #[serde(with = "humantime_serde")]
     pub request_deadline: Duration,

@@ -806,6 +806,7 @@ fn delivery(at: &str, delivery: &DeliverySettings, rules: &mut Rules<'_>) {
     for (name, rate) in [
         ("requests_per_second", delivery.requests_per_second),
         ("resync_contacts_per_second", delivery.resync_contacts_per_second),
+        ("verify_contacts_per_second", delivery.verify_contacts_per_second),
     ] {
         rules.require(
             rate == 0.0 || (0.001..=1_000_000.0).contains(&rate),

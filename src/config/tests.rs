@@ -857,6 +857,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         (delivery("in_flight_min"), ["0", "1", "2", "3"]),
         (delivery("requests_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
         (delivery("resync_contacts_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
+        (delivery("verify_contacts_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),
         (delivery("response_bytes_max"), ["1023", "1024", "67108864", "67108865"]),
         (delivery("tries_before_parking"), ["0", "1", "100", "101"]),
         (delivery("unanswered_max"), ["0", "1", "100000", "100001"]),
@@ -905,6 +906,7 @@ fn pairs_may_be_equal_at_their_bound() {
     fine(&[("topics.message_bytes_max", "2162688")]);
     fine(&[("crm[0].delivery.requests_per_second", "0")]);
     fine(&[("crm[0].delivery.resync_contacts_per_second", "0")]);
+    fine(&[("crm[0].delivery.verify_contacts_per_second", "0")]);
     fine(&[("admin.listen", "\"\"")]);
     fine(&[("ingest.backlog_max", "100")]);
     fine(&[("ingest.connections_max", "16")]);

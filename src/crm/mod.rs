@@ -14,6 +14,7 @@ pub mod previsto;
 pub mod priava;
 mod reading;
 pub mod reference;
+pub mod remote;
 pub mod session;
 pub mod transport;
 
@@ -25,6 +26,7 @@ use serde_json::Value;
 use self::{
     link::Link,
     reference::{Learned, References},
+    remote::Reader,
     session::{Session, SessionError},
 };
 use crate::{
@@ -287,6 +289,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
 
     /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
+
+    /// Reads back what the CRM holds; `None` where it offers no way to do so.
+    fn reader(&self) -> Option<&dyn Reader> {
+        None
+    }
 }
 
 /// What it takes to speak to one configured CRM, the exchange itself apart.
@@ -343,6 +350,7 @@ pub(crate) mod testing {
             in_flight_min: 1,
             requests_per_second: 0.0,
             resync_contacts_per_second: 0.0,
+            verify_contacts_per_second: 0.0,
             request_deadline: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             response_bytes_max: 64 * 1024,

@@ -21,7 +21,7 @@ mod links;
 mod question;
 pub mod words;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use parking_lot::RwLock;
@@ -50,7 +50,7 @@ use crate::{
     },
     log::{Isolation, Log, LogError, Offset, TopicPartition, partition_of},
     privacy::Hasher,
-    replicator, resolver,
+    replicator, resolver, verify,
     view::{View, ViewError},
 };
 
@@ -75,6 +75,8 @@ pub struct Parts {
     pub inputs: Vec<Arc<str>>,
     pub sources: Vec<SourceSettings>,
     pub crms: Vec<(Arc<str>, watch::Receiver<replicator::Status>)>,
+    /// How each CRM is read, by its name.
+    pub ways: BTreeMap<Arc<str>, verify::Way>,
     /// How subjects are named.
     pub subjects: Subjects,
     pub instance: Arc<str>,

@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
+    Rate,
     concurrency::Concurrency,
     delivery::{Action, Machine, Terms},
     gate::{Admission, Gate},
     lane::{End, Lost, Task},
-    limits::Rate,
 };
 use crate::{
     config::DeliverySettings,
@@ -23,6 +23,7 @@ use crate::{
         Answer, Effect, Failure, FailureClass, Request, RequestKind, TransportError,
         link::Open,
         reference::Library,
+        remote::Turn as _,
         session::{CredentialNumber, RenewalError, Session},
         transport::Transport,
     },
@@ -47,7 +48,7 @@ pub(super) struct Shared {
     pub(super) view: View,
     pub(super) metrics: Metrics,
     pub(super) gate: Mutex<Gate>,
-    pub(super) rate: Rate,
+    pub(super) rate: Arc<Rate>,
     pub(super) concurrency: Mutex<Concurrency>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use async_trait::async_trait;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, Reference},
@@ -11,6 +12,8 @@ use governor::{
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use crate::crm::remote::Turn;
 
 /// tokio's clock for the limiter, so that simulated time reaches it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,14 +53,14 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<M
 
 /// Requests per second of one worker for one CRM.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub struct Rate {
     /// Over all workers; not positive: no limit.
     per_second: f64,
     limiter: Mutex<Option<std::sync::Arc<Limiter>>>,
 }
 
 impl Rate {
-    pub(super) fn new(per_second: f64) -> Self {
+    pub fn new(per_second: f64) -> Self {
         Self { per_second, limiter: Mutex::new(None) }
     }
 
@@ -71,9 +74,12 @@ impl Rate {
         });
         *self.limiter.lock() = limiter;
     }
+}
 
-    /// Waits until a request may leave. Cancel-safe: a wait given up takes nothing from the rate.
-    pub(super) async fn wait(&self) {
+#[async_trait]
+impl Turn for Rate {
+    /// Cancel-safe: a wait given up takes nothing from the rate.
+    async fn wait(&self) {
         loop {
             let Some(limiter) = self.limiter.lock().clone() else { return };
             match limiter.check() {

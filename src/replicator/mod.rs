@@ -32,13 +32,13 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
 
+pub use self::limits::Rate;
 use self::{
     attempt::Shared,
     claim::Claim,
     concurrency::Concurrency,
     delivery::Terms,
     gate::{Gate, PauseReason},
-    limits::Rate,
     membership::{Ended, Membership},
     retry::Schedule,
 };
@@ -62,6 +62,8 @@ pub struct Parts {
     pub crm: Crm,
     pub transport: Arc<dyn Transport>,
     pub settings: DeliverySettings,
+    /// How fast requests may leave: what else is sent to the CRM from this worker waits there, too.
+    pub rate: Arc<Rate>,
     /// A contact that is not linked is searched for before it is created.
     pub find_before_create: bool,
     /// What becomes of a contact that the CRM no longer has.
@@ -158,7 +160,7 @@ pub async fn run(
         view: parts.view.clone(),
         metrics: parts.metrics.clone(),
         gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),
-        rate: Rate::new(settings.requests_per_second),
+        rate: parts.rate.clone(),
         concurrency: Mutex::new(Concurrency::new(settings.in_flight_min, settings.in_flight_max, Instant::now())),
         settings,
     });

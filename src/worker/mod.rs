@@ -26,7 +26,7 @@ use crate::{
     admin::{Part, Readiness},
     clock::Clock,
     config::{LogKind, Merge, Settings, TopicNames},
-    crm::{self, transport::Transport},
+    crm::{self, reference::Library, remote::Caller, transport::Transport},
     event::{change::Rules, outcome::Subjects},
     explain::{self, Desk},
     identity::Policy,
@@ -35,8 +35,9 @@ use crate::{
     metrics::Metrics,
     privacy::Hasher,
     protection::Protections,
-    replicator,
+    replicator::{self, Rate},
     resolver::{self, Resolver},
+    verify::Way,
     view::{View, ViewError, follower::Follower},
 };
 
@@ -156,18 +157,29 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
     });
 
     metrics.versions_retention(settings.topics.versions_retention);
-    let mut statuses = Vec::new();
+    let (mut statuses, mut ways) = (Vec::new(), BTreeMap::new());
     for settings_of_crm in &settings.crm {
         let name = settings_of_crm.name.clone();
         let crm = crm::build(settings_of_crm, &settings.instance)
             .map_err(|source| WorkerError::Crm { crm: name.clone(), source })?;
         let (status, watched) = watch::channel(replicator::Status::default());
         statuses.push((name.clone(), watched.clone()));
+        let delivery = &settings_of_crm.delivery;
+        let rate = Arc::new(Rate::new(delivery.requests_per_second));
+        let transport = transports.get(&name).expect("every configured CRM has a transport").clone();
+        let caller = Caller {
+            session: crm.session.clone(),
+            transport: transport.clone(),
+            library: Arc::new(Library::new(delivery.reference_age_max, delivery.reference_miss_age)),
+            turn: rate.clone(),
+        };
+        ways.insert(name.clone(), Way::new(crm.connector.clone(), caller, delivery.clone()));
         let parts = replicator::Parts {
             name: name.clone(),
             crm,
-            transport: transports.get(&name).expect("every configured CRM has a transport").clone(),
-            settings: settings_of_crm.delivery.clone(),
+            transport,
+            settings: delivery.clone(),
+            rate,
             find_before_create: settings_of_crm.find_before_create,
             on_gone: settings_of_crm.on_gone,
             log: log.clone(),
@@ -232,6 +244,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
         sources: settings.source.clone(),
         crms: statuses,
+        ways,
         subjects,
         instance: settings.instance.clone(),
         worker: settings.worker.id.clone(),

@@ -18,4 +18,5 @@ mod simulation;
 mod steps;
 mod switches;
 mod two_workers;
+mod verify;
 mod world;

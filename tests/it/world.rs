@@ -650,6 +650,7 @@ fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
     let delivery = &mut crm.delivery;
     delivery.in_flight_max = 8;
     delivery.requests_per_second = 0.0;
+    delivery.verify_contacts_per_second = 0.0;
     delivery.request_deadline = REQUEST_DEADLINE;
     delivery.connect_timeout = Duration::from_secs(1);
     delivery.retry_delay = Duration::from_millis(200);

@@ -12,6 +12,7 @@
 //! What Previsto does not document is a setting; see [`PrevistoSettings`].
 
 mod mapping;
+mod read;
 mod wire;
 mod written;
 
@@ -26,12 +27,13 @@ use serde_json::Value;
 
 use self::{
     mapping::Mapping,
-    wire::{Contact, Forms},
+    wire::{Contact, ErrorBody, Forms},
 };
 use super::{
     Accepted, Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection,
     REMOTE_CONTACT, Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
+    remote::Reader,
     session::{SecretSource, placement::Placement, static_token::StaticToken},
 };
 use crate::{
@@ -106,8 +108,8 @@ impl Previsto {
         Request { method, path, headers, body: body.unwrap_or_default(), kind }
     }
 
-    /// Why an answer is not a success.
-    fn failure(&self, answer: &Answer, about: About, delivery: &Delivery<'_>) -> Option<Failure> {
+    /// Why an answer is not a success, and what its body says of that.
+    fn classified(&self, answer: &Answer, about: About) -> Option<(Failure, ErrorBody)> {
         let mut failure = classify::failure(answer, &self.status_classes)?;
         let said = wire::error(body_of(answer));
         let status = failure.reason.http_status.unwrap_or_default();
@@ -124,10 +126,16 @@ impl Previsto {
                 failure.reason.code = ReasonCode::Refused;
             }
         }
+        failure.reason.field = said.param.map(str::to_owned);
+        Some((failure, said))
+    }
+
+    /// Why an answer to a request of a delivery is not a success.
+    fn failure(&self, answer: &Answer, about: About, delivery: &Delivery<'_>) -> Option<Failure> {
+        let (mut failure, said) = self.classified(answer, about)?;
         let keys = delivery.look_up.into_iter().flat_map(|keys| keys.values.values().map(String::as_str));
         let sent = delivery.projection.fields.values().filter_map(Value::as_str).chain(keys);
         failure.reason.crm_code = said.kind.and_then(|kind| classify::crm_code(&kind, sent));
-        failure.reason.field = said.param.map(str::to_owned);
         Some(failure)
     }
 }
@@ -152,6 +160,10 @@ impl Connector for Previsto {
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         let mut conversation = Conversation { previsto: self, delivery, answers: answers.iter() };
         conversation.run().unwrap_or_else(|step| *step)
+    }
+
+    fn reader(&self) -> Option<&dyn Reader> {
+        Some(self)
     }
 }
 
@@ -482,7 +494,7 @@ impl<'a> Conversation<'a> {
         if !hit.meta.contains_key(wire::meta::ADOPTED) || self.was_sent() {
             fields.extend(self.cleared());
         }
-        if !self.stays_as_it_is() {
+        if !stays_as_it_is(self.delivery.record) {
             let prefix = self.previsto.settings.attribute_prefix.as_str();
             let own = |key: &str| key.starts_with(prefix) || wire::meta::OF_RECORD.contains(&key);
             let paths = hit.meta.keys().filter(|key| own(key)).map(|key| wire::meta_path(key));
@@ -519,18 +531,17 @@ impl<'a> Conversation<'a> {
     /// What is to be cleared because the projection has it no longer.
     fn cleared(&self) -> BTreeMap<String, Value> {
         let Delivery { clears, projection, record, .. } = self.delivery;
-        if self.stays_as_it_is() {
+        if stays_as_it_is(record) {
             return BTreeMap::new();
         }
         let gone = clears.iter().filter(|path| !projection.fields.contains_key(*path));
         gone.filter(|path| self.previsto.may_clear(path, record)).map(|path| (path.clone(), Value::Null)).collect()
     }
+}
 
-    /// A contact that is archived without a document keeps what Previsto has.
-    fn stays_as_it_is(&self) -> bool {
-        let record = self.delivery.record;
-        matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none()
-    }
+/// A contact that is archived without a document keeps what Previsto has.
+fn stays_as_it_is(record: &ContactRecord) -> bool {
+    matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none()
 }
 
 /// Whether both are names, and may be one person's. A wrong match writes one person over another; a missed one only makes a
@@ -565,5 +576,7 @@ pub(super) fn session(crm: &CrmSettings) -> Result<StaticToken, SetupError> {
 mod conversation;
 #[cfg(test)]
 mod driven;
+#[cfg(test)]
+mod read_back;
 #[cfg(test)]
 mod tests;

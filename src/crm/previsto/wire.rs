@@ -104,6 +104,11 @@ pub(super) fn clearable() -> impl Iterator<Item = String> {
     fields.chain(meta::OF_RECORD.into_iter().map(meta_path))
 }
 
+/// Whether a field is a flag, which is never without a value.
+pub(super) fn is_flag(field: &str) -> bool {
+    matches!(field, ARCHIVED | NOTIFY_BEFORE_WORK)
+}
+
 /// A name from outside, if it is one of Previsto's fields.
 pub(super) fn known_field(name: &str) -> Option<&'static str> {
     FIELDS.into_iter().chain(["meta", "id", "search", "size", "page"]).find(|field| *field == name)

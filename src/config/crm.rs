@@ -1,10 +1,10 @@
 //! One CRM: what all kinds share, and the part of its kind.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{DeliverySettings, PrevistoSettings, PriavaSettings};
+use super::{Condition, DeliverySettings, FieldRule, OnLeave, PrevistoSettings, PriavaSettings};
 
 /// One CRM: what all kinds share, and the part of its kind.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +26,13 @@ pub struct CrmSettings {
     pub find_before_create: bool,
     /// Which contacts found so are taken for ours.
     pub adopt: Adopt,
+    /// What a contact must be for the CRM to have it: all of these hold.
+    #[serde(rename = "where")]
+    pub filter: Vec<Condition>,
+    /// What becomes of a contact that the CRM has and for which they hold no longer.
+    pub on_leave: OnLeave,
+    /// Fields of the CRM that are filled otherwise than its mapping does by itself.
+    pub fields: BTreeMap<String, FieldRule>,
     /// Present exactly for the kind of this name.
     #[serde(default)]
     pub priava: Option<PriavaSettings>,

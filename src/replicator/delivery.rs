@@ -107,7 +107,8 @@ impl<'a> Machine<'a> {
             suspected: if uncertain { link.sent.keys().cloned().collect() } else { Vec::new() },
         };
         let projection = terms.connector.project(record, Some(&link)).map_err(judged)?;
-        let plan = Plan::new(&terms.crm, &projection, &link, &terms.hasher);
+        let leaves_alone = |field: &str| terms.connector.leaves_alone(record, field);
+        let plan = Plan::new(&terms.crm, &projection, &link, &terms.hasher, leaves_alone);
         if plan.unchanged && !task.anew {
             return Err(judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection)));
         }

@@ -20,13 +20,13 @@ use crate::{
     config::DeliverySettings,
     contact::ContactId,
     crm::{
-        Answer, Effect, Failure, FailureClass, Request, RequestKind, TransportError,
+        self, Answer, Effect, Failure, FailureClass, Request, RequestKind, TransportError,
         link::Open,
         reference::Library,
         session::{CredentialNumber, RenewalError, Session},
         transport::Transport,
     },
-    event::ReasonCode,
+    event::{OutcomeKind, ReasonCode},
     log::{AssignmentNumber, MemberHandle, Partition},
     metrics::{Metrics, StatusClass},
     protection::Protection,
@@ -95,7 +95,14 @@ impl Attempt {
             return Ok(End::MustWait { until: Instant::now() + OWNERSHIP_PAUSE });
         };
         let references = shared.library.at(Instant::now());
-        let mut machine = match Machine::new(&shared.terms, &self.task, &record, references) {
+        let begun = Machine::new(&shared.terms, &self.task, &record, references);
+        // What the CRM cannot be told of may be all that has changed.
+        if matches!(begun, Ok(_) | Err(End::Judged { outcome: OutcomeKind::Unchanged, .. }))
+            && crm::withdraws_in_vain(&*shared.terms.connector, &record)
+        {
+            shared.metrics.consent_not_expressible(&shared.terms.crm);
+        }
+        let mut machine = match begun {
             Ok(machine) => machine,
             Err(end) => return Ok(end),
         };

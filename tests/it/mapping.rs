@@ -110,3 +110,26 @@ fn who_is_forgotten_is_so_whether_or_not_the_crm_may_have_them() {
         assert_eq!(ended(&evidence, "gone").1, Some(Operation::Blank));
     });
 }
+
+#[test]
+fn a_withdrawn_consent_that_the_crm_cannot_be_told_of_is_counted_even_if_nothing_else_has_changed() {
+    play(async {
+        let mut world = World::of(Setup::default()).await;
+        let left = FieldRule::Table(RuleTable { omit: true, ..RuleTable::default() });
+        world.settings.crm[0].fields = [("marketingOptOut".to_owned(), left)].into();
+        let mut scene = Scene::begin(world).await;
+        let consents = |sequence: u64, marketing: bool| {
+            let mut said = person("s0", "Ann");
+            said["consent"] = json!({ "marketing": marketing });
+            event("/shop", "s0", &format!("s0-{sequence}"), "contact.updated", sequence, Some(said))
+        };
+        let counted = r#"consent_not_expressible_total{crm="priava"}"#;
+        scene.world.publish(vec![consents(1, true)]).await;
+        scene.settled().await;
+        assert_eq!(scene.world.metric(0, counted), 0.0);
+        scene.world.publish(vec![consents(2, false)]).await;
+        let evidence = scene.settled_as_promised(0).await;
+        assert_eq!(ended(&evidence, "s0-2"), (OutcomeKind::Unchanged, None, Some(ReasonCode::SameProjection)));
+        assert_eq!(scene.world.metric(0, counted), 1.0);
+    });
+}

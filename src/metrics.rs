@@ -177,6 +177,7 @@ struct PerCrm {
     gone: IntCounter,
     adopted: IntCounter,
     consent_not_expressible: IntCounter,
+    shadowed: HashMap<Operation, IntCounter>,
 }
 
 struct Outcomes {
@@ -238,6 +239,11 @@ impl Metrics {
             make.counters("remote_contacts_gone_total", "Linked contacts that a CRM no longer had.", &["crm"])?;
         let adopted =
             make.counters("contacts_adopted_total", "Contacts found in a CRM and taken for ours.", &["crm"])?;
+        let shadowed = make.counters(
+            "shadow_deliveries_total",
+            "What would have been sent to a CRM in shadow.",
+            &["crm", "operation"],
+        )?;
         let consent = make.counters(
             "consent_not_expressible_total",
             "Deliveries of withdrawn consents that a CRM cannot be told.",
@@ -292,6 +298,10 @@ impl Metrics {
                 gone: gone.with_label_values(&one),
                 adopted: adopted.with_label_values(&one),
                 consent_not_expressible: consent.with_label_values(&one),
+                shadowed: Operation::ALL
+                    .iter()
+                    .map(|operation| (*operation, shadowed.with_label_values(&[&**name, operation.as_str()])))
+                    .collect(),
             };
             (name.clone(), series)
         };
@@ -433,6 +443,15 @@ impl Metrics {
     /// A part of a record that a CRM cannot carry was left out of a delivery.
     pub fn field_lost(&self, crm: &str, field: &'static str) {
         self.of(crm, |_| self.shared.fields_lost.with_label_values(&[crm, field]).inc());
+    }
+
+    /// In shadow: what would have been sent to a CRM.
+    pub fn shadowed(&self, crm: &str, operation: Operation) {
+        self.of(crm, |crm| {
+            if let Some(shadowed) = crm.shadowed.get(&operation) {
+                shadowed.inc();
+            }
+        });
     }
 
     /// A person withdrew a consent, and the CRM has no field to be told so.
@@ -737,6 +756,7 @@ mod tests {
         metrics.exchange_ended("priava", StatusClass::Throttled, Duration::from_secs(2));
         metrics.field_lost("priava", "/notes");
         metrics.consent_not_expressible("priava");
+        metrics.shadowed("priava", Operation::Create);
         metrics.pending("priava", 3);
         metrics.parked("priava", 4);
         metrics.oldest_entry_age("priava", Duration::from_secs(11));
@@ -780,6 +800,7 @@ mod tests {
             (r#"remote_contacts_gone_total{crm="priava"}"#, 1.0),
             (r#"contacts_adopted_total{crm="priava"}"#, 1.0),
             (r#"consent_not_expressible_total{crm="priava"}"#, 1.0),
+            (r#"shadow_deliveries_total{crm="priava",operation="create"}"#, 1.0),
             (r#"input_lost_total{topic="contact-changes"}"#, 10.0),
             ("resolver_active", 1.0),
             ("resolver_epoch", 8.0),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{Condition, DeliverySettings, FieldRule, OnLeave, PrevistoSettings, PriavaSettings};
+use super::{Condition, DeliverySettings, FieldRule, Mode, OnLeave, PrevistoSettings, PriavaSettings};
 
 /// One CRM: what all kinds share, and the part of its kind.
 #[derive(Debug, Clone, Deserialize)]
@@ -15,6 +15,8 @@ pub struct CrmSettings {
     pub kind: CrmKind,
     /// Where its API begins; http or https, without query, user or password.
     pub base_url: String,
+    /// Whether it is called.
+    pub mode: Mode,
     pub delivery: DeliverySettings,
     /// What becomes of a contact that all sources deleted.
     pub on_delete: OnDelete,

@@ -90,6 +90,15 @@ pub struct Condition {
     pub any: Option<Vec<Condition>>,
 }
 
+/// Whether a CRM is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Live,
+    /// It is only told what would be sent.
+    Shadow,
+}
+
 /// What becomes of a contact that is no longer to be in the CRM although it still is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]

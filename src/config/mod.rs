@@ -40,7 +40,7 @@ pub use self::{
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
-    mapping::{Condition, FieldRule, OnLeave, RuleTable},
+    mapping::{Condition, FieldRule, Mode, OnLeave, RuleTable},
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
     secrets::Surroundings,

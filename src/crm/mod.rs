@@ -437,7 +437,7 @@ pub(crate) mod testing {
     use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
     use crate::config::{
-        Adopt, CrmKind, CrmSettings, DeliverySettings, OnDelete, OnErase, OnGone, OnLeave, PriavaSettings,
+        Adopt, CrmKind, CrmSettings, DeliverySettings, Mode, OnDelete, OnErase, OnGone, OnLeave, PriavaSettings,
     };
 
     pub(crate) fn delivery_settings() -> DeliverySettings {
@@ -484,6 +484,7 @@ pub(crate) mod testing {
             name: "venues".into(),
             kind: CrmKind::Priava,
             base_url: "http://127.0.0.1/api/rest".to_owned(),
+            mode: Mode::Live,
             delivery: delivery_settings(),
             on_delete: OnDelete::Deactivate,
             on_erase: OnErase::Blank,

@@ -30,11 +30,15 @@ use crate::{
     log::{AssignmentNumber, MemberHandle, Partition},
     metrics::{Metrics, StatusClass},
     protection::Protection,
+    resync::mode::Decided,
     view::{View, ViewError},
 };
 
 /// Pause before a contact of a partition that may be lost is looked at again.
 const OWNERSHIP_PAUSE: Duration = Duration::from_millis(100);
+
+/// Pause before it is looked again whether a CRM is in shadow after all, which only a restart of some worker changes.
+const SHADOW_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all attempts of one CRM share.
 #[derive(Debug)]
@@ -94,6 +98,9 @@ impl Attempt {
             // seen through its link, which may come first; we just do not know yet that we lost the partition.
             return Ok(End::MustWait { until: Instant::now() + OWNERSHIP_PAUSE });
         };
+        if shared.terms.shadow && self.has_left_shadow()? {
+            return Ok(End::MustWait { until: Instant::now() + SHADOW_PAUSE });
+        }
         let references = shared.library.at(Instant::now());
         let begun = Machine::new(&shared.terms, &self.task, &record, references);
         // What the CRM cannot be told of may be all that has changed.
@@ -108,6 +115,9 @@ impl Attempt {
         };
         for loss in &machine.projection().losses {
             shared.metrics.field_lost(&shared.terms.crm, loss.field);
+        }
+        if shared.terms.shadow {
+            shared.metrics.shadowed(&shared.terms.crm, machine.operation());
         }
         let mut credential = None;
         let mut action = machine.begin();
@@ -140,6 +150,12 @@ impl Attempt {
                 Action::End(end) => return Ok(end),
             };
         }
+    }
+
+    /// Whether another worker has gone live: what is answered here from now on would be lost to its resync.
+    fn has_left_shadow(&self) -> Result<bool, ViewError> {
+        let state = self.shared.view.resolver_state(&Decided::key(&self.shared.terms.crm))?;
+        Ok(state.is_some_and(|state| Decided::has_ended(&state)))
     }
 
     /// Waits for its turn, then checks once more that the request may leave. `None`: it may.

@@ -176,6 +176,8 @@ struct PerCrm {
     entries_lost: IntCounter,
     gone: IntCounter,
     adopted: IntCounter,
+    consent_not_expressible: IntCounter,
+    shadowed: HashMap<Operation, IntCounter>,
 }
 
 struct Outcomes {
@@ -237,6 +239,16 @@ impl Metrics {
             make.counters("remote_contacts_gone_total", "Linked contacts that a CRM no longer had.", &["crm"])?;
         let adopted =
             make.counters("contacts_adopted_total", "Contacts found in a CRM and taken for ours.", &["crm"])?;
+        let shadowed = make.counters(
+            "shadow_deliveries_total",
+            "What would have been sent to a CRM in shadow.",
+            &["crm", "operation"],
+        )?;
+        let consent = make.counters(
+            "consent_not_expressible_total",
+            "Deliveries of withdrawn consents that a CRM cannot be told.",
+            &["crm"],
+        )?;
         let lag =
             make.gauges("lag_records", "Records between the committed position and the end of the log.", "consumer")?;
         let committed = make.histograms(
@@ -285,6 +297,11 @@ impl Metrics {
                 entries_lost: lost.with_label_values(&one),
                 gone: gone.with_label_values(&one),
                 adopted: adopted.with_label_values(&one),
+                consent_not_expressible: consent.with_label_values(&one),
+                shadowed: Operation::ALL
+                    .iter()
+                    .map(|operation| (*operation, shadowed.with_label_values(&[&**name, operation.as_str()])))
+                    .collect(),
             };
             (name.clone(), series)
         };
@@ -426,6 +443,20 @@ impl Metrics {
     /// A part of a record that a CRM cannot carry was left out of a delivery.
     pub fn field_lost(&self, crm: &str, field: &'static str) {
         self.of(crm, |_| self.shared.fields_lost.with_label_values(&[crm, field]).inc());
+    }
+
+    /// In shadow: what would have been sent to a CRM.
+    pub fn shadowed(&self, crm: &str, operation: Operation) {
+        self.of(crm, |crm| {
+            if let Some(shadowed) = crm.shadowed.get(&operation) {
+                shadowed.inc();
+            }
+        });
+    }
+
+    /// A person withdrew a consent, and the CRM has no field to be told so.
+    pub fn consent_not_expressible(&self, crm: &str) {
+        self.of(crm, |crm| crm.consent_not_expressible.inc());
     }
 
     /// Entries read and not yet answered, parked ones apart.
@@ -667,6 +698,7 @@ mod tests {
             r#"crm_paused{crm="priava"}"#,
             r#"remote_contacts_gone_total{crm="priava"}"#,
             r#"contacts_adopted_total{crm="priava"}"#,
+            r#"consent_not_expressible_total{crm="priava"}"#,
             r#"lag_records{consumer="resolver"}"#,
             r#"transactions_failed_total{writer="priava"}"#,
         ] {
@@ -723,6 +755,8 @@ mod tests {
         metrics.dead_letter(ReasonCode::TooDeep);
         metrics.exchange_ended("priava", StatusClass::Throttled, Duration::from_secs(2));
         metrics.field_lost("priava", "/notes");
+        metrics.consent_not_expressible("priava");
+        metrics.shadowed("priava", Operation::Create);
         metrics.pending("priava", 3);
         metrics.parked("priava", 4);
         metrics.oldest_entry_age("priava", Duration::from_secs(11));
@@ -765,6 +799,8 @@ mod tests {
             (r#"entries_lost_total{crm="priava"}"#, 7.0),
             (r#"remote_contacts_gone_total{crm="priava"}"#, 1.0),
             (r#"contacts_adopted_total{crm="priava"}"#, 1.0),
+            (r#"consent_not_expressible_total{crm="priava"}"#, 1.0),
+            (r#"shadow_deliveries_total{crm="priava",operation="create"}"#, 1.0),
             (r#"input_lost_total{topic="contact-changes"}"#, 10.0),
             ("resolver_active", 1.0),
             ("resolver_epoch", 8.0),

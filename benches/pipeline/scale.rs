@@ -12,7 +12,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     convert::Infallible,
     hash::Hash,
     sync::Arc,
@@ -217,6 +217,7 @@ impl World {
             policy,
             tell_identity_events: false,
             resyncs: Arc::new([]),
+            shadows: BTreeSet::new(),
             settings: settings.resolver.clone(),
             protections: Protections::default(),
         };

@@ -2,7 +2,7 @@
 //!
 //! It changes nothing: topics that are missing are told, not created. All that is wrong is told before it ends.
 
-use std::{io::Write, time::Duration};
+use std::{collections::BTreeMap, io::Write, time::Duration};
 
 use url::Url;
 
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{CrmSettings, LogKind, SearchKey, Settings},
+    crm,
     log::{
         Log, LogError,
         local::{self, Presence},
@@ -34,6 +35,9 @@ pub(super) async fn run(settings: &Settings, output: &mut impl Write) -> Result<
     }
     for crm in &settings.crm {
         report.push(reachable(&crm.name, &crm.base_url, crm.delivery.connect_timeout.min(PATIENCE)).await);
+    }
+    for line in losses(settings) {
+        writeln!(output, "loss  {line}").map_err(told())?;
     }
     for warning in warnings(settings) {
         writeln!(output, "warn  {warning}").map_err(told())?;
@@ -73,6 +77,33 @@ fn warnings(settings: &Settings) -> Vec<String> {
         )
     };
     alone.into_iter().chain(without_number.map(warning)).collect()
+}
+
+/// What each CRM cannot carry, a line for each reason.
+fn losses(settings: &Settings) -> Vec<String> {
+    let mut lines = Vec::new();
+    for settings_of_crm in &settings.crm {
+        let Ok(connector) = crm::connector(settings_of_crm, &settings.instance) else { continue };
+        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for loss in connector.cannot_carry() {
+            by_reason.entry(loss.why).or_default().push(loss.field);
+        }
+        let line = |(why, mut fields): (&str, Vec<&str>)| {
+            fields.sort_unstable();
+            format!("crm {}: {why}: {}", settings_of_crm.name, fields.join(", "))
+        };
+        lines.extend(by_reason.into_iter().map(line));
+        let untold = crm::CONSENTS.into_iter().filter(|consent| connector.consent_field(consent).is_none());
+        let untold: Vec<&str> = untold.collect();
+        if !untold.is_empty() {
+            lines.push(format!(
+                "crm {}: a withdrawn consent cannot be told, only counted (consent_not_expressible_total): {}",
+                settings_of_crm.name,
+                untold.join(", ")
+            ));
+        }
+    }
+    lines
 }
 
 async fn reachable(name: &str, base_url: &str, patience: Duration) -> Result<String, String> {
@@ -138,6 +169,29 @@ fn lines(topic: &Surveyed) -> Vec<Result<String, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{FieldRule, RuleTable};
+
+    #[test]
+    fn what_a_crm_cannot_carry_is_told_with_the_reason_and_a_rule_that_carries_it_silences_that() {
+        let mut settings = Settings::reference();
+        settings.crm[0].priava.as_mut().unwrap().send_organisation = false;
+        let of_priava = |settings: &Settings| losses(settings)[..2].join("\n");
+        let told = of_priava(&settings);
+        assert!(told.starts_with("crm priava: no field for it: /addresses/geo, "), "{told}");
+        assert!(
+            told.contains("/gender, ") && told.contains("switched off by configuration: /organization/marketSector, ")
+        );
+        let rule = |pointer: &str| FieldRule::Pointer(pointer.to_owned());
+        settings.crm[0].fields.insert("title".to_owned(), rule("/gender"));
+        assert!(!of_priava(&settings).contains("/gender"));
+        let left = FieldRule::Table(RuleTable { omit: true, ..RuleTable::default() });
+        settings.crm[0].fields.insert("marketingOptOut".to_owned(), left);
+        let all = losses(&settings).join("\n");
+        assert!(
+            all.contains("cannot be told, only counted (consent_not_expressible_total): /consent/marketing"),
+            "{all}"
+        );
+    }
 
     #[test]
     fn a_topic_on_one_broker_is_warned_of() {

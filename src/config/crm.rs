@@ -1,10 +1,10 @@
 //! One CRM: what all kinds share, and the part of its kind.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{CrmComSettings, DeliverySettings, PrevistoSettings, PriavaSettings};
+use super::{Condition, CrmComSettings, DeliverySettings, FieldRule, Mode, OnLeave, PrevistoSettings, PriavaSettings};
 
 /// One CRM: what all kinds share, and the part of its kind.
 #[derive(Debug, Clone, Deserialize)]
@@ -15,6 +15,8 @@ pub struct CrmSettings {
     pub kind: CrmKind,
     /// Where its API begins; http or https, without query, user or password.
     pub base_url: String,
+    /// Whether it is called.
+    pub mode: Mode,
     pub delivery: DeliverySettings,
     /// What becomes of a contact that all sources deleted.
     pub on_delete: OnDelete,
@@ -26,6 +28,13 @@ pub struct CrmSettings {
     pub find_before_create: bool,
     /// Which contacts found so are taken for ours.
     pub adopt: Adopt,
+    /// What a contact must be for the CRM to have it: all of these hold.
+    #[serde(rename = "where")]
+    pub filter: Vec<Condition>,
+    /// What becomes of a contact that the CRM has and for which they hold no longer.
+    pub on_leave: OnLeave,
+    /// Fields of the CRM that are filled otherwise than its mapping does by itself.
+    pub fields: BTreeMap<String, FieldRule>,
     /// Present exactly for the kind of this name.
     #[serde(default)]
     pub priava: Option<PriavaSettings>,

@@ -16,6 +16,7 @@ mod ingest;
 mod input;
 mod load;
 mod log;
+mod mapping;
 mod previsto;
 mod priava;
 mod rules;
@@ -44,6 +45,7 @@ pub use self::{
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
+    mapping::{Condition, FieldRule, Mode, OnLeave, RuleTable},
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaAuth, PriavaSettings, StreetNumber},
     secrets::Surroundings,

@@ -524,6 +524,10 @@ fn crms(settings: &Settings, rules: &mut Rules<'_>) {
         base_url(&format!("{at}.base_url"), &crm.base_url, rules);
         delivery(&at, &crm.delivery, rules);
         kind(&at, crm, rules);
+        for misfit in crm::misfits(crm, &settings.instance) {
+            // Constants are not shown: nobody knows what they hold.
+            rules.require_unseen(false, &format!("{at}.{}", misfit.key), misfit.reason, misfit.remedy);
+        }
     }
 }
 

@@ -287,6 +287,25 @@ fn no_key_has_a_default_outside_the_reference() {
 }
 
 #[test]
+fn what_does_not_fit_the_crm_or_the_contact_is_told_at_its_place_and_with_all_else() {
+    let kind = "[{ at = \"/kind\", is = \"company\" }]";
+    faulty(&[("crm[0].where", kind)], "crm[0].where[0].is", "person, organization");
+    faulty(&[("crm[0].fields.nickname", "\"/gender\"")], "crm[0].fields.nickname", "no such field");
+    faulty(&[("crm[0].fields.title", "5")], "crm[0].fields.title", "expected a pointer");
+    faulty(&[("crm[0].fields.title", "{ from = \"/sex\" }")], "crm[0].fields.title.from", "no contact has");
+    faulty(&[("crm[0].on_leave", "\"blank\"")], "crm[0].on_leave", "no such choice");
+    let several =
+        [("crm[0].fields.nickname", "\"/gender\""), ("crm[0].delivery.in_flight_max", "0"), ("crm[0].where", kind)];
+    let faults = parse(&with(&several)).expect_err("three are wrong");
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    let settings = fine(&[
+        ("crm[0].fields.title", "\"/gender\""),
+        ("crm[0].where", "[{ at = \"/emails/value\", present = true }]"),
+    ]);
+    assert_eq!((settings.crm[0].fields.len(), settings.crm[0].filter.len()), (1, 1));
+}
+
+#[test]
 fn what_a_file_does_not_say_is_as_in_the_reference() {
     let settings = fine(&[]);
     assert_eq!(settings.topics.partitions, 24);

@@ -66,6 +66,18 @@ enum Form {
     ScalarMap,
 }
 
+impl Form {
+    const fn holds(&self) -> Holds {
+        match self {
+            Self::Text | Self::Date | Self::Country | Self::Language | Self::Photo => Holds::Text,
+            Self::Choice(choices) | Self::Label(choices) => Holds::Choice(choices),
+            Self::Boolean => Holds::Boolean,
+            Self::Degrees(_) => Holds::Number,
+            Self::Object(_) | Self::Array(_) | Self::TextMap | Self::ScalarMap => Holds::Others,
+        }
+    }
+}
+
 const fn attribute(name: &'static str, form: Form) -> Attribute {
     Attribute { name, form }
 }
@@ -321,6 +333,76 @@ fn says(members: &Map<String, Value>, steps: &[&str]) -> bool {
             _ => true,
         }),
     }
+}
+
+/// What an attribute holds, as far as a setting that names it must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    Text,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    Number,
+    Boolean,
+    /// Text, a number or a boolean, as its source likes.
+    Scalar,
+    /// Other attributes.
+    Others,
+}
+
+/// A place in a contact document that a setting names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// As in [`paths`].
+    pub path: &'static str,
+    pub holds: Holds,
+    /// Where the pointer passes through an array without saying which item: the array and, within each item, the rest.
+    pub each: Option<(String, String)>,
+}
+
+/// The place that a JSON pointer names; `None` if no document has it. The index of an array may be left out
+/// (`/emails/value`): then all its items are meant.
+pub fn named(pointer: &str) -> Option<Named> {
+    let mut steps = pointer.strip_prefix('/')?.split('/').peekable();
+    let (mut path, mut passed, mut each) = (String::new(), String::new(), None);
+    let mut attributes = CONTACT;
+    loop {
+        let step = steps.next()?;
+        let attribute = attributes.iter().find(|attribute| attribute.name == step)?;
+        path = format!("{path}/{step}");
+        passed = format!("{passed}/{step}");
+        let mut holds = attribute.form.holds();
+        match &attribute.form {
+            Form::Object(members) if steps.peek().is_some() => {
+                attributes = members;
+                continue;
+            }
+            Form::Array(members) if steps.peek().is_some() => {
+                let index = steps.next_if(|step| is_index(step));
+                match index {
+                    Some(index) => passed = format!("{passed}/{index}"),
+                    None => each = Some(std::mem::take(&mut passed)),
+                }
+                if steps.peek().is_some() {
+                    attributes = members;
+                    continue;
+                }
+            }
+            Form::TextMap | Form::ScalarMap if steps.peek().is_some() => {
+                let is_text = matches!(attribute.form, Form::TextMap);
+                holds = if is_text { Holds::Text } else { Holds::Scalar };
+                steps.next().filter(|name| !name.is_empty())?;
+            }
+            _ => {}
+        }
+        let is_end = steps.next().is_none();
+        let path = PATHS.iter().find(|known| known.pointer == path)?.pointer.as_str();
+        return is_end.then(|| Named { path, holds, each: each.map(|array| (array, passed)) });
+    }
+}
+
+/// Whether a step of a pointer is the index of an item, as RFC 6901 writes it.
+fn is_index(step: &str) -> bool {
+    step == "0" || !step.starts_with('0') && !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Names of the members of a closed object of the contact, such as `organization`.

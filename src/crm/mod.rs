@@ -5,11 +5,12 @@
 //! Everything that all CRMs share (retry, limits, order, outcomes) is in `replicator`; connectors do not know each other.
 //!
 //! A folder holds `wire` (their JSON), `mapping` (ours to theirs, with the loss report), and the connector itself. What all
-//! mappings do with a document is in `reading`.
+//! mappings do with a document is in `reading`; what operators change about any of them, in `overrides`.
 
 pub mod classify;
 pub mod crm_com;
 pub mod link;
+mod overrides;
 pub mod previsto;
 pub mod priava;
 mod reading;
@@ -23,15 +24,17 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde_json::Value;
 
+pub use self::overrides::Misfit;
 use self::{
     link::Link,
+    overrides::{Overridden, Overrides},
     reference::{Learned, References},
     remote::Reader,
     session::{Session, SessionError},
 };
 use crate::{
     config::{CrmKind, CrmSettings},
-    contact::ContactRecord,
+    contact::{ContactRecord, document::Said, record::Status},
     event::{Operation, OutcomeKind, Reason, ReasonCode},
 };
 
@@ -271,6 +274,62 @@ pub enum Effect {
     Unknown,
 }
 
+/// What operators may do with a field of a CRM, by configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    pub takes: Takes,
+    /// The CRM takes no contact without it.
+    pub required: bool,
+}
+
+impl Field {
+    pub const fn optional(takes: Takes) -> Self {
+        Self { takes, required: false }
+    }
+
+    pub const fn required(takes: Takes) -> Self {
+        Self { takes, required: true }
+    }
+}
+
+/// The values that a field takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    Text,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    Number,
+    Boolean,
+    /// A text, a number or a boolean.
+    Scalar,
+    /// No single value, so that it can only be left to the CRM's users.
+    Parts,
+}
+
+/// Why operators may not fill a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSettable {
+    /// The CRM has no field of this name.
+    Unknown,
+    /// It carries our reference.
+    Reference,
+    /// It says whether the contact is active.
+    Presence,
+}
+
+/// What a person agrees to: where it is withdrawn, somebody must know of each CRM that cannot be told.
+pub const CONSENTS: [&str; 2] = ["/consent/marketing", "/consent/dataProcessing"];
+
+/// Whether a person withdrew a consent that `connector` has no field for.
+pub fn withdraws_in_vain(connector: &dyn Connector, record: &ContactRecord) -> bool {
+    let document = record.contact.as_ref().filter(|_| record.status == Status::Live);
+    let is_withdrawn = |pointer: &str| {
+        let said = document.map(|document| document.at(pointer));
+        said == Some(Said::Value(&Value::Bool(false)))
+    };
+    CONSENTS.into_iter().any(|pointer| is_withdrawn(pointer) && connector.consent_field(pointer).is_none())
+}
+
 /// Speaks to one kind of CRM. Pure.
 pub trait Connector: Send + Sync + fmt::Debug {
     /// What the CRM should hold of `record`, or the outcome that needs no call (a required field is missing, a
@@ -280,6 +339,29 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// Every field that a delivery may carry and that can be cleared. What a worker that died had sent is only known to be
     /// among them.
     fn fields(&self) -> Vec<String>;
+
+    /// What operators may do with a field of this name, as it stands in projections.
+    ///
+    /// # Errors
+    /// Why nothing.
+    fn field(&self, _name: &str) -> Result<Field, NotSettable> {
+        Err(NotSettable::Unknown)
+    }
+
+    /// Whether what the CRM has of a field stays there although the projection has it no longer.
+    fn leaves_alone(&self, _record: &ContactRecord, _field: &str) -> bool {
+        false
+    }
+
+    /// Attributes that the CRM has no place for under this configuration, whatever the contact.
+    fn cannot_carry(&self) -> Vec<Loss> {
+        Vec::new()
+    }
+
+    /// The field that says whether a person agrees, for one of [`CONSENTS`].
+    fn consent_field(&self, _pointer: &str) -> Option<String> {
+        None
+    }
 
     /// By what the contact that a create of `projection` makes can be found again; `None` where every write is an upsert
     /// by our own key, so that nothing need be looked for.
@@ -316,33 +398,57 @@ pub enum SetupError {
     Status(#[from] classify::UnknownStatus),
     #[error("there is no usable credential")]
     Credential(#[from] SessionError),
+    #[error("the mapping is not usable")]
+    Mapping(#[from] Misfit),
 }
 
 /// Makes the connector and the session of a configured CRM. Reads its credential, but calls nobody.
 pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> {
-    match settings.kind {
-        CrmKind::Priava => Ok(Crm {
-            connector: Arc::new(priava::Priava::new(settings, instance)?),
-            session: priava::session(settings)?,
-        }),
-        CrmKind::Previsto => Ok(Crm {
-            connector: Arc::new(previsto::Previsto::new(settings, instance)?),
-            session: Arc::new(previsto::session(settings)?),
-        }),
-        CrmKind::CrmCom => Ok(Crm {
-            connector: Arc::new(crm_com::CrmCom::new(settings, instance)?),
-            session: Arc::new(crm_com::session(settings)?),
-        }),
+    let session: Arc<dyn Session> = match settings.kind {
+        CrmKind::Priava => priava::session(settings)?,
+        CrmKind::Previsto => Arc::new(previsto::session(settings)?),
+        CrmKind::CrmCom => Arc::new(crm_com::session(settings)?),
+    };
+    Ok(Crm { connector: connector(settings, instance)?, session })
+}
+
+/// Makes the connector of a configured CRM.
+pub fn connector(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Connector>, SetupError> {
+    let inner = of_kind(settings, instance)?;
+    let overrides = Overrides::new(settings, &*inner).map_err(|mut misfits| misfits.swap_remove(0))?;
+    if overrides.is_empty() {
+        return Ok(inner);
     }
+    let with = |on_delete| of_kind(&CrmSettings { on_delete, ..settings.clone() }, instance);
+    Ok(Arc::new(Overridden::new(inner, overrides, settings.on_leave, with)?))
+}
+
+/// All in the settings of a CRM that fits neither it nor the contact document. Of a CRM that cannot be set up otherwise,
+/// nothing is told.
+pub fn misfits(settings: &CrmSettings, instance: &str) -> Vec<Misfit> {
+    match of_kind(settings, instance) {
+        Ok(inner) => Overrides::new(settings, &*inner).err().unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn of_kind(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Connector>, SetupError> {
+    Ok(match settings.kind {
+        CrmKind::Priava => Arc::new(priava::Priava::new(settings, instance)?),
+        CrmKind::Previsto => Arc::new(previsto::Previsto::new(settings, instance)?),
+        CrmKind::CrmCom => Arc::new(crm_com::CrmCom::new(settings, instance)?),
+    })
 }
 
 #[cfg(test)]
 pub(crate) mod testing {
     //! Settings for tests, from the same text that operators see.
 
-    use std::{path::PathBuf, time::Duration};
+    use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-    use crate::config::{Adopt, CrmKind, CrmSettings, DeliverySettings, OnDelete, OnErase, OnGone, PriavaSettings};
+    use crate::config::{
+        Adopt, CrmKind, CrmSettings, DeliverySettings, Mode, OnDelete, OnErase, OnGone, OnLeave, PriavaSettings,
+    };
 
     pub(crate) fn delivery_settings() -> DeliverySettings {
         DeliverySettings {
@@ -397,12 +503,16 @@ pub(crate) mod testing {
             name: "venues".into(),
             kind: CrmKind::Priava,
             base_url: "http://127.0.0.1/api/rest".to_owned(),
+            mode: Mode::Live,
             delivery: delivery_settings(),
             on_delete: OnDelete::Deactivate,
             on_erase: OnErase::Blank,
             on_gone: OnGone::Recreate,
             find_before_create: true,
             adopt: Adopt::ByKey,
+            filter: Vec::new(),
+            on_leave: OnLeave::Keep,
+            fields: BTreeMap::new(),
             priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
             previsto: None,
             crm_com: None,

@@ -20,22 +20,26 @@ use crate::{
     config::DeliverySettings,
     contact::ContactId,
     crm::{
-        Answer, Effect, Failure, FailureClass, Request, RequestKind, TransportError,
+        self, Answer, Effect, Failure, FailureClass, Request, RequestKind, TransportError,
         link::Open,
         reference::Library,
         remote::Turn as _,
         session::{CredentialNumber, RenewalError, Session},
         transport::Transport,
     },
-    event::ReasonCode,
+    event::{OutcomeKind, ReasonCode},
     log::{AssignmentNumber, MemberHandle, Partition},
     metrics::{Metrics, StatusClass},
     protection::Protection,
+    resync::mode::Decided,
     view::{View, ViewError},
 };
 
 /// Pause before a contact of a partition that may be lost is looked at again.
 const OWNERSHIP_PAUSE: Duration = Duration::from_millis(100);
+
+/// Pause before it is looked again whether a CRM is in shadow after all, which only a restart of some worker changes.
+const SHADOW_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all attempts of one CRM share.
 #[derive(Debug)]
@@ -95,13 +99,26 @@ impl Attempt {
             // seen through its link, which may come first; we just do not know yet that we lost the partition.
             return Ok(End::MustWait { until: Instant::now() + OWNERSHIP_PAUSE });
         };
+        if shared.terms.shadow && self.has_left_shadow()? {
+            return Ok(End::MustWait { until: Instant::now() + SHADOW_PAUSE });
+        }
         let references = shared.library.at(Instant::now());
-        let mut machine = match Machine::new(&shared.terms, &self.task, &record, references) {
+        let begun = Machine::new(&shared.terms, &self.task, &record, references);
+        // What the CRM cannot be told of may be all that has changed.
+        if matches!(begun, Ok(_) | Err(End::Judged { outcome: OutcomeKind::Unchanged, .. }))
+            && crm::withdraws_in_vain(&*shared.terms.connector, &record)
+        {
+            shared.metrics.consent_not_expressible(&shared.terms.crm);
+        }
+        let mut machine = match begun {
             Ok(machine) => machine,
             Err(end) => return Ok(end),
         };
         for loss in &machine.projection().losses {
             shared.metrics.field_lost(&shared.terms.crm, loss.field);
+        }
+        if shared.terms.shadow {
+            shared.metrics.shadowed(&shared.terms.crm, machine.operation());
         }
         let mut credential = None;
         let mut action = machine.begin();
@@ -134,6 +151,12 @@ impl Attempt {
                 Action::End(end) => return Ok(end),
             };
         }
+    }
+
+    /// Whether another worker has gone live: what is answered here from now on would be lost to its resync.
+    fn has_left_shadow(&self) -> Result<bool, ViewError> {
+        let state = self.shared.view.resolver_state(&Decided::key(&self.shared.terms.crm))?;
+        Ok(state.is_some_and(|state| Decided::has_ended(&state)))
     }
 
     /// Waits for its turn, then checks once more that the request may leave. `None`: it may.

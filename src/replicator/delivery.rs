@@ -22,14 +22,14 @@ use super::{
     plan::Plan,
 };
 use crate::{
-    contact::ContactRecord,
+    contact::{ContactRecord, record::Status},
     crm::{
         Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection, REMOTE_CONTACT,
         Request, RequestKind, Step, Verdict,
         link::{Intent, Link, Sent},
         reference::{Learned, References},
     },
-    event::{OutcomeKind, ReasonCode},
+    event::{Operation, OutcomeKind, ReasonCode},
     privacy::Hasher,
     protection::{Protection, Protections},
 };
@@ -43,6 +43,8 @@ pub struct Terms {
     pub hasher: Hasher,
     /// A contact that is not linked is searched for before it is created.
     pub find_before_create: bool,
+    /// Nothing is sent: a delivery ends where it would begin.
+    pub shadow: bool,
     pub protections: Protections,
 }
 
@@ -107,13 +109,14 @@ impl<'a> Machine<'a> {
             suspected: if uncertain { link.sent.keys().cloned().collect() } else { Vec::new() },
         };
         let projection = terms.connector.project(record, Some(&link)).map_err(judged)?;
-        let plan = Plan::new(&terms.crm, &projection, &link, &terms.hasher);
+        let leaves_alone = |field: &str| terms.connector.leaves_alone(record, field);
+        let plan = Plan::new(&terms.crm, &projection, &link, &terms.hasher, leaves_alone);
         if plan.unchanged && !task.anew {
             return Err(judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection)));
         }
-        // A deletion carries no fields.
-        let unannounced =
-            if projection.presence == Presence::Absent { Vec::new() } else { plan.unannounced(&task.link) };
+        // A deletion carries no fields, and in shadow nothing does.
+        let carries = projection.presence != Presence::Absent && !terms.shadow;
+        let unannounced = if carries { plan.unannounced(&task.link) } else { Vec::new() };
         if !unannounced.is_empty() {
             return Err(End::Announced { fields: unannounced });
         }
@@ -143,9 +146,28 @@ impl<'a> Machine<'a> {
         &self.projection
     }
 
+    /// What the delivery is to be called, as far as can be told before it.
+    pub fn operation(&self) -> Operation {
+        match (self.record.status, self.projection.presence) {
+            (Status::Erased, Presence::Absent) => Operation::Erase,
+            (Status::Erased, _) => Operation::Blank,
+            _ => self.plan.operation,
+        }
+    }
+
     /// The first thing to do.
     pub fn begin(&mut self) -> Action {
-        self.next()
+        if !self.terms.shadow {
+            return self.next();
+        }
+        let link = &self.link;
+        Action::End(End::Judged {
+            version: self.record.version,
+            outcome: OutcomeKind::Filtered,
+            reason: Some(ReasonCode::Shadow.into()),
+            // Of before the shadow.
+            suspected: if self.uncertain { link.sent.keys().cloned().collect() } else { Vec::new() },
+        })
     }
 
     /// Takes the answer to the request that was sent at `sent_at`.

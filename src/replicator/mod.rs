@@ -66,6 +66,8 @@ pub struct Parts {
     pub rate: Arc<Rate>,
     /// A contact that is not linked is searched for before it is created.
     pub find_before_create: bool,
+    /// The CRM is not called; what would be sent is only counted.
+    pub shadow: bool,
     /// What becomes of a contact that the CRM no longer has.
     pub on_gone: OnGone,
     pub log: Arc<dyn Log>,
@@ -152,6 +154,7 @@ pub async fn run(
             connector: parts.crm.connector.clone(),
             hasher: parts.hasher.clone(),
             find_before_create: parts.find_before_create,
+            shadow: parts.shadow,
             protections: parts.protections,
         },
         session: parts.crm.session.clone(),

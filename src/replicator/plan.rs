@@ -43,8 +43,14 @@ pub struct Plan {
 
 impl Plan {
     /// Compares. `unchanged` needs certainty: the last version ended well, nothing is parked, nothing was sent since
-    /// without an answer (void equals nothing).
-    pub fn new(crm: &str, projection: &Projection, link: &Link, hasher: &Hasher) -> Self {
+    /// without an answer (void equals nothing). What was sent of a field that `leaves_alone` stays as it is.
+    pub fn new(
+        crm: &str,
+        projection: &Projection,
+        link: &Link,
+        hasher: &Hasher,
+        leaves_alone: impl Fn(&str) -> bool,
+    ) -> Self {
         let hash = |field: &str, value: &Value| {
             let value = serde_json::to_vec(value).expect("a JSON value serialises");
             Sent::Hash(hasher.hash64("sent", &[crm.as_bytes(), field.as_bytes(), &value]))
@@ -57,6 +63,10 @@ impl Plan {
         let mut clears = Vec::new();
         for (field, sent) in &link.sent {
             if hashes.contains_key(field) {
+                continue;
+            }
+            if leaves_alone(field) {
+                hashes.insert(field.clone(), *sent);
                 continue;
             }
             let cleared = hash(field, &Value::Null);
@@ -132,7 +142,7 @@ mod tests {
     /// The link after `projection` was delivered.
     fn delivered(projection: &Projection) -> Link {
         let mut link = Link::new(ContactId(uuid::Uuid::nil()));
-        let plan = Plan::new("crm", projection, &link, &hasher());
+        let plan = Plan::new("crm", projection, &link, &hasher(), |_| false);
         let state = plan.accepted(projection, Accepted { operation: Operation::Create, remote_ids: BTreeMap::new() });
         link.sent = state.sent;
         link.presence = Some(state.presence);
@@ -147,7 +157,7 @@ mod tests {
     }
 
     fn plan(projection: &Projection, link: &Link) -> Plan {
-        Plan::new("crm", projection, link, &hasher())
+        Plan::new("crm", projection, link, &hasher(), |_| false)
     }
 
     #[test]
@@ -173,6 +183,18 @@ mod tests {
         link.sent = clearing.hashes;
         let again = plan(&without, &link);
         assert!(again.clears.is_empty() && again.unchanged);
+    }
+
+    #[test]
+    fn a_field_that_is_left_alone_is_not_cleared_and_what_was_sent_of_it_stays_known() {
+        let mut link = delivered(&projection(&[("a", json!("x")), ("b", json!("y"))]));
+        let without = projection(&[("a", json!("x"))]);
+        let leaving = |link: &Link| Plan::new("crm", &without, link, &hasher(), |field| field == "b");
+        assert!(leaving(&link).clears.is_empty() && leaving(&link).unchanged);
+        link.sent = leaving(&link).hashes;
+        assert_eq!(plan(&without, &link).clears, ["b"], "what is to go goes later also");
+        let emptied = projection(&[("a", json!("x")), ("b", json!(null))]);
+        assert_eq!(plan(&emptied, &link).changes, ["b".into()]);
     }
 
     #[test]
@@ -236,6 +258,6 @@ mod tests {
     #[test]
     fn hashes_of_two_crms_do_not_match() {
         let said = projection(&[("a", json!("x"))]);
-        assert!(!Plan::new("other", &said, &delivered(&said), &hasher()).unchanged);
+        assert!(!Plan::new("other", &said, &delivered(&said), &hasher(), |_| false).unchanged);
     }
 }

@@ -27,7 +27,7 @@ mod term;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
@@ -90,6 +90,8 @@ pub struct Parts {
     pub settings: ResolverSettings,
     /// The CRMs, and how many contacts per second a resync of all of them asks for; 0: no limit.
     pub resyncs: Arc<[(Arc<str>, f64)]>,
+    /// Those of the CRMs that are in shadow.
+    pub shadows: BTreeSet<Arc<str>>,
     /// How outcomes name subjects.
     pub subjects: Subjects,
     pub protections: Protections,

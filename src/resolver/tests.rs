@@ -185,6 +185,7 @@ impl Bench {
             policy: Arc::new(policy()),
             tell_identity_events: options.tell_identity_events,
             resyncs: Arc::new([]),
+            shadows: BTreeSet::new(),
             subjects: Subjects::new(SubjectForm::Plain, &Hasher::new(&Secret::new(options.secret))),
             protections: Protections::default(),
             settings: ResolverSettings { batch_events_max: 50, panics_in_a_row_max: 3, standby_lag_max: 100 },

@@ -1,7 +1,7 @@
 //! A resync of all contacts of a CRM: what was asked, how far it is, and how fast it may go on.
 //!
 //! Two records of `contact-resolver` per CRM, each with one writer. What was *asked* last is written by the worker that was
-//! asked; the *job*, which is how far that is, by the active resolver alone, in the transaction of the entries that it stands
+//! asked, or by the active resolver when a CRM leaves shadow ([`mode`](super::mode)); the *job*, which is how far that is, by the active resolver alone, in the transaction of the entries that it stands
 //! for. So no entry is lost or made twice, whoever is active. A job whose id is not the one that was asked last is over.
 //!
 //! Pure: the clock is an argument.

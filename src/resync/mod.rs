@@ -10,9 +10,12 @@
 //! pace; see `resolver::term::resyncs` for why. At most one runs per CRM. Of two that are begun at the same moment, at two
 //! workers, the one that is written last is carried on; whoever waits for the other is told so by its id.
 //!
+//! A CRM that leaves shadow is resynced without being asked ([`mode`]).
+//!
 //! It changes no record and no version. It tells no value of a contact, and repeats nothing of how contacts were named.
 
 pub mod job;
+pub mod mode;
 
 use std::{sync::Arc, time::Duration};
 

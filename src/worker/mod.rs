@@ -25,7 +25,7 @@ pub use self::{
 use crate::{
     admin::{Part, Readiness},
     clock::Clock,
-    config::{LogKind, Merge, Settings, TopicNames},
+    config::{LogKind, Merge, Mode, Settings, TopicNames},
     crm::{self, reference::Library, remote::Caller, transport::Transport},
     event::{change::Rules, outcome::Subjects},
     explain::{self, Desk},
@@ -140,6 +140,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         tell_identity_events: settings.identity.merge == Merge::Report,
         settings: settings.resolver.clone(),
         resyncs: settings.crm.iter().map(|crm| (crm.name.clone(), crm.delivery.resync_contacts_per_second)).collect(),
+        shadows: settings.crm.iter().filter(|crm| crm.mode == Mode::Shadow).map(|crm| crm.name.clone()).collect(),
         subjects: subjects.clone(),
         protections,
     });
@@ -181,6 +182,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             settings: delivery.clone(),
             rate,
             find_before_create: settings_of_crm.find_before_create,
+            shadow: settings_of_crm.mode == Mode::Shadow,
             on_gone: settings_of_crm.on_gone,
             log: log.clone(),
             view: view.clone(),

@@ -200,3 +200,37 @@ proptest! {
         prop_assert_eq!(ignored, 0);
     }
 }
+
+#[test]
+fn a_setting_names_a_place_with_or_without_the_index_of_an_array() {
+    let each = |array: &str, member: &str| Some((array.to_owned(), member.to_owned()));
+    for (pointer, path, holds, passed) in [
+        ("/gender", "/gender", Holds::Text, None),
+        ("/kind", "/kind", Holds::Choice(&["person", "organization"]), None),
+        ("/active", "/active", Holds::Boolean, None),
+        ("/name", "/name", Holds::Others, None),
+        ("/name/givenName", "/name/givenName", Holds::Text, None),
+        ("/emails", "/emails", Holds::Others, None),
+        ("/emails/10/value", "/emails/value", Holds::Text, None),
+        ("/emails/value", "/emails/value", Holds::Text, each("/emails", "/value")),
+        ("/addresses/geo/latitude", "/addresses/geo/latitude", Holds::Number, each("/addresses", "/geo/latitude")),
+        ("/attributes", "/attributes", Holds::Others, None),
+        ("/attributes/a~1b", "/attributes", Holds::Scalar, None),
+        ("/identifiers/vat", "/identifiers", Holds::Text, None),
+    ] {
+        assert_eq!(named(pointer), Some(Named { path, holds, each: passed }), "{pointer}");
+    }
+    for pointer in [
+        "",
+        "/",
+        "gender",
+        "/sex",
+        "/name/givenName/x",
+        "/emails/01/value",
+        "/emails/",
+        "/attributes/",
+        "/attributes/a/b",
+    ] {
+        assert_eq!(named(pointer), None, "{pointer}");
+    }
+}

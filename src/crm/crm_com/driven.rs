@@ -65,6 +65,7 @@ fn run(change: impl Fn(&mut CrmSettings), find_before_create: bool, fault: Optio
         crm: "crm-com".into(),
         connector: Arc::new(connector_with(with_secret)),
         hasher: Hasher::new(&Secret::new("a secret of the tests")),
+        shadow: false,
         find_before_create,
         protections: Protections::default(),
     };

@@ -209,6 +209,7 @@ fn run(change: impl FnOnce(&mut CrmSettings), find_before_create: bool, fault: O
         connector: Arc::new(connector_with(change)),
         hasher: Hasher::new(&Secret::new("a secret of the tests")),
         find_before_create,
+        shadow: false,
         protections: Protections::default(),
     };
     Run { terms, fake: Fake::default(), link: Link::new(CONTACT), forced: false, intended: false, fault }

@@ -46,14 +46,6 @@ const NOT_IN_LIST: &str = "not in the list of allowed values";
 const NOT_INTERNATIONAL: &str = "not a full international number";
 const NO_ADDRESS: &str = "not an e-mail address";
 
-/// Attributes that are fields of their own, with the values that they may have; none listed: any text.
-const STEERING: [(&str, &[&str]); 4] = [
-    (wire::EAN, &[]),
-    (wire::ACCOUNTING_MODE, &["None", "AddToDraft", "AddToInvoice"]),
-    (wire::ACCOUNTING_TIME, &["BeforeWork", "AfterWork"]),
-    (wire::INVOICE_DELIVERY, &["None", "Email"]),
-];
-
 /// Whether nothing of a contact was ever sent.
 pub(super) fn is_unknown(link: Option<&Link>) -> bool {
     link.is_none_or(|link| link.sent.is_empty() && link.remote_ids.is_empty() && link.intent.is_none())
@@ -62,6 +54,13 @@ pub(super) fn is_unknown(link: Option<&Link>) -> bool {
 impl Mapping {
     pub(super) fn new(settings: &PrevistoSettings, on_delete: OnDelete, on_erase: OnErase, source: &str) -> Self {
         Self { settings: settings.clone(), on_delete, on_erase, source: source.to_owned() }
+    }
+
+    /// What no contact can bring to this organisation. Of arrays of which one item is carried, nothing is told.
+    pub(super) fn cannot_carry(&self) -> Vec<Loss> {
+        let parts =
+            ["/emails/type", "/phoneNumbers/type", "/addresses/type", "/addresses/district", "/addresses/region"];
+        NOWHERE.iter().copied().chain(parts).map(|field| Loss { field, why: NO_FIELD }).collect()
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
@@ -435,7 +434,7 @@ impl<'a> Draft<'a> {
                     Value::Null => self.clear(wire::NOTIFY_BEFORE_WORK),
                     _ => self.lose("/attributes", NOT_IN_LIST),
                 }
-            } else if let Some((field, choices)) = STEERING.iter().find(|(field, _)| field == name) {
+            } else if let Some((field, choices)) = wire::STEERING.iter().find(|(field, _)| field == name) {
                 match plain(value) {
                     None => self.clear(*field),
                     Some(text) if choices.is_empty() || choices.contains(&text.as_str()) => self.set(*field, text),
@@ -449,11 +448,8 @@ impl<'a> Draft<'a> {
 
     fn free_attribute(&mut self, name: &str, value: &Value) {
         let path = wire::meta_path(&format!("{}{name}", self.settings.attribute_prefix));
-        // Brackets would end the key of the form.
-        let is_key =
-            !name.is_empty() && !name.contains(|letter: char| matches!(letter, '[' | ']') || letter.is_control());
         let is_text = matches!(value, Value::String(_) | Value::Null);
-        if !is_key || (!is_text && self.settings.meta_scalars == MetaScalars::Omit) {
+        if !wire::is_key(name) || (!is_text && self.settings.meta_scalars == MetaScalars::Omit) {
             if !value.is_null() {
                 self.lose("/attributes", NO_FIELD);
             }

@@ -30,14 +30,14 @@ use self::{
     wire::{Contact, ErrorBody, Forms},
 };
 use super::{
-    Accepted, Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection,
-    REMOTE_CONTACT, Request, RequestKind, SetupError, Step, Verdict, classify,
+    Accepted, Answer, Connector, Delivery, Effect, Failure, FailureClass, Field, LookUpKeys, Loss, NotSettable,
+    Presence, Projection, REMOTE_CONTACT, Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
     remote::Reader,
     session::{SecretSource, placement::Placement, static_token::StaticToken},
 };
 use crate::{
-    config::{Adopt, CrmSettings, PrevistoSettings, SearchKey},
+    config::{Adopt, CrmSettings, FieldRule, PrevistoSettings, SearchKey},
     contact::{
         ContactRecord,
         normalise::{self, name},
@@ -63,7 +63,12 @@ pub struct Previsto {
 impl Previsto {
     /// `instance` is what `meta[source]` says.
     pub fn new(crm: &CrmSettings, instance: &str) -> Result<Self, SetupError> {
-        let settings = section(crm)?.clone();
+        let mut settings = section(crm)?.clone();
+        // What is found and was ours is brought to the projection as a whole, but for these.
+        let is_left = |rule: &FieldRule| matches!(rule, FieldRule::Table(table) if table.omit);
+        settings
+            .never_cleared
+            .extend(crm.fields.iter().filter(|(_, rule)| is_left(rule)).map(|(name, _)| name.clone()));
         Ok(Self {
             adopt: crm.adopt,
             mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase, instance),
@@ -147,6 +152,27 @@ impl Connector for Previsto {
 
     fn fields(&self) -> Vec<String> {
         wire::clearable().collect()
+    }
+
+    fn field(&self, name: &str) -> Result<Field, NotSettable> {
+        wire::settable(name)
+    }
+
+    fn leaves_alone(&self, record: &ContactRecord, field: &str) -> bool {
+        record.status != Status::Erased && self.settings.never_cleared.contains(field)
+    }
+
+    fn cannot_carry(&self) -> Vec<Loss> {
+        self.mapping.cannot_carry()
+    }
+
+    fn consent_field(&self, pointer: &str) -> Option<String> {
+        let key = match pointer {
+            "/consent/marketing" => wire::meta::CONSENT_MARKETING,
+            "/consent/dataProcessing" => wire::meta::CONSENT_DATA_PROCESSING,
+            _ => return None,
+        };
+        Some(wire::meta_path(key))
     }
 
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-use crate::config::{FormClear, LocationForm};
+use crate::{
+    config::{FormClear, LocationForm},
+    crm::{Field, NotSettable, Takes},
+};
 
 pub(super) const NAME: &str = "name";
 pub(super) const ADDRESS: &str = "address";
@@ -97,6 +100,41 @@ pub(super) fn meta_path(key: &str) -> String {
 pub(super) fn meta_key(path: &str) -> Option<&str> {
     path.strip_prefix(META)
 }
+
+/// What operators may do with a field of this name.
+pub(super) fn settable(name: &str) -> Result<Field, NotSettable> {
+    if let Some(key) = meta_key(name) {
+        return match key {
+            meta::EXTERNAL_REF | meta::SOURCE | meta::ADOPTED => Err(NotSettable::Reference),
+            key if is_key(key) => Ok(Field::optional(Takes::Text)),
+            _ => Err(NotSettable::Unknown),
+        };
+    }
+    match FIELDS.into_iter().find(|field| *field == name).ok_or(NotSettable::Unknown)? {
+        NUMBER => Err(NotSettable::Reference),
+        ARCHIVED => Err(NotSettable::Presence),
+        NAME => Ok(Field::required(Takes::Text)),
+        LOCATION => Ok(Field::optional(Takes::Parts)),
+        NOTIFY_BEFORE_WORK => Ok(Field::optional(Takes::Boolean)),
+        field => {
+            let choices = STEERING.iter().find(|(steering, choices)| *steering == field && !choices.is_empty());
+            Ok(Field::optional(choices.map_or(Takes::Text, |(_, choices)| Takes::Choice(choices))))
+        }
+    }
+}
+
+/// Whether a name can be a key of the free dictionary: brackets would end it in the form.
+pub(super) fn is_key(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|letter: char| matches!(letter, '[' | ']') || letter.is_control())
+}
+
+/// Fields that steer the product, with the values that they may have; none listed: any text.
+pub(super) const STEERING: [(&str, &[&str]); 4] = [
+    (EAN, &[]),
+    (ACCOUNTING_MODE, &["None", "AddToDraft", "AddToInvoice"]),
+    (ACCOUNTING_TIME, &["BeforeWork", "AfterWork"]),
+    (INVOICE_DELIVERY, &["None", "Email"]),
+];
 
 /// Fields that can be cleared and are the same for every contact.
 pub(super) fn clearable() -> impl Iterator<Item = String> {

@@ -72,6 +72,26 @@ impl Mapping {
         Self { names, integration_src, settings: settings.clone(), policies }
     }
 
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// What no contact can bring to this tenant. Of arrays of which one item is carried, nothing is told.
+    pub(super) fn cannot_carry(&self) -> Vec<Loss> {
+        let settings = &self.settings;
+        let switches = [
+            (settings.middle_name == MiddleName::Drop, "/name/middleName", NO_FIELD),
+            (!settings.send_organisation, "/organization/name", SWITCHED_OFF),
+            (!settings.send_organisation, "/organization/type", SWITCHED_OFF),
+            (!settings.send_organisation, "/organization/marketSector", SWITCHED_OFF),
+            (settings.external_reference_no.is_empty(), "/identifiers", NO_FIELD),
+            (true, "/addresses/geo", NO_FIELD),
+            (true, "/attributes", NO_FIELD),
+        ];
+        let switched = switches.into_iter().filter(|(holds, ..)| *holds).map(|(_, field, why)| Loss { field, why });
+        NOWHERE.iter().map(|field| Loss { field, why: NO_FIELD }).chain(switched).collect()
+    }
+
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
         let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
         let presence = match record.status {

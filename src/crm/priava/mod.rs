@@ -25,8 +25,8 @@ use self::{
     wire::{Holds, Names},
 };
 use super::{
-    Accepted, Answer, Connector, Delivery, Failure, FailureClass, Projection, REMOTE_CONTACT, Request, RequestKind,
-    SetupError, Step, Verdict, classify,
+    Accepted, Answer, Connector, Delivery, Failure, FailureClass, Field, Loss, NotSettable, Projection, REMOTE_CONTACT,
+    Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
     session::{
         SecretSource, Session,
@@ -173,6 +173,27 @@ impl Connector for Priava {
     fn fields(&self) -> Vec<String> {
         // Also what is never cleared: an erasure clears it.
         self.optional.keys().cloned().collect()
+    }
+
+    fn field(&self, name: &str) -> Result<Field, NotSettable> {
+        self.mapping.names().settable(name)
+    }
+
+    fn leaves_alone(&self, record: &ContactRecord, field: &str) -> bool {
+        record.status != Status::Erased && self.optional.contains_key(field) && !self.clearable.contains_key(field)
+    }
+
+    fn cannot_carry(&self) -> Vec<Loss> {
+        self.mapping.cannot_carry()
+    }
+
+    fn consent_field(&self, pointer: &str) -> Option<String> {
+        let field = match pointer {
+            "/consent/marketing" => wire::Field::MarketingOptOut,
+            "/consent/dataProcessing" => wire::Field::PersonalInformationConsent,
+            _ => return None,
+        };
+        Some(self.mapping.names().field(field).to_owned())
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

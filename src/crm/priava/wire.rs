@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use crate::crm::{NotSettable, Takes};
+
 /// A field of the contact itself, by its documented or assumed name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Field {
@@ -199,6 +201,30 @@ impl Names {
     /// What is sent of the organisation; its address is the contact's own.
     pub(super) fn organisation(&self) -> [&str; 3] {
         [Field::Organisation, Field::OrganisationType, Field::OrganisationMarketSector].map(|field| self.field(field))
+    }
+
+    /// What operators may do with a field of this name.
+    pub(super) fn settable(&self, name: &str) -> Result<crate::crm::Field, NotSettable> {
+        let own = Field::ALL.into_iter().find(|field| self.field(*field) == name);
+        match own {
+            Some(Field::ExternalIntegrationId | Field::IntegrationSrc) => Err(NotSettable::Reference),
+            Some(Field::Inactive) => Err(NotSettable::Presence),
+            Some(field) => {
+                let takes = match field {
+                    Field::ExternalReferenceNo => Takes::Number,
+                    Field::MarketingOptOut | Field::PersonalInformationConsent => Takes::Boolean,
+                    _ => Takes::Text,
+                };
+                Ok(crate::crm::Field { takes, required: field.is_required() })
+            }
+            None => {
+                let addresses = AddressField::ALL.into_iter();
+                let mut parts = addresses
+                    .flat_map(|address| AddressPart::ALL.into_iter().map(move |part| self.part(address, part)));
+                let is_part = parts.any(|part| part == name);
+                if is_part { Ok(crate::crm::Field::optional(Takes::Text)) } else { Err(NotSettable::Unknown) }
+            }
+        }
     }
 
     /// All paths that may be cleared, and whether they hold text.

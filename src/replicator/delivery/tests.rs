@@ -157,6 +157,7 @@ fn terms(book: Book, find_before_create: bool) -> Terms {
         connector: Arc::new(book),
         hasher: Hasher::new(&Secret::new("a secret of the tests")),
         find_before_create,
+        shadow: false,
         protections: Protections::default(),
     }
 }

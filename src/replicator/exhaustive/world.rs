@@ -235,6 +235,7 @@ impl Model {
                 connector: Arc::new(connector),
                 hasher: Hasher::new(&Secret::new("a secret of the tests")),
                 find_before_create: configuration.find_before_create,
+                shadow: false,
                 protections,
             },
             records: (1..=VERSIONS as u64).map(record).collect(),

@@ -15,10 +15,11 @@ use tokio::{
     time::Instant,
 };
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::{Ended, NotWritten, Term, mirror, write};
 use crate::{
-    contact::{ContactId, Version},
+    contact::{ContactId, Version, record::FORMAT},
     event::{
         Entry,
         entry::{Cause, CauseKind},
@@ -26,7 +27,10 @@ use crate::{
     log::{Isolation, LogError, NewRecord, TopicPartition, Transaction},
     replicator,
     resolver::{Parts, ResolverError, publish::Publisher, state},
-    resync::job::{Asked, Job, Pace},
+    resync::{
+        job::{Asked, Job, Pace},
+        mode::Decided,
+    },
     view::{View, ViewError},
 };
 
@@ -45,6 +49,8 @@ const COUNTED_AT_ONCE: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Resyncs {
     running: BTreeMap<Arc<str>, Running>,
+    /// Whether a CRM is in shadow, as was last committed.
+    shadows: BTreeMap<Arc<str>, bool>,
     look_at: Option<Instant>,
 }
 
@@ -135,11 +141,40 @@ impl Term {
         self.resyncs.look_at = Some(now + LOOK_EVERY);
         let crms = Arc::clone(&self.work.parts.resyncs);
         for (crm, per_second) in &*crms {
+            self.follow_mode(crm, stop).await?;
             match self.turn(crm, *per_second, now).await? {
                 Turn::Rest => {}
                 Turn::Commit { job, contacts } => self.commit_resync(crm, job, &contacts, stop).await?,
             }
         }
+        Ok(())
+    }
+
+    /// Writes down that a CRM is in shadow, and when it is so no longer, asks for a resync in the same transaction.
+    async fn follow_mode(&mut self, crm: &Arc<str>, stop: &watch::Receiver<bool>) -> Result<(), Ended> {
+        let parts = &self.work.parts;
+        let shadow = parts.shadows.contains(crm);
+        let before = match self.resyncs.shadows.get(crm) {
+            Some(before) => *before,
+            None => parts.state::<Decided>(&Decided::key(crm))?.is_some_and(|decided| decided.shadow),
+        };
+        if shadow != before {
+            let topic = &parts.topics.resolver;
+            let mut records = vec![state::record(topic, Decided::key(crm), &Decided::new(shadow))];
+            if !shadow {
+                let id = Uuid::new_v4().to_string();
+                info!(%crm, id, "the CRM has left shadow: a resync of all contacts begins");
+                let asked = Asked { id, asked_at: parts.clock.now(), stop: false, format: FORMAT };
+                records.push(state::record(topic, Asked::key(crm), &asked));
+            }
+            let transaction = Transaction { records, offsets: Some(mirror(parts, &self.lease, &self.decided)) };
+            match write(parts, &mut *self.writer, &self.lease, transaction, stop.clone()).await {
+                Ok(()) => {}
+                Err(NotWritten::TooLarge { to }) => return Err(Ended::Failed(ResolverError::TooLarge { to })),
+                Err(NotWritten::Ended(ended)) => return Err(ended),
+            }
+        }
+        self.resyncs.shadows.insert(crm.clone(), shadow);
         Ok(())
     }
 

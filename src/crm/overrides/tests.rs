@@ -1,0 +1,435 @@
+//! Rules and filters by the connectors that they are laid over, and every way in which they can be wrong.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    config::{Condition, FieldRule, OnErase},
+    contact::{ContactId, schema},
+    crm::{
+        self, CONSENTS, Connector, REMOTE_CONTACT,
+        link::Sent,
+        testing::{crm_settings, previsto_crm},
+        withdraws_in_vain,
+    },
+};
+
+const CONTACT: ContactId = ContactId(uuid::Uuid::from_u128(451));
+
+fn priava() -> CrmSettings {
+    crm_settings("/nowhere".into())
+}
+
+fn rule(written: Value) -> FieldRule {
+    serde_json::from_value(written).unwrap()
+}
+
+fn with_fields(mut settings: CrmSettings, fields: Value) -> CrmSettings {
+    let Value::Object(fields) = fields else { panic!("an object") };
+    settings.fields = fields.into_iter().map(|(name, written)| (name, rule(written))).collect();
+    settings
+}
+
+fn with_filter(mut settings: CrmSettings, filter: Value) -> CrmSettings {
+    settings.filter = serde_json::from_value::<Vec<Condition>>(filter).unwrap();
+    settings
+}
+
+fn connector(settings: &CrmSettings) -> Arc<dyn Connector> {
+    crm::connector(settings, "contact-hub").unwrap()
+}
+
+/// A contact that both CRMs take, and on top of it what a test is about.
+fn record(more: Value) -> ContactRecord {
+    let mut contact = json!({
+        "name": { "givenName": "Ilka", "familyName": "Sundstrom" },
+        "emails": [{ "value": "ilka@example.com" }],
+        "phoneNumbers": [{ "value": "+61400555012", "type": "mobile" }],
+    });
+    let Value::Object(more) = more else { panic!("an object") };
+    contact.as_object_mut().unwrap().extend(more);
+    ContactRecord {
+        contact_id: CONTACT,
+        version: 1,
+        status: Status::Live,
+        merged_into: None,
+        contact: Some(Document::parse(contact).unwrap().0),
+        provenance: BTreeMap::new(),
+        members: Vec::new(),
+        event: None,
+        received_at: jiff::Timestamp::UNIX_EPOCH,
+        epoch: 1,
+        format: 1,
+    }
+}
+
+fn link(sent: &[&str]) -> Link {
+    let mut link = Link::new(CONTACT);
+    link.sent = sent.iter().map(|path| ((*path).into(), Sent::Hash(1))).collect();
+    link.presence = Some(Presence::Active);
+    link.remote_ids.insert(REMOTE_CONTACT.to_owned(), "7".to_owned());
+    link
+}
+
+/// Under the one rule, a contact with `more` has `expected` in the field `name`; `None`: nothing is said.
+#[track_caller]
+fn makes(name: &str, written: Value, more: Value, expected: Option<Value>) {
+    let connector = connector(&with_fields(priava(), json!({ name: written })));
+    let projection = connector.project(&record(more), None).unwrap();
+    assert_eq!(projection.fields.get(name), expected.as_ref());
+}
+
+#[track_caller]
+fn rejects(name: &str, written: Value, more: Value, code: ReasonCode, field: &str) {
+    let connector = connector(&with_fields(priava(), json!({ name: written })));
+    let verdict = connector.project(&record(more), None).unwrap_err();
+    assert_eq!(verdict, Verdict::field(OutcomeKind::Rejected, code, field));
+}
+
+fn misfits(settings: &CrmSettings) -> Vec<(String, String)> {
+    crm::misfits(settings, "contact-hub").into_iter().map(|misfit| (misfit.key, misfit.reason)).collect()
+}
+
+#[track_caller]
+fn misfit(settings: &CrmSettings, key: &str, reason: &str) {
+    let found = misfits(settings);
+    assert!(found.len() == 1 && found[0].0 == key && found[0].1.contains(reason), "{found:?}");
+    assert!(crm::connector(settings, "contact-hub").is_err());
+}
+
+#[test]
+fn a_field_is_filled_from_its_place_in_the_contact() {
+    let title = || json!("/attributes/salutation");
+    makes("title", title(), json!({ "attributes": { "salutation": "Herr" } }), Some(json!("Herr")));
+    makes("title", title(), json!({ "attributes": { "salutation": null } }), Some(Value::Null));
+    makes("title", title(), json!({ "attributes": { "salutation": " " } }), Some(Value::Null));
+    makes("title", title(), json!({ "name": { "givenName": "I", "familyName": "S", "honorificPrefix": "Ms" } }), None);
+    makes("department", json!("/attributes/floor"), json!({ "attributes": { "floor": 3 } }), Some(json!("3")));
+    makes("postalAddress.suburb", json!("/attributes/a~1b"), json!({ "attributes": { "a/b": "x" } }), Some(json!("x")));
+    let emails = json!({ "emails": [{ "value": "a@example.com", "type": "home" }, { "value": "b@example.com",
+        "primary": true, "type": "work" }, { "value": "c@example.com" }] });
+    makes("department", json!("/emails/value"), emails.clone(), Some(json!("b@example.com")));
+    makes("department", json!("/emails/2/value"), emails.clone(), Some(json!("c@example.com")));
+    makes("department", json!("/emails/9/value"), emails, None);
+    makes("department", json!("/photos/type"), json!({ "photos": [] }), Some(Value::Null));
+}
+
+#[test]
+fn a_constant_a_table_and_a_contrary_fill_a_field() {
+    makes("department", json!({ "constant": "Events" }), json!({}), Some(json!("Events")));
+    let tier = |value: Value| json!({ "attributes": { "tier": value } });
+    let table = |otherwise: Value| json!({ "from": "/attributes/tier", "values": { "gold": "1", "true": "2" }, "otherwise": otherwise });
+    makes("jobTitle", table(json!("omit")), tier(json!("gold")), Some(json!("1")));
+    makes("jobTitle", table(json!("omit")), tier(json!(true)), Some(json!("2")));
+    makes("jobTitle", table(json!("omit")), tier(json!("tin")), None);
+    makes("jobTitle", table(json!("0")), tier(json!("tin")), Some(json!("0")));
+    makes("jobTitle", table(json!("0")), json!({}), None);
+    rejects("jobTitle", table(json!("reject")), tier(json!("tin")), ReasonCode::InvalidField, "/attributes/tier");
+    let news = |value: Value| json!({ "attributes": { "news": value } });
+    let contrary = || json!({ "from": "/attributes/news", "invert": true });
+    makes("marketingOptOut", contrary(), news(json!(true)), Some(json!(false)));
+    makes("marketingOptOut", contrary(), news(json!("yes")), None);
+    let number = || json!("/identifiers/customer_no");
+    makes("externalReferenceNo", number(), json!({ "identifiers": { "customer_no": "42" } }), Some(json!(42)));
+    makes("externalReferenceNo", number(), json!({ "identifiers": { "customer_no": "042" } }), None);
+}
+
+#[test]
+fn what_is_no_value_for_the_field_is_lost_and_what_a_rule_carries_is_not() {
+    let losses = |fields: Value, more: Value| {
+        let connector = connector(&with_fields(priava(), fields));
+        let losses = connector.project(&record(more), None).unwrap().losses;
+        losses.into_iter().map(|loss| (loss.field, loss.why)).collect::<Vec<_>>()
+    };
+    let both = || json!({ "gender": "female", "attributes": { "tier": "gold", "debtor_number": "7" } });
+    assert_eq!(losses(json!({}), both()), [("/attributes", "no field for it"), ("/gender", "no field for it")]);
+    assert_eq!(losses(json!({ "title": "/gender" }), both()), [("/attributes", "no field for it")]);
+    assert_eq!(losses(json!({ "title": "/gender", "department": "/attributes/tier" }), both()), []);
+    let unfit = json!({ "marketingOptOut": "/attributes/tier" });
+    assert_eq!(
+        losses(unfit, json!({ "attributes": { "tier": "gold" } })),
+        [("/attributes", "no field for it"), ("/attributes", UNFIT)]
+    );
+    let emails = json!({ "emails": [{ "value": "a@example.com" }, { "value": "b@example.com" }] });
+    assert_eq!(losses(json!({ "department": "/emails/1/value" }), emails.clone()), []);
+    assert_eq!(losses(json!({}), emails), [("/emails/value", "room for one only")]);
+}
+
+#[test]
+fn a_field_that_the_crm_insists_on_is_never_empty() {
+    let surname = || json!("/attributes/surname");
+    makes("lastName", surname(), json!({ "attributes": { "surname": "Vale" } }), Some(json!("Vale")));
+    rejects("lastName", surname(), json!({}), ReasonCode::MissingField, "/attributes/surname");
+    rejects(
+        "lastName",
+        surname(),
+        json!({ "attributes": { "surname": null } }),
+        ReasonCode::MissingField,
+        "/attributes/surname",
+    );
+}
+
+#[test]
+fn a_field_that_is_left_to_users_is_neither_sent_nor_cleared_until_the_person_is_to_be_forgotten() {
+    for (settings, name) in [(priava(), "mobile"), (previsto_crm(), "phone")] {
+        let connector = connector(&with_fields(settings, json!({ name: { "omit": true } })));
+        let mut record = record(json!({}));
+        assert!(!connector.project(&record, None).unwrap().fields.contains_key(name));
+        assert!(connector.leaves_alone(&record, name) && !connector.leaves_alone(&record, "department"));
+        record.status = Status::Erased;
+        record.contact = None;
+        assert!(!connector.leaves_alone(&record, name));
+    }
+}
+
+#[test]
+fn an_erasure_clears_what_rules_had_sent() {
+    let settings =
+        with_fields(priava(), json!({ "title": "/attributes/salutation", "department": { "constant": "E" } }));
+    let connector = connector(&settings);
+    let erased = ContactRecord { status: Status::Erased, contact: None, ..record(json!({})) };
+    let projection = connector.project(&erased, Some(&link(&["title", "department", "email"]))).unwrap();
+    assert_eq!((&projection.fields["title"], &projection.fields["department"]), (&Value::Null, &Value::Null));
+    assert_eq!(projection.fields["firstName"], json!("Erased"));
+    let mut settings = with_fields(previsto_crm(), json!({ "meta.tier": "/attributes/tier" }));
+    settings.on_erase = OnErase::Blank;
+    assert!(crm::connector(&settings, "hub").unwrap().fields().contains(&"meta.tier".to_owned()));
+}
+
+#[test]
+fn what_is_gone_keeps_its_rules_and_is_held_up_by_none() {
+    let fields = json!({ "department": "/attributes/team",
+        "jobTitle": { "from": "/attributes/tier", "values": { "gold": "1" }, "otherwise": "reject" } });
+    let connector = connector(&with_fields(priava(), fields));
+    let mut record = record(json!({
+        "organization": { "department": "Sales", "title": "Buyer" }, "attributes": { "team": "East", "tier": "tin" },
+    }));
+    record.status = Status::Deleted;
+    let projection = connector.project(&record, Some(&link(&["email"]))).unwrap();
+    assert_eq!(projection.presence, Presence::Inactive);
+    assert_eq!((&projection.fields["department"], &projection.fields["jobTitle"]), (&json!("East"), &json!("Buyer")));
+}
+
+#[test]
+fn keys_of_the_free_dictionary_can_be_filled() {
+    let fields = json!({ "meta.tier": "/attributes/tier", "accountingMode": { "constant": "AddToDraft" },
+        "notifyBeforeWork": "/consent/marketing", "name": "/organization/name" });
+    let connector = connector(&with_fields(previsto_crm(), fields));
+    let more =
+        json!({ "attributes": { "tier": 2 }, "consent": { "marketing": false }, "organization": { "name": "Vale" } });
+    let fields = connector.project(&record(more), None).unwrap().fields;
+    assert_eq!((&fields["meta.tier"], &fields["accountingMode"]), (&json!("2"), &json!("AddToDraft")));
+    assert_eq!((&fields["notifyBeforeWork"], &fields["name"]), (&json!(false), &json!("Vale")));
+}
+
+#[test]
+fn conditions_say_which_contacts_a_crm_has() {
+    let check = |condition: Value, more: Value, expected: bool| {
+        let connector = connector(&with_filter(priava(), json!([condition])));
+        let projected = connector.project(&record(more.clone()), None);
+        match expected {
+            true => assert!(projected.is_ok(), "{condition} {more}"),
+            false => assert_eq!(
+                projected.unwrap_err(),
+                Verdict::new(OutcomeKind::Filtered, ReasonCode::Where),
+                "{condition} {more}"
+            ),
+        }
+    };
+    let tier = |value: Value| json!({ "attributes": { "tier": value } });
+    let is = || json!({ "at": "/attributes/tier", "is": "gold" });
+    check(is(), tier(json!("gold")), true);
+    check(is(), tier(json!("tin")), false);
+    check(is(), json!({}), false);
+    check(json!({ "at": "/attributes/tier", "is": 1 }), tier(json!(1.0)), true);
+    let is_not = || json!({ "at": "/attributes/tier", "is_not": "gold" });
+    check(is_not(), tier(json!("gold")), false);
+    check(is_not(), json!({}), true);
+    let one_of = || json!({ "at": "/attributes/tier", "one_of": ["gold", true] });
+    check(one_of(), tier(json!(true)), true);
+    check(one_of(), tier(json!("true")), false);
+    for (written, expected) in [("present", true), ("absent", false)] {
+        let condition = |holds: bool| json!({ "at": "/organization", written: holds });
+        check(condition(true), json!({ "organization": { "name": "Vale" } }), expected);
+        check(condition(true), json!({ "organization": { "name": null } }), !expected);
+        check(condition(false), json!({}), expected);
+    }
+    let two = json!({ "emails": [{ "value": "a@example.com", "type": "home" }, { "value": "b@example.com", "type": "work" }] });
+    check(json!({ "at": "/emails/type", "is": "work" }), two.clone(), true);
+    check(json!({ "at": "/emails/type", "is_not": "work" }), two.clone(), false);
+    check(json!({ "at": "/emails/0/type", "is": "work" }), two, false);
+    let any = || json!({ "any": [is(), { "at": "/consent/marketing", "is": true }] });
+    check(any(), tier(json!("gold")), true);
+    check(any(), json!({ "consent": { "marketing": true } }), true);
+    check(any(), json!({ "consent": { "marketing": false } }), false);
+}
+
+#[test]
+fn who_leaves_is_treated_by_policy_and_whoever_has_left_is_left_alone() {
+    let filter = json!([{ "at": "/attributes/tier", "is": "gold" }]);
+    let kept_away = Verdict::new(OutcomeKind::Filtered, ReasonCode::Where);
+    let outside = record(json!({ "attributes": { "tier": "tin" } }));
+    let sent = link(&["email", "name"]);
+    for (policy, presence) in [(OnLeave::Deactivate, Presence::Inactive), (OnLeave::Delete, Presence::Absent)] {
+        let connector = connector(&CrmSettings { on_leave: policy, ..with_filter(previsto_crm(), filter.clone()) });
+        let project = |link: Option<&Link>| connector.project(&outside, link).map(|projection| projection.presence);
+        assert_eq!(project(None).unwrap_err(), kept_away);
+        assert_eq!(project(Some(&sent)), Ok(presence));
+        let left = Link { presence: Some(presence), ..sent.clone() };
+        assert_eq!(project(Some(&left)).unwrap_err(), kept_away);
+        // Who comes back is active again.
+        let inside = record(json!({ "attributes": { "tier": "gold" } }));
+        assert_eq!(connector.project(&inside, Some(&left)).unwrap().presence, Presence::Active);
+    }
+    let kept = connector(&with_filter(previsto_crm(), filter.clone()));
+    assert_eq!(kept.project(&outside, Some(&sent)).unwrap_err(), kept_away);
+    let unable = connector(&CrmSettings { on_leave: OnLeave::Delete, ..with_filter(priava(), filter) });
+    let unsupported = Verdict::new(OutcomeKind::Unsupported, ReasonCode::Delete);
+    assert_eq!(unable.project(&outside, Some(&sent)).unwrap_err(), unsupported);
+    // A filter never stands between a person and being forgotten.
+    let erased = ContactRecord { status: Status::Erased, contact: None, ..outside };
+    assert_eq!(kept.project(&erased, Some(&sent)).unwrap().presence, Presence::Absent);
+}
+
+#[test]
+fn who_was_perhaps_never_there_is_searched_for_and_never_made_in_order_to_be_retired() {
+    let filter = json!([{ "at": "/attributes/tier", "is": "gold" }]);
+    let outside = record(json!({ "attributes": { "tier": "tin" } }));
+    for (settings, is_searched) in [(priava(), false), (previsto_crm(), true)] {
+        let settings = CrmSettings { on_leave: OnLeave::Deactivate, ..with_filter(settings, filter.clone()) };
+        let connector = connector(&settings);
+        // What a predecessor may have sent is only known to be among these.
+        let mut suspected = Link::new(CONTACT);
+        suspected.sent = connector.fields().into_iter().map(|field| (field.into(), Sent::Void)).collect();
+        assert_eq!(connector.project(&outside, Some(&suspected)).is_ok(), is_searched, "{:?}", settings.kind);
+        // A create whose answer was lost carried our reference.
+        for reference in ["externalIntegrationId", "meta.externalRef"] {
+            suspected.sent.insert(reference.into(), Sent::Void);
+        }
+        assert!(connector.project(&outside, Some(&suspected)).is_ok());
+    }
+}
+
+#[test]
+fn who_was_inactive_anyway_is_deleted_all_the_same() {
+    let filter = json!([{ "at": "/attributes/tier", "is": "gold" }]);
+    let settings = CrmSettings { on_leave: OnLeave::Delete, ..with_filter(previsto_crm(), filter) };
+    let inactive = Link { presence: Some(Presence::Inactive), ..link(&["name"]) };
+    let projection = connector(&settings).project(&record(json!({})), Some(&inactive)).unwrap();
+    assert_eq!(projection.presence, Presence::Absent);
+}
+
+#[test]
+fn every_way_in_which_a_rule_can_be_wrong_is_told_with_its_place() {
+    let check = |name: &str, written: Value, key: &str, reason: &str| {
+        misfit(&with_fields(priava(), json!({ name: written })), key, reason);
+    };
+    check("nickname", json!("/gender"), "fields.nickname", "no such field");
+    check("externalIntegrationId", json!("/gender"), "fields.externalIntegrationId", "marks a contact as ours");
+    check("integrationSrc", json!({ "omit": true }), "fields.integrationSrc", "marks a contact as ours");
+    check("inactive", json!("/active"), "fields.inactive", "whether the contact is active");
+    check("title", json!("gender"), "fields.title", "no JSON pointer");
+    check("title", json!("/sex"), "fields.title", "no contact has");
+    check("title", json!({ "from": "/name" }), "fields.title.from", "several values");
+    check("title", json!({}), "fields.title", "not clear where");
+    check("title", json!({ "from": "/gender", "omit": true }), "fields.title", "not clear where");
+    check("title", json!({ "constant": "x", "otherwise": "y" }), "fields.title", "only a value of the contact");
+    check("title", json!({ "constant": [1] }), "fields.title.constant", "does not take");
+    check("lastName", json!({ "omit": true }), "fields.lastName.omit", "takes no contact without");
+    check("marketingOptOut", json!("/gender"), "fields.marketingOptOut", "does not take what is there");
+    check("marketingOptOut", json!({ "constant": "yes" }), "fields.marketingOptOut.constant", "does not take");
+    check("title", json!({ "from": "/gender", "invert": true }), "fields.title.invert", "only a boolean");
+    let table = json!({ "from": "/gender", "values": { "f": true, "m": "no" } });
+    check("marketingOptOut", table, "fields.marketingOptOut.values.m", "does not take");
+    let otherwise = json!({ "from": "/gender", "values": { "f": true }, "otherwise": "no" });
+    check("marketingOptOut", otherwise, "fields.marketingOptOut.otherwise", "does not take");
+    let previsto = |name: &str, written: Value, key: &str, reason: &str| {
+        misfit(&with_fields(previsto_crm(), json!({ name: written })), key, reason);
+    };
+    previsto("meta.externalRef", json!("/gender"), "fields.meta.externalRef", "marks a contact as ours");
+    previsto("number", json!("/gender"), "fields.number", "marks a contact as ours");
+    previsto("meta.a]b", json!("/gender"), "fields.meta.a]b", "no such field");
+    previsto("location", json!("/addresses/geo/latitude"), "fields.location", "no single value");
+    previsto("accountingMode", json!({ "constant": "Never" }), "fields.accountingMode.constant", "does not take");
+}
+
+#[test]
+fn every_way_in_which_a_condition_can_be_wrong_is_told_with_its_place() {
+    let check = |written: Value, key: &str, reason: &str| {
+        misfit(&with_filter(priava(), json!([{ "at": "/gender", "present": true }, written])), key, reason);
+    };
+    check(json!({}), "where[1]", "not clear what must hold");
+    check(json!({ "at": "/gender" }), "where[1]", "not clear what must hold");
+    check(json!({ "at": "/gender", "is": "x", "present": true }), "where[1]", "not clear what must hold");
+    check(json!({ "at": "/sex", "is": "x" }), "where[1].at", "no contact has");
+    check(json!({ "at": "/emails", "is": "x" }), "where[1].at", "several values");
+    check(json!({ "at": "/kind", "is": "company" }), "where[1].is", "no contact has such a value");
+    check(json!({ "at": "/active", "is_not": "no" }), "where[1].is_not", "no contact has such a value");
+    check(json!({ "at": "/gender", "one_of": [] }), "where[1].one_of", "no contact has such a value");
+    check(json!({ "any": [] }), "where[1]", "a group has conditions");
+    check(json!({ "any": [{ "at": "/sex", "is": "x" }] }), "where[1].any[0].at", "no contact has");
+}
+
+#[test]
+fn all_that_does_not_fit_is_told_at_once() {
+    let settings = with_filter(
+        with_fields(priava(), json!({ "nickname": "/gender", "title": "/sex" })),
+        json!([{ "at": "/kind", "is": "company" }]),
+    );
+    let found = misfits(&settings);
+    let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["where[0].is", "fields.nickname", "fields.title"]);
+}
+
+#[test]
+fn a_withdrawn_consent_that_nobody_carries_is_noticed() {
+    let withdrawn = record(json!({ "consent": { "marketing": false, "dataProcessing": true } }));
+    let none = record(json!({ "consent": { "marketing": true } }));
+    let by_itself = connector(&priava());
+    assert!(CONSENTS.iter().all(|consent| by_itself.consent_field(consent).is_some()));
+    assert!(!withdraws_in_vain(&*by_itself, &withdrawn));
+    let left = connector(&with_fields(priava(), json!({ "marketingOptOut": { "omit": true } })));
+    assert!(withdraws_in_vain(&*left, &withdrawn) && !withdraws_in_vain(&*left, &none));
+    let elsewhere =
+        with_fields(priava(), json!({ "marketingOptOut": { "omit": true }, "department": "/consent/marketing" }));
+    assert!(!withdraws_in_vain(&*connector(&elsewhere), &withdrawn));
+}
+
+#[test]
+fn what_a_crm_cannot_carry_is_told_before_any_contact_loses_it() {
+    let full = json!({
+        "kind": "person",
+        "name": { "honorificPrefix": "Ms", "givenName": "Ilka", "middleName": "M", "familyName": "S", "honorificSuffix": "x",
+            "formatted": "Ilka S" },
+        "addresses": [{ "type": "work", "streetAddress": "x8", "streetNumber": "9", "apartment": "1", "floor": "2",
+            "locality": "y4", "district": "y5", "region": "y6", "postalCode": "y7", "country": "DK",
+            "geo": { "longitude": 1.5, "latitude": 2.5 } }],
+        "organization": { "name": "z1", "department": "z2", "title": "z3", "registrationNumber": "z4", "vatNumber": "z5",
+            "type": "z6", "marketSector": "z7", "industry": "z8" },
+        "birthDate": "1980-02-29", "gender": "female", "preferredLanguage": "da", "notes": "n", "owner": "o",
+        "consent": { "marketing": true, "dataProcessing": true }, "active": true, "identifiers": { "a": "1" },
+        "photos": [{ "value": "https://photos.example.com/1" }], "relations": [{ "type": "t" }], "attributes": { "a": "1" },
+    });
+    for settings in [priava(), previsto_crm()] {
+        let connector = connector(&settings);
+        let told: BTreeSet<&str> = connector.cannot_carry().iter().map(|loss| loss.field).collect();
+        assert!(told.iter().all(|field| schema::paths().any(|path| path == *field)), "{told:?}");
+        let found: BTreeSet<&str> =
+            connector.project(&record(full.clone()), None).unwrap().losses.iter().map(|loss| loss.field).collect();
+        // What depends on the other attributes of a contact is told of that contact only.
+        let depends = [
+            "/name/honorificPrefix",
+            "/name/honorificSuffix",
+            "/name/middleName",
+            "/name/formatted",
+            "/addresses/district",
+            "/organization/registrationNumber",
+        ];
+        let untold: Vec<_> = found.difference(&told).filter(|field| !depends.contains(field)).collect();
+        assert_eq!(untold, Vec::<&&str>::new(), "{settings:?}");
+        let unlost: Vec<_> = told.difference(&found).filter(|field| !field.ends_with("/type")).collect();
+        assert_eq!(unlost, Vec::<&&str>::new());
+    }
+}

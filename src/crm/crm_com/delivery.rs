@@ -289,8 +289,8 @@ impl<'a> Conversation<'a> {
 
     /// What is to be committed of the one hit that is ours, if there is one.
     fn ours_among(&self, hits: &[Hit]) -> Heard<Option<Step>> {
-        let mut ours = hits.iter().map(|hit| (&hit.contact, self.owner(&hit.contact)));
-        let mut ours = ours.by_ref().filter(|(_, owner)| matches!(owner, Owner::We | Owner::WeAndOthers));
+        let owned = hits.iter().map(|hit| (&hit.contact, self.owner(&hit.contact)));
+        let mut ours = owned.filter(|(_, owner)| owner.is_we());
         match (ours.next(), ours.next()) {
             (None, _) => Ok(None),
             (Some((contact, owner)), None) => Ok(Some(found(&contact.id, owner))),
@@ -309,7 +309,7 @@ impl<'a> Conversation<'a> {
                 let known = hits.entry(hit.id.clone()).or_insert(Hit { contact: hit, agrees });
                 known.agrees |= agrees;
             }
-            if hits.values().any(|hit| matches!(self.owner(&hit.contact), Owner::We | Owner::WeAndOthers)) {
+            if hits.values().any(|hit| self.owner(&hit.contact).is_we()) {
                 break;
             }
         }
@@ -405,10 +405,8 @@ impl<'a> Conversation<'a> {
         let answer = self.ask(self.crm_com.update_request(body))?;
         self.read(answer, About::Found, Effect::Unknown)?;
         let stamped = self.show(&hit.id, &[], About::Found)?;
-        match self.owner(&stamped) {
-            owner @ (Owner::We | Owner::WeAndOthers) => Ok(found(&hit.id, owner)),
-            Owner::Nobody | Owner::Another => ambiguous(),
-        }
+        let owner = self.owner(&stamped);
+        if owner.is_we() { Ok(found(&hit.id, owner)) } else { ambiguous() }
     }
 
     fn owner(&self, contact: &Contact) -> Owner {
@@ -472,6 +470,12 @@ enum Owner {
     /// We, who took it as it was.
     WeAndOthers,
     Another,
+}
+
+impl Owner {
+    fn is_we(self) -> bool {
+        matches!(self, Self::We | Self::WeAndOthers)
+    }
 }
 
 fn remote_ids(id: &str) -> BTreeMap<String, String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::{
@@ -77,8 +77,6 @@ fn least(contact: &Value) -> Map<String, Value> {
     };
     fields.as_object().unwrap().clone()
 }
-
-use serde_json::Map;
 
 /// What `contact` becomes beside the least, and what of it is lost.
 #[track_caller]

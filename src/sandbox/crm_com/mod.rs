@@ -54,7 +54,7 @@ pub struct CrmComSettings {
     pub token_life: Duration,
     /// A token of digits that a user got ends this long after its last use.
     pub token_idle: Duration,
-    /// Whether a refused token is told by HTTP 401, and trouble of its own by HTTP 500, instead of by codes under HTTP 200.
+    /// Whether a refused token or login is told by HTTP 401, and not by a code under HTTP 200 alone.
     pub http_statuses: bool,
     /// Whether addresses are written in one line.
     pub international_addresses: bool,

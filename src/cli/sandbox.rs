@@ -17,8 +17,8 @@ use super::{CommandError, Exit, UsageError, run::Signals};
 use crate::{
     config::{LogFormat, Surroundings, TelemetrySettings},
     sandbox::{
-        Chance, Fault, FaultPlan, Instead, Kind, Only, PrevistoSettings, RateLimit, Sandbox, SandboxSettings, Window,
-        server::Server,
+        Chance, Fault, FaultPlan, Instead, Kind, LogisenseSettings, Only, PrevistoSettings, RateLimit, Sandbox,
+        SandboxSettings, Window, server::Server,
     },
     telemetry,
 };
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// Simulate this CRM; may be given several times. Without it, all that are known.
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<Kind>,
-    /// API token or key that is accepted, by each; may be given several times.
+    /// API token, key or password that is accepted, by each; may be given several times.
     #[arg(long, value_name = "TOKEN", default_value = "sandbox-token")]
     token: Vec<String>,
     /// Decides the ids given out and the calls struck by chance.
@@ -133,6 +133,7 @@ fn settings(arguments: Arguments) -> Result<Vec<SandboxSettings>, UsageError> {
         log_max: arguments.remember,
         faults: faults.clone(),
         previsto: PrevistoSettings { search_lag: arguments.search_lag, ..PrevistoSettings::default() },
+        logisense: LogisenseSettings { search_lag: arguments.search_lag, ..LogisenseSettings::default() },
         ..SandboxSettings::of(kind)
     });
     Ok(settings.collect())

@@ -374,6 +374,11 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
             let (variable, file) = (previsto.api_key_env.as_deref(), previsto.api_key_file.as_ref());
             secrets::fetch(&stem, variable, file, surroundings, faults);
         }
+        if let Some(logisense) = &crm.logisense {
+            let stem = format!("crm[{index}].logisense.secret");
+            let (variable, file) = (logisense.secret_env.as_deref(), logisense.secret_file.as_ref());
+            secrets::fetch(&stem, variable, file, surroundings, faults);
+        }
     }
 }
 

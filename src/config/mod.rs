@@ -15,6 +15,7 @@ mod ingest;
 mod input;
 mod load;
 mod log;
+mod logisense;
 mod previsto;
 mod priava;
 mod rules;
@@ -39,6 +40,7 @@ pub use self::{
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
+    logisense::{ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, UnknownPlace},
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaSettings, StreetNumber},
     secrets::Surroundings,

@@ -9,6 +9,7 @@
 
 pub mod classify;
 pub mod link;
+pub mod logisense;
 pub mod previsto;
 pub mod priava;
 mod reading;
@@ -284,6 +285,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Parts of a projection that are lost because the CRM's lists have no place for them, as far as these are known.
+    fn losses(&self, _projection: &Projection, _references: &References) -> Vec<Loss> {
+        Vec::new()
+    }
+
     /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
 }
@@ -320,6 +326,10 @@ pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> 
         CrmKind::Previsto => Ok(Crm {
             connector: Arc::new(previsto::Previsto::new(settings, instance)?),
             session: Arc::new(previsto::session(settings)?),
+        }),
+        CrmKind::Logisense => Ok(Crm {
+            connector: Arc::new(logisense::Logisense::new(settings)?),
+            session: Arc::new(logisense::session(settings)?),
         }),
     }
 }
@@ -371,6 +381,14 @@ pub(crate) mod testing {
         crm
     }
 
+    /// A LogiSense as the reference has it.
+    pub(crate) fn logisense_crm() -> CrmSettings {
+        let entries = crate::config::Settings::reference().crm;
+        let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::Logisense).expect("the reference shows one");
+        crm.logisense.as_mut().expect("it has its table").secret_env = None;
+        crm
+    }
+
     pub(crate) fn crm_settings(token_file: PathBuf) -> CrmSettings {
         CrmSettings {
             name: "venues".into(),
@@ -384,6 +402,7 @@ pub(crate) mod testing {
             adopt: Adopt::ByKey,
             priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
             previsto: None,
+            logisense: None,
         }
     }
 }

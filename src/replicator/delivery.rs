@@ -24,8 +24,8 @@ use super::{
 use crate::{
     contact::ContactRecord,
     crm::{
-        Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection, REMOTE_CONTACT,
-        Request, RequestKind, Step, Verdict,
+        Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Loss, Presence, Projection,
+        REMOTE_CONTACT, Request, RequestKind, Step, Verdict,
         link::{Intent, Link, Sent},
         reference::{Learned, References},
     },
@@ -141,6 +141,11 @@ impl<'a> Machine<'a> {
     /// What the CRM cannot carry of the record.
     pub fn projection(&self) -> &Projection {
         &self.projection
+    }
+
+    /// What else of it is lost, by the lists of the CRM that are at hand by now.
+    pub fn listed_losses(&self) -> Vec<Loss> {
+        self.terms.connector.losses(&self.projection, &self.references)
     }
 
     /// The first thing to do.

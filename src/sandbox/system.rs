@@ -108,6 +108,9 @@ pub(super) trait System: Send {
     /// The credential that the request carries, whether or not it is accepted.
     fn credential(&self, request: &http::Request<Bytes>) -> Option<String>;
 
+    /// Accepts no longer a credential that the system itself has given.
+    fn forget_credential(&mut self, _credential: &str) {}
+
     /// Carries out the request.
     fn answer(&mut self, call: Call<'_>) -> Reply;
 

@@ -6,6 +6,7 @@ mod explain;
 mod history;
 mod ingest;
 mod invariants;
+mod logisense;
 mod outage;
 mod persons;
 mod privacy;

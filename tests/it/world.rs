@@ -609,6 +609,7 @@ fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> San
     let kind = match tenant.kind {
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
+        CrmKind::Logisense => sandbox::Kind::Logisense,
     };
     let settings = SandboxSettings {
         kind,
@@ -617,6 +618,7 @@ fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> San
         log_max: 10_000_000,
         latency: Duration::from_millis(5),
         previsto: sandbox::PrevistoSettings { search_lag, ..sandbox::PrevistoSettings::default() },
+        logisense: sandbox::LogisenseSettings { search_lag, ..sandbox::LogisenseSettings::default() },
         ..SandboxSettings::default()
     };
     Sandbox::with_clock(settings, clock).expect("a plan without faults")
@@ -666,6 +668,10 @@ fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
     if let Some(previsto) = &mut crm.previsto {
         previsto.api_key_env = None;
         previsto.api_key_file = Some(token.to_owned());
+    }
+    if let Some(logisense) = &mut crm.logisense {
+        logisense.secret_env = None;
+        logisense.secret_file = Some(token.to_owned());
     }
     crm
 }

@@ -9,7 +9,6 @@ use contact_replicator::{
         generator,
     },
     log::{Log, Record, TopicPartition, Watermarks},
-    sandbox::Kind,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -32,7 +31,7 @@ const RECORDS_MAX: usize = 2_000;
 
 /// Mends all that may still be broken: what was down runs, and nothing goes wrong any more.
 pub(crate) async fn mend(world: &World) {
-    for (crm, kind) in Kind::ALL.iter().enumerate() {
+    for (crm, kind) in crate::KINDS.iter().enumerate() {
         world.set_lines_to(crm, Condition::Open);
         world.misbehave(*kind, &json!({})).await;
     }
@@ -54,7 +53,7 @@ pub(crate) async fn settle(world: &World, events: usize) -> (Reader, Vec<String>
     let log = world.broker.log("judge");
     let inputs = generator::TOPICS.map(|(topic, _)| Written::input(&world.name, topic));
     let mut reader = Reader::open(&log, &inputs, &world.topics()).await.unwrap();
-    let crms: Vec<Arc<str>> = Kind::ALL.iter().map(|kind| name_of(*kind)).collect();
+    let crms: Vec<Arc<str>> = crate::KINDS.iter().map(|kind| name_of(*kind)).collect();
     let begun = Instant::now();
     loop {
         let next = Instant::now() + JUDGE;
@@ -124,12 +123,12 @@ pub(crate) async fn records(world: &World, topic: &str) -> Vec<Record> {
 /// All that there is to judge by.
 pub(crate) async fn gather(world: &World, mut reader: Reader) -> Evidence {
     let log = world.broker.log("judge");
-    let crms: Vec<Arc<str>> = Kind::ALL.iter().map(|kind| name_of(*kind)).collect();
+    let crms: Vec<Arc<str>> = crate::KINDS.iter().map(|kind| name_of(*kind)).collect();
     reader.follow_links(&log, &crms).await.unwrap();
     reader.catch_up(&log, PATIENCE).await.unwrap();
     let mut evidence = reader.into_evidence();
     let settings = world.settings_of("judge");
-    for (crm, kind) in settings.crm.iter().zip(Kind::ALL) {
+    for (crm, kind) in settings.crm.iter().zip(crate::KINDS) {
         let contacts = world.sandbox.page(kind.name(), "contacts").await;
         let requests = world.sandbox.page(kind.name(), "requests").await;
         let expectation = expectation(crm, &settings.instance).unwrap();

@@ -9,6 +9,7 @@
 //! Gathering goes on while the run does: [`Reader::read_on`] adds what is new, and [`Evidence`] is at any moment all that
 //! was seen so far.
 
+mod logisense;
 mod previsto;
 
 use std::{
@@ -156,6 +157,7 @@ pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Exp
             plants_number: previsto.plant_number,
             deletes: settings.on_delete == OnDelete::Delete,
         }),
+        (CrmKind::Logisense, _) => Arc::new(logisense::Tenant),
         (CrmKind::Previsto | CrmKind::Priava, _) => Arc::new(Projected(crm::build(settings, instance)?.connector)),
     })
 }
@@ -223,7 +225,7 @@ impl CrmEvidence {
 fn calls(logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
     let mut contents: Vec<Option<Fields>> = match kind {
         CrmKind::Priava => logged.iter().map(LoggedCall::content).collect(),
-        CrmKind::Previsto => vec![None; logged.len()],
+        CrmKind::Previsto | CrmKind::Logisense => vec![None; logged.len()],
     };
     if kind == CrmKind::Previsto {
         let mut effects: Vec<usize> = (0..logged.len()).filter(|index| logged[*index].effect.is_some()).collect();
@@ -246,17 +248,26 @@ struct ContactsPage {
 struct StoredContact {
     /// A number or a text.
     id: Value,
+    /// What the sandbox knows it by.
+    reference: Option<String>,
     fields: Map<String, Value>,
 }
 
 impl StoredContact {
     fn into_evidence(self, kind: CrmKind) -> Stored {
         let remote_id = self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned);
-        let (reference, fields) = match kind {
-            CrmKind::Priava => (EXTERNAL_ID, normal(self.fields)),
-            CrmKind::Previsto => (previsto::REFERENCE, previsto::normal(self.fields)),
+        let text = |fields: &Fields, name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+        let (external_id, fields) = match kind {
+            CrmKind::Priava => {
+                let fields = normal(self.fields);
+                (text(&fields, EXTERNAL_ID), fields)
+            }
+            CrmKind::Previsto => {
+                let fields = previsto::normal(self.fields);
+                (text(&fields, previsto::REFERENCE), fields)
+            }
+            CrmKind::Logisense => (self.reference, logisense::normal(&self.fields)),
         };
-        let external_id = fields.get(reference).and_then(Value::as_str).map(str::to_owned);
         Stored { remote_id, external_id, fields }
     }
 }

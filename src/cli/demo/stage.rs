@@ -265,6 +265,7 @@ fn simulated(crm: &CrmSettings, seed: u64) -> Result<Sandbox, BadPlan> {
     let kind = match crm.kind {
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
+        CrmKind::Logisense => sandbox::Kind::Logisense,
     };
     Sandbox::new(SandboxSettings {
         seed,

@@ -27,7 +27,7 @@ pub(super) mod address {
     pub(crate) const LATITUDE: &str = "address.latitude";
     pub(crate) const LONGITUDE: &str = "address.longitude";
 
-    pub(crate) const ALL: [&str; 8] = [LINE_1, LINE_2, CITY, STATE, COUNTRY, ZIP_CODE, LATITUDE, LONGITUDE];
+    pub(crate) const ALL: [&str; 8] = [LINE_1, LINE_2, CITY, COUNTRY, STATE, ZIP_CODE, LATITUDE, LONGITUDE];
 }
 
 /// What a contact point is for.

@@ -17,8 +17,8 @@ use super::{CommandError, Exit, UsageError, run::Signals};
 use crate::{
     config::{LogFormat, Surroundings, TelemetrySettings},
     sandbox::{
-        Chance, CrmComSettings, Fault, FaultPlan, Instead, Kind, Only, PrevistoSettings, RateLimit, Sandbox,
-        SandboxSettings, Window, server::Server,
+        Chance, CrmComSettings, Fault, FaultPlan, Instead, Kind, LogisenseSettings, Only, PrevistoSettings, RateLimit,
+        Sandbox, SandboxSettings, Window, server::Server,
     },
     telemetry,
 };
@@ -134,6 +134,7 @@ fn settings(arguments: Arguments) -> Result<Vec<SandboxSettings>, UsageError> {
         faults: faults.clone(),
         previsto: PrevistoSettings { search_lag: arguments.search_lag, ..PrevistoSettings::default() },
         crm_com: CrmComSettings { search_lag: arguments.search_lag, ..CrmComSettings::default() },
+        logisense: LogisenseSettings { search_lag: arguments.search_lag, ..LogisenseSettings::default() },
         ..SandboxSettings::of(kind)
     });
     Ok(settings.collect())

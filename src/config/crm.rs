@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{Condition, CrmComSettings, DeliverySettings, FieldRule, Mode, OnLeave, PrevistoSettings, PriavaSettings};
+use super::{
+    Condition, CrmComSettings, DeliverySettings, FieldRule, LogisenseSettings, Mode, OnLeave, PrevistoSettings,
+    PriavaSettings,
+};
 
 /// One CRM: what all kinds share, and the part of its kind.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,6 +47,9 @@ pub struct CrmSettings {
     /// Present exactly for the kind of this name.
     #[serde(default)]
     pub crm_com: Option<CrmComSettings>,
+    /// Present exactly for the kind of this name.
+    #[serde(default)]
+    pub logisense: Option<LogisenseSettings>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -52,6 +58,7 @@ pub enum CrmKind {
     Priava,
     Previsto,
     CrmCom,
+    Logisense,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

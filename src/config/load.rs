@@ -391,6 +391,11 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
             let (variable, file) = (crm_com.secret_env.as_deref(), crm_com.secret_file.as_ref());
             secrets::fetch(&stem, variable, file, surroundings, faults);
         }
+        if let Some(logisense) = &crm.logisense {
+            let stem = format!("crm[{index}].logisense.secret");
+            let (variable, file) = (logisense.secret_env.as_deref(), logisense.secret_file.as_ref());
+            secrets::fetch(&stem, variable, file, surroundings, faults);
+        }
     }
 }
 

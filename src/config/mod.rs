@@ -16,6 +16,7 @@ mod ingest;
 mod input;
 mod load;
 mod log;
+mod logisense;
 mod mapping;
 mod previsto;
 mod priava;
@@ -45,6 +46,7 @@ pub use self::{
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
+    logisense::{ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, UnknownPlace},
     mapping::{Condition, FieldRule, Mode, OnLeave, RuleTable},
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaAuth, PriavaSettings, StreetNumber},

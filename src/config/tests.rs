@@ -206,6 +206,7 @@ fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
         "crm.1.previsto",
         "crm.2.delivery",
         "crm.2.crm_com",
+        "crm.2.logisense",
     ] {
         assert!(known.contains_key(table), "the walk missed [{table}]: {:?}", known.keys());
     }
@@ -977,4 +978,58 @@ fn a_missing_file_is_a_fault_like_any_other() {
     let error =
         Settings::load(Path::new("/none/at/all.toml"), Surroundings::process()).expect_err("there is no such file");
     assert!(error.to_string().contains("/none/at/all.toml cannot be used:\n  the file cannot be read"), "{error}");
+}
+
+#[test]
+fn a_logisense_that_cannot_be_meant_is_told() {
+    for (path, value, says) in [
+        ("login", "\"nobody\"", "`client`"),
+        ("username", "\"\"", "login = "),
+        ("client_id", "\" \"", "id of the client"),
+        ("contact_type", "\"\"", "ContactType"),
+        ("blank_name", "\"a\\nb\"", "visible"),
+        ("code_member", "\"\"", "member"),
+        ("login_path", "\"login\"", "begin with /"),
+        ("resource_path", "\"/api/\"", "end without"),
+        ("page_size", "1", "2 to 1000"),
+        ("page_size", "1001", "2 to 1000"),
+        ("walk_pages_max", "0", "1 to 10000"),
+        ("walk_pages_max", "10001", "1 to 10000"),
+        ("candidates_max", "0", "1 to 1000"),
+        ("candidates_max", "1001", "1 to 1000"),
+        ("points_max", "0", "1 to 20"),
+        ("points_max", "21", "1 to 20"),
+        ("renew_before", "\"999ms\"", "1s to 1day"),
+        ("renew_before", "\"25h\"", "1s to 1day"),
+        ("login_interval_min", "\"25h\"", "0s to 1day"),
+        ("create_marker", "\"name\"", "`title`"),
+        ("unknown_place", "\"keep\"", "`lose`"),
+        ("never_cleared", "[\"lastName\"]", "\"lastName\""),
+        ("never_cleared", "[\"contactPoint.email.6\"]", "contactPoint.email.6"),
+        ("countries.gb", "\"UK\"", "two capital letters"),
+        ("secret_env", "\"MISSING_KEY\"", "MISSING_KEY is not set"),
+        ("status_classes.200", "\"transient\"", "300 to 599"),
+    ] {
+        let key = format!("crm[0].logisense.{path}");
+        faulty(&[("crm[0].kind", "\"logisense\""), (&key, value)], &key, says);
+    }
+    for (path, value) in [
+        ("page_size", "2"),
+        ("page_size", "1000"),
+        ("walk_pages_max", "1"),
+        ("walk_pages_max", "10000"),
+        ("candidates_max", "1"),
+        ("candidates_max", "1000"),
+        ("points_max", "1"),
+        ("points_max", "20"),
+        ("renew_before", "\"1s\""),
+        ("renew_before", "\"24h\""),
+        ("login_interval_min", "\"0s\""),
+        ("login_interval_min", "\"24h\""),
+        ("never_cleared", "[\"title\", \"address.zipCode\", \"contactPoint.email.5\"]"),
+        ("countries.GB", "\"UK\""),
+        ("is_used_for_tax", "false"),
+    ] {
+        fine(&[("crm[0].kind", "\"logisense\""), (&format!("crm[0].logisense.{path}"), value)]);
+    }
 }

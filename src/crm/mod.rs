@@ -10,6 +10,7 @@
 pub mod classify;
 pub mod crm_com;
 pub mod link;
+pub mod logisense;
 mod overrides;
 pub mod previsto;
 pub mod priava;
@@ -369,6 +370,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Parts of a projection that are lost because the CRM's lists have no place for them, as far as these are known.
+    fn losses(&self, _projection: &Projection, _references: &References) -> Vec<Loss> {
+        Vec::new()
+    }
+
     /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
 
@@ -408,6 +414,7 @@ pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> 
         CrmKind::Priava => priava::session(settings)?,
         CrmKind::Previsto => Arc::new(previsto::session(settings)?),
         CrmKind::CrmCom => Arc::new(crm_com::session(settings)?),
+        CrmKind::Logisense => Arc::new(logisense::session(settings)?),
     };
     Ok(Crm { connector: connector(settings, instance)?, session })
 }
@@ -437,6 +444,7 @@ fn of_kind(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Connector>,
         CrmKind::Priava => Arc::new(priava::Priava::new(settings, instance)?),
         CrmKind::Previsto => Arc::new(previsto::Previsto::new(settings, instance)?),
         CrmKind::CrmCom => Arc::new(crm_com::CrmCom::new(settings, instance)?),
+        CrmKind::Logisense => Arc::new(logisense::Logisense::new(settings)?),
     })
 }
 
@@ -497,6 +505,13 @@ pub(crate) mod testing {
         crm.crm_com.as_mut().expect("it has its table").secret_env = None;
         crm
     }
+    /// A LogiSense as the reference has it.
+    pub(crate) fn logisense_crm() -> CrmSettings {
+        let entries = crate::config::Settings::reference().crm;
+        let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::Logisense).expect("the reference shows one");
+        crm.logisense.as_mut().expect("it has its table").secret_env = None;
+        crm
+    }
 
     pub(crate) fn crm_settings(token_file: PathBuf) -> CrmSettings {
         CrmSettings {
@@ -516,6 +531,7 @@ pub(crate) mod testing {
             priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
             previsto: None,
             crm_com: None,
+            logisense: None,
         }
     }
 }

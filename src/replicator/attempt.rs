@@ -148,7 +148,12 @@ impl Attempt {
                     shared.library.keep(learned, Instant::now());
                     machine.taught(shared.library.at(Instant::now()))
                 }
-                Action::End(end) => return Ok(end),
+                Action::End(end) => {
+                    for loss in machine.listed_losses() {
+                        shared.metrics.field_lost(&shared.terms.crm, loss.field);
+                    }
+                    return Ok(end);
+                }
             };
         }
     }

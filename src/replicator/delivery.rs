@@ -24,8 +24,8 @@ use super::{
 use crate::{
     contact::{ContactRecord, record::Status},
     crm::{
-        Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, Projection, REMOTE_CONTACT,
-        Request, RequestKind, Step, Verdict,
+        Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Loss, Presence, Projection,
+        REMOTE_CONTACT, Request, RequestKind, Step, Verdict,
         link::{Intent, Link, Sent},
         reference::{Learned, References},
     },
@@ -153,6 +153,11 @@ impl<'a> Machine<'a> {
             (Status::Erased, _) => Operation::Blank,
             _ => self.plan.operation,
         }
+    }
+
+    /// What else of it is lost, by the lists of the CRM that are at hand by now.
+    pub fn listed_losses(&self) -> Vec<Loss> {
+        self.terms.connector.losses(&self.projection, &self.references)
     }
 
     /// The first thing to do.

@@ -20,6 +20,7 @@ mod crm_com;
 mod faults;
 mod form;
 pub mod in_process;
+mod logisense;
 mod previsto;
 mod priava;
 mod requests;
@@ -36,6 +37,7 @@ use tokio::{sync::oneshot, time::Instant};
 pub use self::{
     crm_com::CrmComSettings,
     faults::{BadPlan, Chance, Fault, FaultPlan, Instead, Only, RateLimit, Scripted, Window},
+    logisense::LogisenseSettings,
     previsto::PrevistoSettings,
     priava::{OAuthSettings, PriavaSettings},
     requests::LoggedRequest,
@@ -55,10 +57,11 @@ pub enum Kind {
     Priava,
     Previsto,
     CrmCom,
+    Logisense,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Priava, Self::Previsto, Self::CrmCom];
+    pub const ALL: [Self; 4] = [Self::Priava, Self::Previsto, Self::CrmCom, Self::Logisense];
 
     /// As in paths and flags.
     pub fn name(self) -> &'static str {
@@ -66,6 +69,7 @@ impl Kind {
             Self::Priava => "priava",
             Self::Previsto => "previsto",
             Self::CrmCom => "crm_com",
+            Self::Logisense => "logisense",
         }
     }
 
@@ -75,6 +79,7 @@ impl Kind {
             Self::Priava => "Priava",
             Self::Previsto => "Previsto",
             Self::CrmCom => "CRM.COM",
+            Self::Logisense => "LogiSense",
         }
     }
 
@@ -82,7 +87,7 @@ impl Kind {
     pub fn base_path(self) -> &'static str {
         match self {
             Self::Priava => priava::BASE_PATH,
-            Self::Previsto => "",
+            Self::Previsto | Self::Logisense => "",
             Self::CrmCom => crm_com::BASE_PATH,
         }
     }
@@ -124,6 +129,8 @@ pub struct SandboxSettings {
     pub previsto: PrevistoSettings,
     /// Only for this kind.
     pub crm_com: CrmComSettings,
+    /// Only for this kind.
+    pub logisense: LogisenseSettings,
 }
 
 impl SandboxSettings {
@@ -146,6 +153,7 @@ impl Default for SandboxSettings {
             priava: PriavaSettings::default(),
             previsto: PrevistoSettings::default(),
             crm_com: CrmComSettings::default(),
+            logisense: LogisenseSettings::default(),
         }
     }
 }
@@ -205,6 +213,7 @@ impl Sandbox {
             Kind::Priava => Box::new(priava::Tenant::new(settings.priava.clone(), settings.seed)),
             Kind::Previsto => Box::new(previsto::Organisation::new(settings.previsto.clone(), settings.seed)),
             Kind::CrmCom => Box::new(crm_com::Tenant::new(settings.crm_com.clone(), settings.seed)),
+            Kind::Logisense => Box::new(logisense::Billing::new(settings.logisense.clone(), settings.seed)),
         };
         let state = State {
             system,

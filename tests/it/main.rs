@@ -7,6 +7,7 @@ mod explain;
 mod history;
 mod ingest;
 mod invariants;
+mod logisense;
 mod mapping;
 mod outage;
 mod persons;

@@ -610,6 +610,7 @@ fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> San
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
         CrmKind::CrmCom => sandbox::Kind::CrmCom,
+        CrmKind::Logisense => sandbox::Kind::Logisense,
     };
     let settings = SandboxSettings {
         kind,
@@ -619,6 +620,7 @@ fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> San
         latency: Duration::from_millis(5),
         previsto: sandbox::PrevistoSettings { search_lag, ..sandbox::PrevistoSettings::default() },
         crm_com: sandbox::CrmComSettings { search_lag, ..sandbox::CrmComSettings::default() },
+        logisense: sandbox::LogisenseSettings { search_lag, ..sandbox::LogisenseSettings::default() },
         ..SandboxSettings::default()
     };
     Sandbox::with_clock(settings, clock).expect("a plan without faults")
@@ -673,6 +675,10 @@ fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
     if let Some(crm_com) = &mut crm.crm_com {
         crm_com.secret_env = None;
         crm_com.secret_file = Some(token.to_owned());
+    }
+    if let Some(logisense) = &mut crm.logisense {
+        logisense.secret_env = None;
+        logisense.secret_file = Some(token.to_owned());
     }
     crm
 }

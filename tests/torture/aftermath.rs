@@ -13,7 +13,6 @@ use contact_replicator::{
         generator,
     },
     log::{Log, Record, TopicPartition, Watermarks},
-    sandbox::Kind,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -38,7 +37,7 @@ const RECORDS_MAX: usize = 2_000;
 
 /// Mends all that may still be broken: what was down runs, and nothing goes wrong any more.
 pub(crate) async fn mend(world: &World) {
-    for (crm, kind) in Kind::ALL.iter().enumerate() {
+    for (crm, kind) in crate::KINDS.iter().enumerate() {
         world.set_lines_to(crm, Condition::Open);
         world.misbehave(*kind, &json!({})).await;
     }
@@ -55,7 +54,7 @@ pub(crate) async fn mend(world: &World) {
 }
 
 fn names_of_crms() -> Vec<Arc<str>> {
-    Kind::ALL.iter().map(|kind| name_of(*kind)).collect()
+    crate::KINDS.iter().map(|kind| name_of(*kind)).collect()
 }
 
 /// Reads all that there is to judge by, from its beginning.
@@ -184,7 +183,7 @@ pub(crate) async fn gather(world: &World, reader: &mut Reader) -> Evidence {
     catch_up(world, reader).await;
     let mut evidence = reader.evidence().clone();
     let settings = world.settings_of("judge");
-    for (crm, kind) in settings.crm.iter().zip(Kind::ALL) {
+    for (crm, kind) in settings.crm.iter().zip(crate::KINDS) {
         let contacts = world.sandbox.page(kind.name(), "contacts").await;
         let requests = world.sandbox.page(kind.name(), "requests").await;
         let expectation = expectation(crm, &settings.instance).unwrap();

@@ -9,7 +9,6 @@ use contact_replicator::{
         generator::{Generated, Scale, stream},
     },
     clock::Clock,
-    sandbox,
 };
 use tokio::time::Instant;
 
@@ -58,13 +57,8 @@ impl Run {
     /// Whether every promise was kept.
     pub(crate) async fn carry_out(self, brokers: Arc<Brokers>) -> bool {
         let workers = self.scenario.workers(self.workers);
-        let scope = Scope {
-            seed: self.seed,
-            lasts: self.lasts,
-            workers,
-            crms: sandbox::Kind::ALL.len(),
-            kinds: self.kinds.clone(),
-        };
+        let scope =
+            Scope { seed: self.seed, lasts: self.lasts, workers, crms: crate::KINDS.len(), kinds: self.kinds.clone() };
         let script = Script::new(&scope);
         let named = script.named || !world::hosts_can_be_named();
         let shape = Shape { workers, partitions: script.partitions, named };

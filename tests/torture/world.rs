@@ -125,7 +125,7 @@ impl World {
         for number in 1..=shape.workers + 1 {
             let worker: Arc<str> = format!("worker-{number}").into();
             let mut lines = Vec::new();
-            for _ in Kind::ALL {
+            for _ in crate::KINDS {
                 lines.push(line(&mut ports, sandbox.address, &worker, &recorder).await);
             }
             seats.push(Seat { worker, lines, running: Mutex::default() });
@@ -161,7 +161,7 @@ impl World {
 
     /// The settings of who has this seat.
     pub(crate) fn written(&self, seat: &Seat) -> Written {
-        let crms = Kind::ALL.iter().zip(&seat.lines).map(|(kind, line)| WrittenCrm {
+        let crms = crate::KINDS.iter().zip(&seat.lines).map(|(kind, line)| WrittenCrm {
             name: kind.name().to_owned(),
             kind: *kind,
             address: line.address,

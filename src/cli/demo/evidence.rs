@@ -9,6 +9,7 @@
 //! Gathering goes on while the run does: [`Reader::read_on`] adds what is new, and [`Evidence`] is at any moment all that
 //! was seen so far.
 
+mod logisense;
 mod previsto;
 
 use std::{
@@ -159,6 +160,7 @@ pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Exp
         (CrmKind::Previsto | CrmKind::Priava | CrmKind::CrmCom, _) => {
             Arc::new(Projected(crm::build(settings, instance)?.connector))
         }
+        (CrmKind::Logisense, _) => Arc::new(logisense::Tenant),
     })
 }
 
@@ -225,7 +227,7 @@ impl CrmEvidence {
 fn calls(logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
     let mut contents: Vec<Option<Fields>> = match kind {
         CrmKind::Priava => logged.iter().map(LoggedCall::content).collect(),
-        CrmKind::Previsto | CrmKind::CrmCom => vec![None; logged.len()],
+        CrmKind::Previsto | CrmKind::CrmCom | CrmKind::Logisense => vec![None; logged.len()],
     };
     if kind == CrmKind::Previsto {
         let mut effects: Vec<usize> = (0..logged.len()).filter(|index| logged[*index].effect.is_some()).collect();
@@ -248,19 +250,28 @@ struct ContactsPage {
 struct StoredContact {
     /// A number or a text.
     id: Value,
+    /// What the sandbox knows it by.
+    reference: Option<String>,
     fields: Map<String, Value>,
 }
 
 impl StoredContact {
     fn into_evidence(self, kind: CrmKind) -> Stored {
         let remote_id = self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned);
-        let (reference, fields) = match kind {
-            CrmKind::Priava => (EXTERNAL_ID, normal(self.fields)),
-            CrmKind::Previsto => (previsto::REFERENCE, previsto::normal(self.fields)),
+        let text = |fields: &Fields, name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+        let (external_id, fields) = match kind {
+            CrmKind::Priava => {
+                let fields = normal(self.fields);
+                (text(&fields, EXTERNAL_ID), fields)
+            }
+            CrmKind::Previsto => {
+                let fields = previsto::normal(self.fields);
+                (text(&fields, previsto::REFERENCE), fields)
+            }
             // Not among those that are shown: its books are read by its own tests.
-            CrmKind::CrmCom => ("", normal(self.fields)),
+            CrmKind::CrmCom => (None, normal(self.fields)),
+            CrmKind::Logisense => (self.reference, logisense::normal(&self.fields)),
         };
-        let external_id = fields.get(reference).and_then(Value::as_str).map(str::to_owned);
         Stored { remote_id, external_id, fields }
     }
 }

@@ -266,6 +266,7 @@ fn simulated(crm: &CrmSettings, seed: u64) -> Result<Sandbox, BadPlan> {
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
         CrmKind::CrmCom => sandbox::Kind::CrmCom,
+        CrmKind::Logisense => sandbox::Kind::Logisense,
     };
     Sandbox::new(SandboxSettings {
         seed,

@@ -78,7 +78,7 @@ impl fmt::Debug for Response {
 }
 
 /// Why there is no usable response.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
     /// Nothing was sent: name, connection, or TLS failed.
     #[error("no connection: {reason}")]
@@ -189,6 +189,8 @@ impl fmt::Debug for LookUpKeys {
 #[derive(Debug)]
 pub enum Step {
     Call(Request),
+    /// As [`Step::Call`], but the request is not to be joined with those of others (see [`Batching`]).
+    CallAlone(Request),
     Done(Accepted),
     /// A search found the contact, under these ids by role. They are committed before anything more is sent, and the next
     /// delivery knows them: where only the contact's own data can be searched for, what is sent next may change that.
@@ -286,6 +288,49 @@ pub trait Connector: Send + Sync + fmt::Debug {
 
     /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
+
+    /// How requests of several contacts travel as one; `None` where each travels by itself.
+    fn batching(&self) -> Option<Arc<dyn Batching>> {
+        None
+    }
+}
+
+/// How requests of several contacts are joined into one call, and how its answer is taken apart. Pure.
+///
+/// A connector plans each contact by itself, with a request that would do if it travelled alone: such a request is a
+/// *row*. Whoever sends joins rows that are alike, and hands each of them an answer of its own. So a connector need not
+/// know whether its request had company.
+pub trait Batching: Send + Sync + fmt::Debug {
+    fn limits(&self) -> BatchLimits;
+
+    /// What the answer to this request names it by; `None` if it travels alone whatever the limits say. Two rows of one
+    /// call never have the same.
+    fn row_key(&self, request: &Request) -> Option<String>;
+
+    /// One request for all `rows`, which have method, path and headers in common.
+    fn join(&self, rows: &[&Request]) -> Request;
+
+    /// What the answer to a joined request says to each of `keys`, which are in the order of its rows.
+    fn split(&self, answer: &Answer, keys: &[&str]) -> Split;
+}
+
+/// How much is joined into one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    pub rows_max: usize,
+    /// Of the bodies of all rows. A row that has more travels alone.
+    pub bytes_max: usize,
+    /// How long the first row waits for others.
+    pub age_max: Duration,
+}
+
+/// What the answer to a joined request means.
+#[derive(Debug)]
+pub enum Split {
+    /// One answer for each row, in the order of their keys.
+    Rows(Vec<Answer>),
+    /// All were refused for the sake of some: nothing was stored, and each half may be sent by itself.
+    Halve,
 }
 
 /// What it takes to speak to one configured CRM, the exchange itself apart.

@@ -82,6 +82,8 @@ pub struct Machine<'a> {
     /// A create before the last request, and when it was sent: the link does not know yet what it made.
     created: Option<(Request, Instant)>,
     renewed: bool,
+    /// The last request is not to be joined with others.
+    alone: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -135,12 +137,18 @@ impl<'a> Machine<'a> {
             changed: false,
             created: None,
             renewed: false,
+            alone: false,
         })
     }
 
     /// What the CRM cannot carry of the record.
     pub fn projection(&self) -> &Projection {
         &self.projection
+    }
+
+    /// Whether the request of [`Action::Send`] is not to share a call with those of others.
+    pub fn goes_alone(&self) -> bool {
+        self.alone
     }
 
     /// The first thing to do.
@@ -202,7 +210,14 @@ impl<'a> Machine<'a> {
             tries: self.tries,
         };
         match self.terms.connector.next(&delivery, &self.answers) {
-            Step::Call(request) => self.call(request),
+            Step::Call(request) => {
+                self.alone = false;
+                self.call(request)
+            }
+            Step::CallAlone(request) => {
+                self.alone = true;
+                self.call(request)
+            }
             Step::Done(accepted) => {
                 let (version, operation) = (self.record.version, accepted.operation);
                 let accepted = self.plan.clone().accepted(&self.projection, accepted);

@@ -19,6 +19,7 @@ mod control;
 mod faults;
 mod form;
 pub mod in_process;
+mod nextinteract_sam;
 mod previsto;
 mod priava;
 mod requests;
@@ -39,6 +40,7 @@ use self::{
 };
 pub use self::{
     faults::{BadPlan, Chance, Fault, FaultPlan, Instead, Only, RateLimit, Scripted, Window},
+    nextinteract_sam::{NextinteractSamSettings, SamDoorSettings},
     previsto::PrevistoSettings,
     priava::{OAuthSettings, PriavaSettings},
     requests::LoggedRequest,
@@ -52,16 +54,18 @@ pub enum Kind {
     #[default]
     Priava,
     Previsto,
+    NextinteractSam,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::Priava, Self::Previsto];
+    pub const ALL: [Self; 3] = [Self::Priava, Self::Previsto, Self::NextinteractSam];
 
     /// As in paths and flags.
     pub fn name(self) -> &'static str {
         match self {
             Self::Priava => "priava",
             Self::Previsto => "previsto",
+            Self::NextinteractSam => "nextinteract_sam",
         }
     }
 
@@ -70,6 +74,7 @@ impl Kind {
         match self {
             Self::Priava => "Priava",
             Self::Previsto => "Previsto",
+            Self::NextinteractSam => "NextInteract SAM",
         }
     }
 
@@ -77,7 +82,7 @@ impl Kind {
     pub fn base_path(self) -> &'static str {
         match self {
             Self::Priava => priava::BASE_PATH,
-            Self::Previsto => "",
+            Self::Previsto | Self::NextinteractSam => "",
         }
     }
 }
@@ -116,6 +121,8 @@ pub struct SandboxSettings {
     pub priava: PriavaSettings,
     /// Only for this kind.
     pub previsto: PrevistoSettings,
+    /// Only for this kind.
+    pub nextinteract_sam: NextinteractSamSettings,
 }
 
 impl SandboxSettings {
@@ -137,6 +144,7 @@ impl Default for SandboxSettings {
             faults: FaultPlan::default(),
             priava: PriavaSettings::default(),
             previsto: PrevistoSettings::default(),
+            nextinteract_sam: NextinteractSamSettings::default(),
         }
     }
 }
@@ -195,6 +203,9 @@ impl Sandbox {
         let system: Box<dyn System> = match settings.kind {
             Kind::Priava => Box::new(priava::Tenant::new(settings.priava.clone(), settings.seed)),
             Kind::Previsto => Box::new(previsto::Organisation::new(settings.previsto.clone(), settings.seed)),
+            Kind::NextinteractSam => {
+                Box::new(nextinteract_sam::Company::new(settings.nextinteract_sam.clone(), settings.seed))
+            }
         };
         let state = State {
             system,

@@ -49,7 +49,7 @@ fn digits(text: &str) -> &str {
 /// What makes a contact in a CRM of this kind.
 fn making(crm: Crm) -> Action {
     match crm.kind {
-        Kind::Priava => Action::Upsert,
+        Kind::Priava | Kind::NextinteractSam => Action::Upsert,
         Kind::Previsto => Action::Create,
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{DeliverySettings, PrevistoSettings, PriavaSettings};
+use super::{DeliverySettings, NextinteractSamSettings, PrevistoSettings, PriavaSettings};
 
 /// One CRM: what all kinds share, and the part of its kind.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +32,9 @@ pub struct CrmSettings {
     /// Present exactly for the kind of this name.
     #[serde(default)]
     pub previsto: Option<PrevistoSettings>,
+    /// Present exactly for the kind of this name.
+    #[serde(default)]
+    pub nextinteract_sam: Option<NextinteractSamSettings>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -39,6 +42,7 @@ pub struct CrmSettings {
 pub enum CrmKind {
     Priava,
     Previsto,
+    NextinteractSam,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

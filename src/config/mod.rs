@@ -15,6 +15,7 @@ mod ingest;
 mod input;
 mod load;
 mod log;
+mod nextinteract_sam;
 mod previsto;
 mod priava;
 mod rules;
@@ -39,6 +40,9 @@ pub use self::{
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
+    nextinteract_sam::{
+        AppCode, BirthDateForm, LoginForm, NextinteractSamSettings, OrganizationKind, SamClear, StampModified,
+    },
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaAuth, PriavaSettings, StreetNumber},
     secrets::Surroundings,

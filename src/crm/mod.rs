@@ -9,12 +9,14 @@
 
 pub mod classify;
 pub mod link;
+pub mod nextinteract_sam;
 pub mod previsto;
 pub mod priava;
 mod reading;
 pub mod reference;
 pub mod session;
 pub mod transport;
+mod written;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -366,6 +368,10 @@ pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> 
             connector: Arc::new(previsto::Previsto::new(settings, instance)?),
             session: Arc::new(previsto::session(settings)?),
         }),
+        CrmKind::NextinteractSam => Ok(Crm {
+            connector: Arc::new(nextinteract_sam::NextinteractSam::new(settings, instance)?),
+            session: Arc::new(nextinteract_sam::session(settings)?),
+        }),
     }
 }
 
@@ -416,6 +422,17 @@ pub(crate) mod testing {
         crm
     }
 
+    /// A NextInteract SAM as the reference has it, with its credentials in these files.
+    pub(crate) fn sam_crm(email: PathBuf, password: PathBuf) -> CrmSettings {
+        let entries = crate::config::Settings::reference().crm;
+        let mut crm =
+            entries.into_iter().find(|crm| crm.kind == CrmKind::NextinteractSam).expect("the reference shows one");
+        let sam = crm.nextinteract_sam.as_mut().expect("it has its table");
+        (sam.email_env, sam.email_file) = (None, Some(email));
+        (sam.password_env, sam.password_file) = (None, Some(password));
+        crm
+    }
+
     pub(crate) fn crm_settings(token_file: PathBuf) -> CrmSettings {
         CrmSettings {
             name: "venues".into(),
@@ -429,6 +446,7 @@ pub(crate) mod testing {
             adopt: Adopt::ByKey,
             priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
             previsto: None,
+            nextinteract_sam: None,
         }
     }
 }

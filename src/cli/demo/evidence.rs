@@ -9,6 +9,7 @@
 //! Gathering goes on while the run does: [`Reader::read_on`] adds what is new, and [`Evidence`] is at any moment all that
 //! was seen so far.
 
+mod nextinteract_sam;
 mod previsto;
 
 use std::{
@@ -156,6 +157,7 @@ pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Exp
             plants_number: previsto.plant_number,
             deletes: settings.on_delete == OnDelete::Delete,
         }),
+        (CrmKind::NextinteractSam, _) => Arc::new(nextinteract_sam::Company(crm::build(settings, instance)?.connector)),
         (CrmKind::Previsto | CrmKind::Priava, _) => Arc::new(Projected(crm::build(settings, instance)?.connector)),
     })
 }
@@ -220,9 +222,13 @@ impl CrmEvidence {
     }
 }
 
-fn calls(logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
+fn calls(mut logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
+    if kind == CrmKind::NextinteractSam {
+        logged = logged.into_iter().flat_map(nextinteract_sam::by_contact).collect();
+    }
     let mut contents: Vec<Option<Fields>> = match kind {
         CrmKind::Priava => logged.iter().map(LoggedCall::content).collect(),
+        CrmKind::NextinteractSam => logged.iter().map(nextinteract_sam::content).collect(),
         CrmKind::Previsto => vec![None; logged.len()],
     };
     if kind == CrmKind::Previsto {
@@ -251,12 +257,17 @@ struct StoredContact {
 
 impl StoredContact {
     fn into_evidence(self, kind: CrmKind) -> Stored {
-        let remote_id = self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned);
+        let mut remote_id = self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned);
         let (reference, fields) = match kind {
             CrmKind::Priava => (EXTERNAL_ID, normal(self.fields)),
             CrmKind::Previsto => (previsto::REFERENCE, previsto::normal(self.fields)),
+            CrmKind::NextinteractSam => (nextinteract_sam::REFERENCE, nextinteract_sam::normal(self.fields)),
         };
         let external_id = fields.get(reference).and_then(Value::as_str).map(str::to_owned);
+        if kind == CrmKind::NextinteractSam {
+            // Its own id is told to nobody: our reference is all that a link can name.
+            remote_id = external_id.clone().unwrap_or(remote_id);
+        }
         Stored { remote_id, external_id, fields }
     }
 }
@@ -267,7 +278,7 @@ struct RequestsPage {
     requests: Vec<LoggedCall>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct LoggedCall {
     sequence: u64,
     since_start_ms: u64,

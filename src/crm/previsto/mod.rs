@@ -13,7 +13,6 @@
 
 mod mapping;
 mod wire;
-mod written;
 
 use std::{collections::BTreeMap, slice};
 
@@ -33,6 +32,7 @@ use super::{
     REMOTE_CONTACT, Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
     session::{SecretSource, placement::Placement, static_token::StaticToken},
+    written,
 };
 use crate::{
     config::{Adopt, CrmSettings, PrevistoSettings, SearchKey},

@@ -17,8 +17,8 @@ use super::{CommandError, Exit, UsageError, run::Signals};
 use crate::{
     config::{LogFormat, Surroundings, TelemetrySettings},
     sandbox::{
-        Chance, CrmComSettings, Fault, FaultPlan, Instead, Kind, LogisenseSettings, Only, PrevistoSettings, RateLimit,
-        Sandbox, SandboxSettings, Window, server::Server,
+        Chance, CrmComSettings, Fault, FaultPlan, Instead, Kind, LogisenseSettings, NextinteractSamSettings, Only,
+        PrevistoSettings, RateLimit, SamDoorSettings, Sandbox, SandboxSettings, Window, server::Server,
     },
     telemetry,
 };
@@ -28,6 +28,7 @@ Examples:
   contact-replicator sandbox --listen 127.0.0.1:8701 --token sandbox-token
   contact-replicator sandbox --latency 50ms --rate-limit 20 --fail 0.05 --lose 0.02 --seed 7
   contact-replicator sandbox --kind previsto --search-lag 2s --lose 0.1
+  contact-replicator sandbox --kind nextinteract_sam --token-life 2m --refuse Poison
   contact-replicator sandbox --down-after 10s --down-for 1m
 
 It says where each simulated CRM is, and listens until SIGTERM or SIGINT. While it runs:
@@ -56,6 +57,12 @@ pub(super) struct Arguments {
     /// How long a new contact is not found by searching, in a CRM that can be searched, such as 2s.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
     search_lag: Duration,
+    /// How long a token lives that a login gives, in a CRM that has logins, such as 2m.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30m")]
+    token_life: Duration,
+    /// Contacts by this last name make the whole call a bad one, in a CRM that takes many in one; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    refuse: Vec<String>,
     /// Calls a second above which 429 is answered, by each.
     #[arg(long, value_name = "CALLS")]
     rate_limit: Option<u32>,
@@ -135,6 +142,11 @@ fn settings(arguments: Arguments) -> Result<Vec<SandboxSettings>, UsageError> {
         previsto: PrevistoSettings { search_lag: arguments.search_lag, ..PrevistoSettings::default() },
         crm_com: CrmComSettings { search_lag: arguments.search_lag, ..CrmComSettings::default() },
         logisense: LogisenseSettings { search_lag: arguments.search_lag, ..LogisenseSettings::default() },
+        nextinteract_sam: NextinteractSamSettings {
+            door: SamDoorSettings { token_life: arguments.token_life, ..SamDoorSettings::default() },
+            refused: arguments.refuse.iter().cloned().collect(),
+            ..NextinteractSamSettings::default()
+        },
         ..SandboxSettings::of(kind)
     });
     Ok(settings.collect())
@@ -212,6 +224,9 @@ mod tests {
         let all = settings(arguments("--kind previsto --search-lag 2s").unwrap()).unwrap();
         assert_eq!(all.iter().map(|settings| settings.kind).collect::<Vec<_>>(), [Kind::Previsto]);
         assert_eq!(all[0].previsto.search_lag, Duration::from_secs(2));
+        let sam = &settings(arguments("--kind nextinteract_sam --token-life 2m --refuse A").unwrap()).unwrap()[0];
+        let sam = &sam.nextinteract_sam;
+        assert_eq!((sam.door.token_life, &sam.refused), (Duration::from_secs(120), &["A".to_owned()].into()));
         assert!(arguments("--kind nothing").is_err());
     }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 
 use super::{
-    Condition, CrmComSettings, DeliverySettings, FieldRule, LogisenseSettings, Mode, OnLeave, PrevistoSettings,
-    PriavaSettings,
+    Condition, CrmComSettings, DeliverySettings, FieldRule, LogisenseSettings, Mode, NextinteractSamSettings, OnLeave,
+    PrevistoSettings, PriavaSettings,
 };
 
 /// One CRM: what all kinds share, and the part of its kind.
@@ -50,6 +50,9 @@ pub struct CrmSettings {
     /// Present exactly for the kind of this name.
     #[serde(default)]
     pub logisense: Option<LogisenseSettings>,
+    /// Present exactly for the kind of this name.
+    #[serde(default)]
+    pub nextinteract_sam: Option<NextinteractSamSettings>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -59,6 +62,7 @@ pub enum CrmKind {
     Previsto,
     CrmCom,
     Logisense,
+    NextinteractSam,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

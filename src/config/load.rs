@@ -239,7 +239,9 @@ fn may_be_shown(path: &[Segment]) -> bool {
         .filter_map(|segment| if let Segment::Map { key } = segment { Some(key.as_str()) } else { None })
         .collect();
     let secretive = |key: &&str| {
-        ["secret", "token", "password", "api_key", "properties", "base_url"].iter().any(|word| key.contains(word))
+        ["secret", "token", "password", "api_key", "email_env", "email_file", "properties", "base_url"]
+            .iter()
+            .any(|word| key.contains(word))
     };
     is_scalar_of_reference(path) && !keys.iter().any(secretive)
 }
@@ -395,6 +397,15 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
             let stem = format!("crm[{index}].logisense.secret");
             let (variable, file) = (logisense.secret_env.as_deref(), logisense.secret_file.as_ref());
             secrets::fetch(&stem, variable, file, surroundings, faults);
+        }
+        if let Some(sam) = &crm.nextinteract_sam {
+            for (name, variable, file) in [
+                ("email", sam.email_env.as_deref(), sam.email_file.as_ref()),
+                ("password", sam.password_env.as_deref(), sam.password_file.as_ref()),
+            ] {
+                let stem = format!("crm[{index}].nextinteract_sam.{name}");
+                secrets::fetch(&stem, variable, file, surroundings, faults);
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ mod load;
 mod log;
 mod logisense;
 mod mapping;
+mod nextinteract_sam;
 mod previsto;
 mod priava;
 mod rules;
@@ -48,6 +49,9 @@ pub use self::{
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
     logisense::{ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, UnknownPlace},
     mapping::{Condition, FieldRule, Mode, OnLeave, RuleTable},
+    nextinteract_sam::{
+        AppCode, BirthDateForm, LoginForm, NextinteractSamSettings, OrganizationKind, SamClear, StampModified,
+    },
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaAuth, PriavaSettings, StreetNumber},
     secrets::Surroundings,

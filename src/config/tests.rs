@@ -207,6 +207,7 @@ fn every_key_of_the_structs_stands_in_the_reference_with_its_meaning() {
         "crm.2.delivery",
         "crm.2.crm_com",
         "crm.2.logisense",
+        "crm.2.nextinteract_sam",
     ] {
         assert!(known.contains_key(table), "the walk missed [{table}]: {:?}", known.keys());
     }
@@ -457,6 +458,84 @@ fn a_crm_com_that_cannot_be_meant_is_told() {
     ] {
         let paths = paths(&[(key, value)]);
         fine(&paths.iter().map(|(path, value)| (path.as_str(), value.as_str())).collect::<Vec<_>>());
+    }
+}
+fn a_nextinteract_sam_that_cannot_be_meant_is_told() {
+    for (key, value, at, says) in [
+        ("login", "\"xml\"", "login", "`json`"),
+        ("app_code", "\"ni\"", "app_code", "`NI`"),
+        ("platform", "\"a\\nb\"", "platform", "up to 64"),
+        ("token_life", "\"59s\"", "token_life", "1m to 1day"),
+        ("token_life", "\"25h\"", "token_life", "1m to 1day"),
+        ("renew_before", "\"61m\"", "renew_before", "0s to 1h"),
+        ("login_interval_min", "\"999ms\"", "login_interval_min", "1s to 1h"),
+        ("login_interval_min", "\"61m\"", "login_interval_min", "1s to 1h"),
+        ("locked_retry_after", "\"59s\"", "locked_retry_after", "1m to 30days"),
+        ("batch_rows_max", "0", "batch_rows_max", "1 to 500"),
+        ("batch_rows_max", "501", "batch_rows_max", "1 to 500"),
+        ("batch_bytes_max", "1023", "batch_bytes_max", "1024 to 67108864"),
+        ("batch_bytes_max", "67108865", "batch_bytes_max", "1024 to 67108864"),
+        ("batch_age_max", "\"10001ms\"", "batch_age_max", "0s to 10s"),
+        ("unstored_retries_max", "6", "unstored_retries_max", "0 to 5"),
+        ("company_service_tries_max", "0", "company_service_tries_max", "1 to 1000"),
+        ("company_service_tries_max", "1001", "company_service_tries_max", "1 to 1000"),
+        ("organization", "\"company\"", "organization", "`last_name`"),
+        ("birth_date", "\"iso\"", "birth_date", "`epoch_ms`"),
+        ("modified", "\"now\"", "modified", "`received_at`"),
+        ("clear_with", "\"omit\"", "clear_with", "`empty`"),
+        ("blank_last_name", "\" \"", "blank_last_name", "has a last name"),
+        ("blank_last_name", "\"a\\nb\"", "blank_last_name", "visible"),
+        ("error_code_key", "\"\"", "error_code_key", "has a name"),
+        ("email_env", "\"MISSING_EMAIL\"", "email_env", "MISSING_EMAIL is not set"),
+        ("password_env", "\"MISSING_PASSWORD\"", "password_env", "MISSING_PASSWORD is not set"),
+        ("password_file", "\"/none\"", "password_file", "/none"),
+        ("status_classes.200", "\"transient\"", "status_classes.200", "300 to 599"),
+        ("code_classes.999", "\"transient\"", "code_classes.999", "1000 to 9999"),
+        ("code_classes.10000", "\"transient\"", "code_classes.10000", "1000 to 9999"),
+    ] {
+        let key = format!("crm[0].nextinteract_sam.{key}");
+        let changes = [("crm[0].kind", "\"nextinteract_sam\""), (&*key, value)];
+        faulty(&changes, &format!("crm[0].nextinteract_sam.{at}"), says);
+    }
+    for (key, value) in [
+        ("token_life", "\"1m\""),
+        ("token_life", "\"1day\""),
+        ("renew_before", "\"0s\""),
+        ("renew_before", "\"1h\""),
+        ("login_interval_min", "\"1s\""),
+        ("locked_retry_after", "\"1m\""),
+        ("batch_rows_max", "1"),
+        ("batch_rows_max", "500"),
+        ("batch_bytes_max", "1024"),
+        ("batch_bytes_max", "67108864"),
+        ("batch_age_max", "\"0s\""),
+        ("batch_age_max", "\"10s\""),
+        ("unstored_retries_max", "0"),
+        ("unstored_retries_max", "5"),
+        ("company_service_tries_max", "1000"),
+        ("code_classes.2020", "\"rejected\""),
+        ("status_classes.404", "\"gone\""),
+    ] {
+        let key = format!("crm[0].nextinteract_sam.{key}");
+        fine(&[("crm[0].kind", "\"nextinteract_sam\""), (&*key, value)]);
+    }
+    let settings = fine(&[("crm[0].kind", "\"nextinteract_sam\"")]);
+    let sam = settings.crm[0].nextinteract_sam.as_ref().unwrap();
+    assert!(settings.crm[0].delivery.in_flight_max >= 2 * sam.batch_rows_max, "calls could never be full");
+}
+
+#[test]
+fn the_credentials_of_a_nextinteract_sam_are_never_printed() {
+    for (key, value) in [
+        ("password_env", "\"hunter2-hunter2\""),
+        ("password", "\"hunter2-hunter2\""),
+        ("email_env", "\"hunter2-hunter2\""),
+        ("email_env", "[\"hunter2-hunter2\"]"),
+    ] {
+        let changes = [("crm[0].kind", "\"nextinteract_sam\""), (&*format!("crm[0].nextinteract_sam.{key}"), value)];
+        let faults = parse(&with(&changes)).expect_err("this is no place for a credential");
+        assert!(!format!("{faults:?}").contains(PASSWORD), "{faults:?}");
+        assert!(faults.iter().all(|fault| !fault.to_string().contains(PASSWORD)));
     }
 }
 

@@ -11,6 +11,7 @@ pub mod classify;
 pub mod crm_com;
 pub mod link;
 pub mod logisense;
+pub mod nextinteract_sam;
 mod overrides;
 pub mod previsto;
 pub mod priava;
@@ -19,6 +20,7 @@ pub mod reference;
 pub mod remote;
 pub mod session;
 pub mod transport;
+mod written;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -85,7 +87,7 @@ impl fmt::Debug for Response {
 }
 
 /// Why there is no usable response.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
     /// Nothing was sent: name, connection, or TLS failed.
     #[error("no connection: {reason}")]
@@ -196,6 +198,8 @@ impl fmt::Debug for LookUpKeys {
 #[derive(Debug)]
 pub enum Step {
     Call(Request),
+    /// As [`Step::Call`], but the request is not to be joined with those of others (see [`Batching`]).
+    CallAlone(Request),
     Done(Accepted),
     /// A search found the contact, under these ids by role. They are committed before anything more is sent, and the next
     /// delivery knows them: where only the contact's own data can be searched for, what is sent next may change that.
@@ -382,6 +386,49 @@ pub trait Connector: Send + Sync + fmt::Debug {
     fn reader(&self) -> Option<&dyn Reader> {
         None
     }
+
+    /// How requests of several contacts travel as one; `None` where each travels by itself.
+    fn batching(&self) -> Option<Arc<dyn Batching>> {
+        None
+    }
+}
+
+/// How requests of several contacts are joined into one call, and how its answer is taken apart. Pure.
+///
+/// A connector plans each contact by itself, with a request that would do if it travelled alone: such a request is a
+/// *row*. Whoever sends joins rows that are alike, and hands each of them an answer of its own. So a connector need not
+/// know whether its request had company.
+pub trait Batching: Send + Sync + fmt::Debug {
+    fn limits(&self) -> BatchLimits;
+
+    /// What the answer to this request names it by; `None` if it travels alone whatever the limits say. Two rows of one
+    /// call never have the same.
+    fn row_key(&self, request: &Request) -> Option<String>;
+
+    /// One request for all `rows`, which have method, path and headers in common.
+    fn join(&self, rows: &[&Request]) -> Request;
+
+    /// What the answer to a joined request says to each of `keys`, which are in the order of its rows.
+    fn split(&self, answer: &Answer, keys: &[&str]) -> Split;
+}
+
+/// How much is joined into one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    pub rows_max: usize,
+    /// Of the bodies of all rows. A row that has more travels alone.
+    pub bytes_max: usize,
+    /// How long the first row waits for others.
+    pub age_max: Duration,
+}
+
+/// What the answer to a joined request means.
+#[derive(Debug)]
+pub enum Split {
+    /// One answer for each row, in the order of their keys.
+    Rows(Vec<Answer>),
+    /// All were refused for the sake of some: nothing was stored, and each half may be sent by itself.
+    Halve,
 }
 
 /// What it takes to speak to one configured CRM, the exchange itself apart.
@@ -415,6 +462,7 @@ pub fn build(settings: &CrmSettings, instance: &str) -> Result<Crm, SetupError> 
         CrmKind::Previsto => Arc::new(previsto::session(settings)?),
         CrmKind::CrmCom => Arc::new(crm_com::session(settings)?),
         CrmKind::Logisense => Arc::new(logisense::session(settings)?),
+        CrmKind::NextinteractSam => Arc::new(nextinteract_sam::session(settings)?),
     };
     Ok(Crm { connector: connector(settings, instance)?, session })
 }
@@ -445,6 +493,7 @@ fn of_kind(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Connector>,
         CrmKind::Previsto => Arc::new(previsto::Previsto::new(settings, instance)?),
         CrmKind::CrmCom => Arc::new(crm_com::CrmCom::new(settings, instance)?),
         CrmKind::Logisense => Arc::new(logisense::Logisense::new(settings)?),
+        CrmKind::NextinteractSam => Arc::new(nextinteract_sam::NextinteractSam::new(settings, instance)?),
     })
 }
 
@@ -505,11 +554,23 @@ pub(crate) mod testing {
         crm.crm_com.as_mut().expect("it has its table").secret_env = None;
         crm
     }
+
     /// A LogiSense as the reference has it.
     pub(crate) fn logisense_crm() -> CrmSettings {
         let entries = crate::config::Settings::reference().crm;
         let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::Logisense).expect("the reference shows one");
         crm.logisense.as_mut().expect("it has its table").secret_env = None;
+        crm
+    }
+
+    /// A NextInteract SAM as the reference has it, with its credentials in these files.
+    pub(crate) fn sam_crm(email: PathBuf, password: PathBuf) -> CrmSettings {
+        let entries = crate::config::Settings::reference().crm;
+        let mut crm =
+            entries.into_iter().find(|crm| crm.kind == CrmKind::NextinteractSam).expect("the reference shows one");
+        let sam = crm.nextinteract_sam.as_mut().expect("it has its table");
+        (sam.email_env, sam.email_file) = (None, Some(email));
+        (sam.password_env, sam.password_file) = (None, Some(password));
         crm
     }
 
@@ -532,6 +593,7 @@ pub(crate) mod testing {
             previsto: None,
             crm_com: None,
             logisense: None,
+            nextinteract_sam: None,
         }
     }
 }

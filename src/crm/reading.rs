@@ -95,6 +95,56 @@ pub(super) fn post_office_box(number: &str) -> String {
     if labelled { number.to_owned() } else { format!("{LABEL} {number}") }
 }
 
+/// Fills in the given or family name that is missing, from the full name. Only what can be told apart for certain is
+/// filled in: `"Vale, Ilka"` is turned round, but `"Ilka Vale, PhD"` is not taken for a family name before a comma.
+pub(super) fn complete_name(
+    formatted: &str,
+    [prefix, suffix]: [Option<&str>; 2],
+    middle: Option<&str>,
+    given: Option<String>,
+    family: Option<String>,
+) -> (Option<String>, Option<String>) {
+    let text = without_first(formatted.trim(), prefix);
+    let text = without_last(text, suffix).trim_end_matches(',').trim_end();
+    let nonempty = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    match (given, family) {
+        (Some(given), None) => {
+            let rest = without_first(text, Some(&given));
+            let family = if rest == text { None } else { nonempty(without_first(rest, middle)) };
+            (Some(given), family)
+        }
+        (None, Some(family)) => {
+            let rest = without_last(text, Some(&family));
+            let given = if rest == text { None } else { nonempty(without_last(rest, middle)) };
+            (given, Some(family))
+        }
+        (None, None) => match text.split_once(',') {
+            Some((before, after)) => {
+                let (before, after) = (before.trim(), after.trim());
+                let one_word = !before.contains(char::is_whitespace) && !after.contains(',');
+                if one_word { (nonempty(after), nonempty(before)) } else { (None, None) }
+            }
+            None => match text.rsplit_once(char::is_whitespace) {
+                Some((before, family)) => (nonempty(without_last(before.trim_end(), middle)), nonempty(family)),
+                None => (None, None),
+            },
+        },
+        both => both,
+    }
+}
+
+/// `text` without `word` at its beginning, if it stands there by itself.
+fn without_first<'a>(text: &'a str, word: Option<&str>) -> &'a str {
+    let rest = word.and_then(|word| text.strip_prefix(word));
+    rest.filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)).map_or(text, str::trim_start)
+}
+
+/// `text` without `word` at its end, if it stands there by itself.
+fn without_last<'a>(text: &'a str, word: Option<&str>) -> &'a str {
+    let rest = word.and_then(|word| text.strip_suffix(word));
+    rest.filter(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace)).map_or(text, str::trim_end)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

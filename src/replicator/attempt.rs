@@ -6,37 +6,29 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Rate,
-    concurrency::Concurrency,
+    batching::Collector,
     delivery::{Action, Machine, Terms},
-    gate::{Admission, Gate},
     lane::{End, Lost, Task},
+    way::{OWNERSHIP_PAUSE, Passenger, Sent, Way},
 };
 use crate::{
     config::DeliverySettings,
     contact::ContactId,
     crm::{
-        self, Answer, Effect, Failure, FailureClass, Request, RequestKind, TransportError,
+        self, Effect, Failure, FailureClass, Request, RequestKind,
         link::Open,
         reference::Library,
-        remote::Turn as _,
-        session::{CredentialNumber, RenewalError, Session},
-        transport::Transport,
+        session::{CredentialNumber, RenewalError},
     },
     event::{OutcomeKind, ReasonCode},
     log::{AssignmentNumber, MemberHandle, Partition},
-    metrics::{Metrics, StatusClass},
     protection::Protection,
     resync::mode::Decided,
     view::{View, ViewError},
 };
-
-/// Pause before a contact of a partition that may be lost is looked at again.
-const OWNERSHIP_PAUSE: Duration = Duration::from_millis(100);
 
 /// Pause before it is looked again whether a CRM is in shadow after all, which only a restart of some worker changes.
 const SHADOW_PAUSE: Duration = Duration::from_secs(1);
@@ -45,15 +37,12 @@ const SHADOW_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) terms: Terms,
-    pub(super) session: Arc<dyn Session>,
-    pub(super) transport: Arc<dyn Transport>,
     pub(super) library: Library,
     pub(super) settings: DeliverySettings,
     pub(super) view: View,
-    pub(super) metrics: Metrics,
-    pub(super) gate: Mutex<Gate>,
-    pub(super) rate: Arc<Rate>,
-    pub(super) concurrency: Mutex<Concurrency>,
+    pub(super) way: Arc<Way>,
+    /// Where contacts share calls.
+    pub(super) collector: Option<Collector>,
 }
 
 /// One attempt, with all that the lane knew when it began.
@@ -108,34 +97,34 @@ impl Attempt {
         if matches!(begun, Ok(_) | Err(End::Judged { outcome: OutcomeKind::Unchanged, .. }))
             && crm::withdraws_in_vain(&*shared.terms.connector, &record)
         {
-            shared.metrics.consent_not_expressible(&shared.terms.crm);
+            shared.way.metrics.consent_not_expressible(&shared.terms.crm);
         }
         let mut machine = match begun {
             Ok(machine) => machine,
             Err(end) => return Ok(end),
         };
         for loss in &machine.projection().losses {
-            shared.metrics.field_lost(&shared.terms.crm, loss.field);
+            shared.way.metrics.field_lost(&shared.terms.crm, loss.field);
         }
         if shared.terms.shadow {
-            shared.metrics.shadowed(&shared.terms.crm, machine.operation());
+            shared.way.metrics.shadowed(&shared.terms.crm, machine.operation());
         }
         let mut credential = None;
         let mut action = machine.begin();
         loop {
             action = match action {
                 Action::Send(request) => {
-                    if let Err(error) = shared.session.ready(&*shared.transport).await {
+                    if let Err(error) = shared.way.session.ready(&*shared.way.transport).await {
                         return Ok(machine.unauthorized(self.without_credential(error)));
                     }
-                    if let Some(end) = self.leave(&request).await {
-                        return Ok(machine.kept_back(end));
+                    match self.send(request, machine.goes_alone()).await {
+                        Sent::Kept(end) => return Ok(machine.kept_back(end)),
+                        Sent::Left { answer, credential: used, sent_at } => {
+                            credential = Some(used);
+                            *answered |= answer.is_ok();
+                            machine.answered(answer, sent_at)
+                        }
                     }
-                    let sent_at = Instant::now();
-                    let (answer, used) = self.exchange(request).await;
-                    credential = Some(used);
-                    *answered |= answer.is_ok();
-                    machine.answered(answer, sent_at)
                 }
                 Action::Renew => {
                     *answered = false;
@@ -150,7 +139,7 @@ impl Attempt {
                 }
                 Action::End(end) => {
                     for loss in machine.listed_losses() {
-                        shared.metrics.field_lost(&shared.terms.crm, loss.field);
+                        shared.way.metrics.field_lost(&shared.terms.crm, loss.field);
                     }
                     return Ok(end);
                 }
@@ -164,45 +153,33 @@ impl Attempt {
         Ok(state.is_some_and(|state| Decided::has_ended(&state)))
     }
 
-    /// Waits for its turn, then checks once more that the request may leave. `None`: it may.
-    async fn leave(&self, request: &Request) -> Option<End> {
+    /// Sends the request, by itself or with those of other contacts.
+    async fn send(&self, request: Request, alone: bool) -> Sent {
         let shared = &*self.shared;
         if let Some(lost) = &self.lost
-            && !(request.kind == RequestKind::Set && *request == *lost.request)
+            && !(request.kind == RequestKind::Set && request == *lost.request)
             && shared.terms.protections.hold(Protection::LostWait)
         {
             // What was lost may land until then, and must not land after this.
-            return Some(End::MustWait { until: lost.sent_at + shared.settings.landing_time() });
+            return Sent::Kept(End::MustWait { until: lost.sent_at + shared.settings.landing_time() });
         }
-        shared.rate.wait().await;
-        let now = Instant::now();
-        let ours = self.member.owns(self.partition) == Some(self.assignment)
-            && self.member.confirmed_age() < self.member.session_timeout();
-        if !ours && shared.terms.protections.hold(Protection::OwnMap) {
-            // The revocation is on its way, or a commit is about to show that the membership still stands.
-            return Some(End::MustWait { until: now + OWNERSHIP_PAUSE });
+        let passenger = self.passenger();
+        // A probe is to find out about the CRM, not about how many come along.
+        let collector = shared.collector.as_ref().filter(|_| !alone && !self.probe);
+        match collector.and_then(|collector| Some((collector, collector.row_key(&request)?))) {
+            Some((collector, key)) => collector.send(request, key, passenger).await,
+            None => shared.way.send(request, &passenger).await,
         }
-        let admitted = self.probe || shared.gate.lock().admission(now) == Admission::Open;
-        (!admitted).then_some(End::Withdrawn)
     }
 
-    async fn exchange(&self, mut request: Request) -> (Answer, CredentialNumber) {
-        let shared = &*self.shared;
-        let credential = shared.session.authorize(&mut request);
-        let started = Instant::now();
-        let answer = shared.transport.exchange(request).await;
-        if let Ok(response) = &answer {
-            shared.session.answered(credential, response);
-        }
-        let (class, ended) = (class_of(&answer), Instant::now());
-        shared.metrics.exchange_ended(&shared.terms.crm, class, ended - started);
-        shared.concurrency.lock().exchanged(ended - started, is_too_much(class), ended);
-        (answer, credential)
+    fn passenger(&self) -> Passenger {
+        let Self { partition, assignment, probe, .. } = *self;
+        Passenger { member: self.member.clone(), partition, assignment, probe }
     }
 
     async fn renew(&self, refused: Option<CredentialNumber>) -> Result<bool, RenewalError> {
         let Some(refused) = refused else { return Ok(false) };
-        self.shared.session.renew(refused, &*self.shared.transport).await
+        self.shared.way.session.renew(refused, &*self.shared.way.transport).await
     }
 
     /// What having no credential means for the delivery.
@@ -219,27 +196,5 @@ impl Attempt {
                 }
             }
         }
-    }
-}
-
-/// Whether a CRM that has too much to do would answer so.
-fn is_too_much(class: StatusClass) -> bool {
-    match class {
-        StatusClass::Throttled | StatusClass::ServerError | StatusClass::Unanswered | StatusClass::NotSent => true,
-        StatusClass::Success | StatusClass::Redirect | StatusClass::ClientError => false,
-    }
-}
-
-fn class_of(answer: &Answer) -> StatusClass {
-    match answer {
-        Err(TransportError::NotSent { .. }) => StatusClass::NotSent,
-        Err(TransportError::Unanswered { .. } | TransportError::UnusableBody { .. }) => StatusClass::Unanswered,
-        Ok(response) => match response.status.as_u16() {
-            429 => StatusClass::Throttled,
-            200..=299 => StatusClass::Success,
-            300..=399 => StatusClass::Redirect,
-            400..=499 => StatusClass::ClientError,
-            _ => StatusClass::ServerError,
-        },
     }
 }

@@ -84,6 +84,8 @@ pub struct Machine<'a> {
     /// A create before the last request, and when it was sent: the link does not know yet what it made.
     created: Option<(Request, Instant)>,
     renewed: bool,
+    /// The last request is not to be joined with others.
+    alone: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -138,6 +140,7 @@ impl<'a> Machine<'a> {
             changed: false,
             created: None,
             renewed: false,
+            alone: false,
         })
     }
 
@@ -158,6 +161,11 @@ impl<'a> Machine<'a> {
     /// What else of it is lost, by the lists of the CRM that are at hand by now.
     pub fn listed_losses(&self) -> Vec<Loss> {
         self.terms.connector.losses(&self.projection, &self.references)
+    }
+
+    /// Whether the request of [`Action::Send`] is not to share a call with those of others.
+    pub fn goes_alone(&self) -> bool {
+        self.alone
     }
 
     /// The first thing to do.
@@ -229,7 +237,14 @@ impl<'a> Machine<'a> {
             tries: self.tries,
         };
         match self.terms.connector.next(&delivery, &self.answers) {
-            Step::Call(request) => self.call(request),
+            Step::Call(request) => {
+                self.alone = false;
+                self.call(request)
+            }
+            Step::CallAlone(request) => {
+                self.alone = true;
+                self.call(request)
+            }
             Step::Done(accepted) => {
                 let (version, operation) = (self.record.version, accepted.operation);
                 let accepted = self.plan.clone().accepted(&self.projection, accepted);

@@ -1,8 +1,8 @@
 //! Drives one CRM to the newest record of each contact, and answers every entry of the work list exactly once.
 //!
 //! A replicator is a member of its CRM's group. For each partition it owns it reads entries into [`lane`]s, begins
-//! [`attempt`]s as far as [`gate`], [`limits`] and [`concurrency`] allow, and commits what was decided in batches ([`batch`]): links,
-//! outcomes and offsets together. [`takeover`] comes before the first request, the release after the last.
+//! [`attempt`]s as far as [`gate`], [`limits`] and [`concurrency`] allow, sends what they ask for ([`way`], and [`batching`] where
+//! contacts share a call), and commits what was decided in batches ([`batch`]): links, outcomes and offsets together. [`takeover`] comes before the first request, the release after the last.
 //!
 //! The decisions are pure and live in [`lane`], [`ledger`], [`partition`], [`delivery`], [`plan`], [`gate`] and [`concurrency`]; [`membership`] is the loop
 //! that owns the timers, the tasks and the one writer. Whatever is decided is committed in the order in which it was
@@ -11,6 +11,7 @@
 
 mod attempt;
 mod batch;
+mod batching;
 mod claim;
 mod concurrency;
 pub mod delivery;
@@ -25,6 +26,7 @@ mod partition;
 pub mod plan;
 pub mod retry;
 mod takeover;
+mod way;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,12 +37,14 @@ use tracing::{debug, warn};
 pub use self::limits::Rate;
 use self::{
     attempt::Shared,
+    batching::Collector,
     claim::Claim,
     concurrency::Concurrency,
     delivery::Terms,
     gate::{Gate, PauseReason},
     membership::{Ended, Membership},
     retry::Schedule,
+    way::Way,
 };
 use crate::{
     clock::Clock,
@@ -148,6 +152,22 @@ pub async fn run(
     let writer_id: Arc<str> = format!("{group}-{}", parts.worker).into();
     let settings = parts.settings.clone();
     let probes = Schedule { first: settings.probe_delay, max: settings.probe_delay_max };
+    let batching = parts.crm.connector.batching();
+    let rows_per_call = batching.as_ref().map_or(1, |batching| batching.limits().rows_max);
+    let calls = |contacts: usize| contacts.div_ceil(rows_per_call);
+    let (calls_min, calls_max) = (calls(settings.in_flight_min), calls(settings.in_flight_max));
+    let way = Arc::new(Way {
+        crm: name.clone(),
+        session: parts.crm.session.clone(),
+        transport: parts.transport.clone(),
+        metrics: parts.metrics.clone(),
+        gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),
+        rate: parts.rate.clone(),
+        concurrency: Mutex::new(Concurrency::new(calls_min, calls_max, Instant::now())),
+        rows_per_call,
+        in_flight_max: settings.in_flight_max,
+        protections: parts.protections,
+    });
     let shared = Arc::new(Shared {
         terms: Terms {
             crm: name.clone(),
@@ -157,14 +177,10 @@ pub async fn run(
             shadow: parts.shadow,
             protections: parts.protections,
         },
-        session: parts.crm.session.clone(),
-        transport: parts.transport.clone(),
         library: Library::new(settings.reference_age_max, settings.reference_miss_age),
         view: parts.view.clone(),
-        metrics: parts.metrics.clone(),
-        gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),
-        rate: parts.rate.clone(),
-        concurrency: Mutex::new(Concurrency::new(settings.in_flight_min, settings.in_flight_max, Instant::now())),
+        collector: batching.map(|batching| Collector::new(batching, way.clone())),
+        way,
         settings,
     });
     loop {

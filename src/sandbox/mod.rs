@@ -21,6 +21,7 @@ mod faults;
 mod form;
 pub mod in_process;
 mod logisense;
+mod nextinteract_sam;
 mod previsto;
 mod priava;
 mod requests;
@@ -38,6 +39,7 @@ pub use self::{
     crm_com::CrmComSettings,
     faults::{BadPlan, Chance, Fault, FaultPlan, Instead, Only, RateLimit, Scripted, Window},
     logisense::LogisenseSettings,
+    nextinteract_sam::{NextinteractSamSettings, SamDoorSettings},
     previsto::PrevistoSettings,
     priava::{OAuthSettings, PriavaSettings},
     requests::LoggedRequest,
@@ -58,10 +60,11 @@ pub enum Kind {
     Previsto,
     CrmCom,
     Logisense,
+    NextinteractSam,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Priava, Self::Previsto, Self::CrmCom, Self::Logisense];
+    pub const ALL: [Self; 5] = [Self::Priava, Self::Previsto, Self::NextinteractSam, Self::CrmCom, Self::Logisense];
 
     /// As in paths and flags.
     pub fn name(self) -> &'static str {
@@ -70,6 +73,7 @@ impl Kind {
             Self::Previsto => "previsto",
             Self::CrmCom => "crm_com",
             Self::Logisense => "logisense",
+            Self::NextinteractSam => "nextinteract_sam",
         }
     }
 
@@ -80,6 +84,7 @@ impl Kind {
             Self::Previsto => "Previsto",
             Self::CrmCom => "CRM.COM",
             Self::Logisense => "LogiSense",
+            Self::NextinteractSam => "NextInteract SAM",
         }
     }
 
@@ -87,7 +92,7 @@ impl Kind {
     pub fn base_path(self) -> &'static str {
         match self {
             Self::Priava => priava::BASE_PATH,
-            Self::Previsto | Self::Logisense => "",
+            Self::Previsto | Self::Logisense | Self::NextinteractSam => "",
             Self::CrmCom => crm_com::BASE_PATH,
         }
     }
@@ -131,6 +136,8 @@ pub struct SandboxSettings {
     pub crm_com: CrmComSettings,
     /// Only for this kind.
     pub logisense: LogisenseSettings,
+    /// Only for this kind.
+    pub nextinteract_sam: NextinteractSamSettings,
 }
 
 impl SandboxSettings {
@@ -154,6 +161,7 @@ impl Default for SandboxSettings {
             previsto: PrevistoSettings::default(),
             crm_com: CrmComSettings::default(),
             logisense: LogisenseSettings::default(),
+            nextinteract_sam: NextinteractSamSettings::default(),
         }
     }
 }
@@ -214,6 +222,9 @@ impl Sandbox {
             Kind::Previsto => Box::new(previsto::Organisation::new(settings.previsto.clone(), settings.seed)),
             Kind::CrmCom => Box::new(crm_com::Tenant::new(settings.crm_com.clone(), settings.seed)),
             Kind::Logisense => Box::new(logisense::Billing::new(settings.logisense.clone(), settings.seed)),
+            Kind::NextinteractSam => {
+                Box::new(nextinteract_sam::Company::new(settings.nextinteract_sam.clone(), settings.seed))
+            }
         };
         let state = State {
             system,

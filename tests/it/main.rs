@@ -15,6 +15,7 @@ mod privacy;
 mod rebuild;
 mod resync;
 mod scene;
+mod shared_calls;
 mod shutdown;
 mod simulation;
 mod steps;

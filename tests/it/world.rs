@@ -77,6 +77,8 @@ pub(crate) struct Setup {
     pub(crate) protections: Protections,
     /// How long a search does not find what was just created; workers are told so.
     pub(crate) search_lag: Duration,
+    /// How each simulated SAM behaves.
+    pub(crate) sam: sandbox::NextinteractSamSettings,
 }
 
 impl Default for Setup {
@@ -88,6 +90,7 @@ impl Default for Setup {
             log: local::Settings::default(),
             protections: Protections::default(),
             search_lag: Duration::ZERO,
+            sam: sandbox::NextinteractSamSettings::default(),
         }
     }
 }
@@ -317,7 +320,7 @@ pub(crate) struct World {
     deaths: mpsc::Receiver<Death>,
     slots: Vec<Slot>,
     /// Holds the credential as long as the world stands.
-    _tokens: TempDir,
+    tokens: TempDir,
     starts: u64,
     seed: u64,
 }
@@ -328,7 +331,7 @@ impl World {
     }
 
     pub(crate) async fn of(setup: Setup) -> Self {
-        let Setup { seed, workers, crms, log, protections, search_lag } = setup;
+        let Setup { seed, workers, crms, log, protections, search_lag, sam } = setup;
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
         let log = LocalLog::new(log, clock);
         let tokens = tempfile::tempdir().expect("a temporary folder");
@@ -359,7 +362,8 @@ impl World {
             .collect();
         let mut settings = settings(tokens.path(), crms);
         settings.crm.iter_mut().for_each(|crm| crm.delivery.search_lag = search_lag);
-        let sandbox_of = |(number, tenant): (u64, &Tenant)| sandbox(*tenant, seed ^ number << 32, search_lag, clock);
+        let sandbox_of =
+            |(number, tenant): (u64, &Tenant)| sandbox(*tenant, seed ^ number << 32, search_lag, &sam, clock);
         let simulated = (0..).zip(crms).map(|of| Simulated { name: of.1.name, sandbox: sandbox_of(of) });
         let crms: Vec<Simulated> = simulated.collect();
         Self {
@@ -374,7 +378,7 @@ impl World {
             silenced: Vec::new(),
             deaths,
             slots,
-            _tokens: tokens,
+            tokens,
             starts: 0,
             seed,
         }
@@ -584,6 +588,11 @@ impl World {
         self.log.append(changes).await.expect("the log in memory is there");
     }
 
+    /// From now on the workers find this credential where theirs is read from.
+    pub(crate) fn replace_token(&self, token: &str) {
+        std::fs::write(self.tokens.path().join("token"), token).expect("a file is written");
+    }
+
     /// What every CRM does to its callers from now on.
     pub(crate) fn set_faults(&self, plan: FaultPlan) {
         for crm in &self.crms {
@@ -605,12 +614,19 @@ pub(crate) fn group_of(crm: &str) -> String {
 }
 
 /// The other side of a CRM.
-fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> Sandbox {
+fn sandbox(
+    tenant: Tenant,
+    seed: u64,
+    search_lag: Duration,
+    sam: &sandbox::NextinteractSamSettings,
+    clock: Clock,
+) -> Sandbox {
     let kind = match tenant.kind {
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
         CrmKind::CrmCom => sandbox::Kind::CrmCom,
         CrmKind::Logisense => sandbox::Kind::Logisense,
+        CrmKind::NextinteractSam => sandbox::Kind::NextinteractSam,
     };
     let settings = SandboxSettings {
         kind,
@@ -621,6 +637,7 @@ fn sandbox(tenant: Tenant, seed: u64, search_lag: Duration, clock: Clock) -> San
         previsto: sandbox::PrevistoSettings { search_lag, ..sandbox::PrevistoSettings::default() },
         crm_com: sandbox::CrmComSettings { search_lag, ..sandbox::CrmComSettings::default() },
         logisense: sandbox::LogisenseSettings { search_lag, ..sandbox::LogisenseSettings::default() },
+        nextinteract_sam: sam.clone(),
         ..SandboxSettings::default()
     };
     Sandbox::with_clock(settings, clock).expect("a plan without faults")
@@ -679,6 +696,14 @@ fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
     if let Some(logisense) = &mut crm.logisense {
         logisense.secret_env = None;
         logisense.secret_file = Some(token.to_owned());
+    }
+    if let Some(sam) = &mut crm.nextinteract_sam {
+        // Some calls with a few contacts each, where the reference has some with a hundred.
+        delivery.in_flight_max = 16;
+        delivery.failures_before_pause = 24;
+        sam.batch_rows_max = 4;
+        (sam.email_env, sam.email_file) = (None, Some(token.to_owned()));
+        (sam.password_env, sam.password_file) = (None, Some(token.to_owned()));
     }
     crm
 }

@@ -49,8 +49,8 @@ fn digits(text: &str) -> &str {
 /// What makes a contact in a CRM of this kind.
 fn making(crm: Crm) -> Action {
     match crm.kind {
-        Kind::Priava => Action::Upsert,
-        Kind::Previsto | Kind::CrmCom => Action::Create,
+        Kind::Priava | Kind::NextinteractSam => Action::Upsert,
+        Kind::Previsto | Kind::CrmCom | Kind::Logisense => Action::Create,
     }
 }
 

@@ -10,6 +10,7 @@
 //! was seen so far.
 
 mod logisense;
+mod nextinteract_sam;
 mod previsto;
 
 use std::{
@@ -161,6 +162,7 @@ pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Exp
             Arc::new(Projected(crm::build(settings, instance)?.connector))
         }
         (CrmKind::Logisense, _) => Arc::new(logisense::Tenant),
+        (CrmKind::NextinteractSam, _) => Arc::new(nextinteract_sam::Company(crm::build(settings, instance)?.connector)),
     })
 }
 
@@ -224,9 +226,13 @@ impl CrmEvidence {
     }
 }
 
-fn calls(logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
+fn calls(mut logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
+    if kind == CrmKind::NextinteractSam {
+        logged = logged.into_iter().flat_map(nextinteract_sam::by_contact).collect();
+    }
     let mut contents: Vec<Option<Fields>> = match kind {
         CrmKind::Priava => logged.iter().map(LoggedCall::content).collect(),
+        CrmKind::NextinteractSam => logged.iter().map(nextinteract_sam::content).collect(),
         CrmKind::Previsto | CrmKind::CrmCom | CrmKind::Logisense => vec![None; logged.len()],
     };
     if kind == CrmKind::Previsto {
@@ -257,7 +263,7 @@ struct StoredContact {
 
 impl StoredContact {
     fn into_evidence(self, kind: CrmKind) -> Stored {
-        let remote_id = self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned);
+        let mut remote_id = self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned);
         let text = |fields: &Fields, name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
         let (external_id, fields) = match kind {
             CrmKind::Priava => {
@@ -271,7 +277,15 @@ impl StoredContact {
             // Not among those that are shown: its books are read by its own tests.
             CrmKind::CrmCom => (None, normal(self.fields)),
             CrmKind::Logisense => (self.reference, logisense::normal(&self.fields)),
+            CrmKind::NextinteractSam => {
+                let fields = nextinteract_sam::normal(self.fields);
+                (text(&fields, nextinteract_sam::REFERENCE), fields)
+            }
         };
+        if kind == CrmKind::NextinteractSam {
+            // Its own id is told to nobody: our reference is all that a link can name.
+            remote_id = external_id.clone().unwrap_or(remote_id);
+        }
         Stored { remote_id, external_id, fields }
     }
 }
@@ -282,7 +296,7 @@ struct RequestsPage {
     requests: Vec<LoggedCall>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct LoggedCall {
     sequence: u64,
     since_start_ms: u64,

@@ -92,6 +92,11 @@ impl Stage {
             if let Some(previsto) = &mut crm.previsto {
                 (previsto.api_key_env, previsto.api_key_file) = (None, Some(token_file.clone()));
             }
+            if let Some(sam) = &mut crm.nextinteract_sam {
+                // A simulated SAM takes its token for a password, of whomever.
+                (sam.email_env, sam.email_file) = (None, Some(token_file.clone()));
+                (sam.password_env, sam.password_file) = (None, Some(token_file.clone()));
+            }
         }
 
         let log: Arc<dyn Log> = match keep {
@@ -267,6 +272,7 @@ fn simulated(crm: &CrmSettings, seed: u64) -> Result<Sandbox, BadPlan> {
         CrmKind::Previsto => sandbox::Kind::Previsto,
         CrmKind::CrmCom => sandbox::Kind::CrmCom,
         CrmKind::Logisense => sandbox::Kind::Logisense,
+        CrmKind::NextinteractSam => sandbox::Kind::NextinteractSam,
     };
     Sandbox::new(SandboxSettings {
         seed,

@@ -26,7 +26,8 @@ use self::{
     rule::{Made, Rule},
 };
 use super::{
-    Answer, Connector, Delivery, Field, LookUpKeys, Loss, NotSettable, Presence, Projection, Step, Verdict, link::Link,
+    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, NotSettable, Presence, Projection, Reader,
+    References, Step, Verdict, link::Link,
 };
 use crate::{
     config::{CrmSettings, OnDelete, OnLeave},
@@ -203,7 +204,13 @@ impl Overridden {
     }
 
     /// What is still lost where rules carry some of it.
-    fn losses(&self, losses: Vec<Loss>, record: &ContactRecord, document: &Document, link: Option<&Link>) -> Vec<Loss> {
+    fn still_lost(
+        &self,
+        losses: Vec<Loss>,
+        record: &ContactRecord,
+        document: &Document,
+        link: Option<&Link>,
+    ) -> Vec<Loss> {
         let carries = |rule: &&Rule| matches!(rule.make(document), Made::Value(_));
         let carried = self.overrides.rules.values().filter(carries).filter_map(Rule::place);
         let carried: Vec<_> =
@@ -230,7 +237,7 @@ impl Connector for Overridden {
         let mut projection = connector.project(&seen, link)?;
         let document = seen.contact.as_ref().filter(|_| seen.status != Status::Erased);
         if let Some(document) = document.filter(|_| projection.presence != Presence::Absent) {
-            projection.losses = self.losses(projection.losses, &seen, document, link);
+            projection.losses = self.still_lost(projection.losses, &seen, document, link);
             self.lay_over(&mut projection, &seen, document)?;
         }
         Ok(projection)
@@ -278,6 +285,18 @@ impl Connector for Overridden {
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
         let (connector, seen) = self.seen(record);
         connector.look_up_keys(&seen, projection)
+    }
+
+    fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {
+        self.inner.losses(projection, references)
+    }
+
+    fn batching(&self) -> Option<Arc<dyn Batching>> {
+        self.inner.batching()
+    }
+
+    fn reader(&self) -> Option<&dyn Reader> {
+        self.inner.reader()
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

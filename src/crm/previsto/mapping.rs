@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{wire, wire::meta, written};
+use super::{wire, wire::meta};
 use crate::{
     config::{FormClear, MetaScalars, OnDelete, OnErase, PhoneForm, PrevistoSettings, StreetNumber},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
@@ -24,6 +24,7 @@ use crate::{
         reading::{
             Items, blank_is_empty, is_fax, is_of_type, member, member_text, post_office_box, says_something, value,
         },
+        written,
     },
     event::{OutcomeKind, ReasonCode},
 };

@@ -14,7 +14,6 @@
 mod mapping;
 mod read;
 mod wire;
-mod written;
 
 use std::{collections::BTreeMap, slice};
 
@@ -35,6 +34,7 @@ use super::{
     classify::StatusClasses,
     remote::Reader,
     session::{SecretSource, placement::Placement, static_token::StaticToken},
+    written,
 };
 use crate::{
     config::{Adopt, CrmSettings, FieldRule, PrevistoSettings, SearchKey},

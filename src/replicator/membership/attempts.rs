@@ -56,14 +56,11 @@ impl Membership<'_> {
         let wall = self.parts.clock.now();
         let deadline = self.parts.settings.landing_time();
         loop {
-            {
-                let mut concurrency = self.shared.concurrency.lock();
-                if self.attempts.len() >= concurrency.limit() {
-                    concurrency.is_full();
-                    return;
-                }
+            if self.attempts.len() >= self.shared.way.contacts_max() {
+                self.shared.way.concurrency.lock().is_full();
+                return;
             }
-            let admission = self.shared.gate.lock().admission(now);
+            let admission = self.shared.way.gate.lock().admission(now);
             let probe = match admission {
                 Admission::Open => false,
                 Admission::Probe => true,
@@ -86,7 +83,7 @@ impl Membership<'_> {
             }
             lane.begin();
             if probe {
-                self.shared.gate.lock().probe_begins();
+                self.shared.way.gate.lock().probe_begins();
             }
             let attempt = Attempt {
                 shared: self.shared.clone(),
@@ -147,7 +144,7 @@ impl Membership<'_> {
 
     /// Tells the gate how the CRM behaved. Returns whether it is paused now.
     fn report_to_gate(&self, end: &End, showed: Showed, now: Instant, wall: Timestamp) -> bool {
-        let mut gate = self.shared.gate.lock();
+        let mut gate = self.shared.way.gate.lock();
         let before = gate.paused();
         match end {
             End::Delivered { .. } => gate.answered(showed.probe),
@@ -168,7 +165,7 @@ impl Membership<'_> {
         let after = gate.paused();
         if before != after {
             if after.is_none() {
-                self.shared.concurrency.lock().start_anew();
+                self.shared.way.concurrency.lock().start_anew();
             }
             self.tell_pause(after, end);
         }

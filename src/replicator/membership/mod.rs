@@ -109,7 +109,7 @@ impl<'a> Membership<'a> {
         status: &'a watch::Sender<Status>,
     ) -> Self {
         // A probe of an earlier membership was given up with it.
-        shared.gate.lock().probe_withdrawn();
+        shared.way.gate.lock().probe_withdrawn();
         Self {
             shared,
             handle: member.handle(),
@@ -279,7 +279,7 @@ impl<'a> Membership<'a> {
     }
 
     fn share_rate(&self) {
-        self.shared.rate.share(self.owned.len(), self.parts.partitions);
+        self.shared.way.rate.share(self.owned.len(), self.parts.partitions);
     }
 
     fn taken_over(&mut self, taken: Result<TakenOver, TakeoverError>) -> Result<(), Error> {

@@ -24,7 +24,7 @@ const WOKEN_SCAN_MAX: usize = 1_024;
 impl Membership<'_> {
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, ..)| *at);
-        let gate = match self.shared.gate.lock().admission(Instant::now()) {
+        let gate = match self.shared.way.gate.lock().admission(Instant::now()) {
             Admission::ClosedUntil(at) if !self.ready.is_empty() => Some(at),
             _ => None,
         };
@@ -68,7 +68,7 @@ impl Membership<'_> {
 
     /// Resumes parked contacts that are due, from the view's index.
     fn wake_parked(&mut self, now: Instant, wall: Timestamp) -> Result<(), Error> {
-        if self.shared.gate.lock().admission(now) != Admission::Open && self.ready.len() > WOKEN_MAX {
+        if self.shared.way.gate.lock().admission(now) != Admission::Open && self.ready.len() > WOKEN_MAX {
             return Ok(());
         }
         let crm = self.parts.name.clone();
@@ -198,12 +198,12 @@ impl Membership<'_> {
         let unanswered = self.owned.values().map(|owned| owned.ledger.unanswered()).sum();
         let metrics = &self.parts.metrics;
         metrics.pending(crm, unanswered);
-        metrics.in_flight(crm, self.attempts.len(), self.shared.concurrency.lock().limit());
+        metrics.in_flight(crm, self.attempts.len(), self.shared.way.contacts_max());
         let status = Status {
             owned: self.owned.len(),
             working: self.owned.values().filter(|owned| owned.is_working()).count(),
             joined: self.handle.is_member(),
-            paused: self.shared.gate.lock().paused(),
+            paused: self.shared.way.gate.lock().paused(),
             unanswered,
         };
         // One line for all partitions that came or went, not one for each.

@@ -1,7 +1,7 @@
-//! What Previsto takes for an e-mail address and for a telephone number in full form.
+//! E-mail addresses and telephone numbers in full form, as a CRM is told them.
 //!
 //! As keys of persons these would be far from enough, and `contact::normalise` knows better. Here it is about what can be
-//! sent, and telephone numbers as the operators of Previsto write them, a leading 00 among them, which a key may not have.
+//! sent, and telephone numbers as people write them, a leading 00 among them, which a key may not have.
 
 use std::iter::Peekable;
 

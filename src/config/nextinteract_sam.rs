@@ -1,0 +1,139 @@
+//! Settings of a connection to NextInteract SAM.
+//!
+//! SAM documents one sample of a write and a list of errors. How rows are counted, what an absent member does, how a day
+//! is written: each answer that had to be assumed stands here as a default.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use super::{PhoneForm, StreetNumber};
+use crate::crm::FailureClass;
+
+/// How one company in SAM is spoken to. Defaults: table `nextinteract_sam` of the reference configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NextinteractSamSettings {
+    /// Name of the environment variable that holds the user's e-mail address. Exactly one of this and `email_file` is set.
+    #[serde(default)]
+    pub email_env: Option<String>,
+    /// File that holds the user's e-mail address; white space around it is ignored.
+    #[serde(default)]
+    pub email_file: Option<PathBuf>,
+    /// Name of the environment variable that holds the user's password. Exactly one of this and `password_file` is set.
+    #[serde(default)]
+    pub password_env: Option<String>,
+    /// File that holds the user's password; white space around it is ignored. Read again for each login.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Which version of the login is used.
+    pub login: LoginForm,
+    pub app_code: AppCode,
+    /// Value of `platform` in a login of version 2; empty: not sent.
+    pub platform: String,
+    /// Life of a token that comes without one.
+    #[serde(with = "humantime_serde")]
+    pub token_life: Duration,
+    /// A token with less than this left is renewed.
+    #[serde(with = "humantime_serde")]
+    pub renew_before: Duration,
+    /// Between two logins.
+    #[serde(with = "humantime_serde")]
+    pub login_interval_min: Duration,
+    /// When a locked account is tried again; absent: not before its credentials are others.
+    #[serde(default, with = "humantime_serde")]
+    pub locked_retry_after: Option<Duration>,
+    /// Contacts in one call.
+    pub batch_rows_max: usize,
+    /// What these may take together, in bytes.
+    pub batch_bytes_max: usize,
+    /// How long a contact waits for others to share its call.
+    #[serde(with = "humantime_serde")]
+    pub batch_age_max: Duration,
+    /// How often a contact is sent again, alone, that SAM says it has not stored.
+    pub unstored_retries_max: u32,
+    /// Failures of a contact before an error of the company service is taken for its own.
+    pub company_service_tries_max: u32,
+    /// What becomes of organizations.
+    pub organization: OrganizationKind,
+    /// How a telephone number is written.
+    pub phone_form: PhoneForm,
+    /// Whether a house number goes before or after the street.
+    pub street_number: StreetNumber,
+    /// Whether the job title is the profession of whom nothing else is said.
+    pub profession_from_job_title: bool,
+    /// Whether the market sector is the specialty of whom nothing else is said.
+    pub specialty_from_market_sector: bool,
+    /// How a day of birth is written.
+    pub birth_date: BirthDateForm,
+    /// Whether the owner is sent as `ownedBy`.
+    pub send_owner: bool,
+    /// Whether this installation is named as `contactCreatedBy`.
+    pub send_source: bool,
+    /// What is sent as `contactModified`.
+    pub modified: StampModified,
+    /// What is sent for a text of which nothing is said.
+    pub clear_with: SamClear,
+    /// Last name of a contact whose person asked to be forgotten; SAM insists on one.
+    pub blank_last_name: String,
+    /// Member of an error that holds its code.
+    pub error_code_key: String,
+    /// HTTP status to failure class, where an answer has no known code. A 2xx is success all the same.
+    pub status_classes: BTreeMap<String, FailureClass>,
+    /// Error code to failure class, before the documented reading.
+    pub code_classes: BTreeMap<String, FailureClass>,
+}
+
+/// The versions of the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginForm {
+    /// Version 2.
+    Json,
+    /// Version 1.
+    Form,
+}
+
+/// For which application a user logs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum AppCode {
+    #[serde(rename = "NI")]
+    Ni,
+    #[serde(rename = "MY")]
+    My,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrganizationKind {
+    /// They end as `unsupported`.
+    Unsupported,
+    /// Their name is last name and company.
+    LastName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BirthDateForm {
+    /// Milliseconds from 1970 to the beginning of the day, UTC.
+    EpochMs,
+    /// `YYYY-MM-DD`.
+    Date,
+    Omit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StampModified {
+    /// When the change was received that the record is from, in milliseconds from 1970.
+    ReceivedAt,
+    Null,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamClear {
+    Null,
+    /// `""`.
+    Empty,
+}

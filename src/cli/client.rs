@@ -125,12 +125,9 @@ impl Lines {
     /// The next line, without its end; `None`: that was all. A last line without an end is none.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
-            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let mut line = self.read.split_to(end + 1);
-                line.truncate(end);
-                return Ok(Some(line.freeze()));
-            }
-            if self.read.len() > LINE_BYTES_MAX {
+            let end = self.read.iter().position(|byte| *byte == b'\n');
+            // However the pieces come: one of them may hold all of a line that is too long.
+            if end.unwrap_or(self.read.len()) > LINE_BYTES_MAX {
                 return Err(ClientError::Unanswered {
                     reason: format!("a line is longer than {LINE_BYTES_MAX} bytes"),
                 });
@@ -145,6 +142,11 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
 
     #[test]
@@ -162,5 +164,40 @@ mod tests {
         for text in ["http://127.0.0.1:8700/events", "https://host/a/events?x=1"] {
             assert_eq!(address(text).unwrap().as_str(), text);
         }
+    }
+    /// The lines of an answer whose body is `body`, and how it ended.
+    async fn lines(body: Vec<u8>) -> (Vec<usize>, Result<(), String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+            socket.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
+            // Whoever has read enough goes away.
+            let _enough = socket.write_all(&body).await.is_err();
+        });
+        let client = Client::for_lines(&url).unwrap();
+        let answer = client.post_for_lines(&url, HeaderMap::new(), Bytes::new()).await.unwrap();
+        let Ok(mut lines) = answer else { panic!("the status was 200") };
+        let mut lengths = Vec::new();
+        let ended = loop {
+            match lines.next().await {
+                Ok(Some(line)) => lengths.push(line.len()),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.to_string()),
+            }
+        };
+        drop(lines);
+        server.await.unwrap();
+        (lengths, ended)
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_line_by_line_and_a_line_has_a_bound() {
+        let of = |length: usize| [vec![b'x'; length], vec![b'\n']].concat();
+        assert_eq!(lines(b"ab\n\nc\nleft".to_vec()).await, (vec![2, 0, 1], Ok(())));
+        assert_eq!(lines(of(LINE_BYTES_MAX)).await, (vec![LINE_BYTES_MAX], Ok(())));
+        let (lengths, ended) = lines(of(LINE_BYTES_MAX + 1)).await;
+        assert!(lengths.is_empty() && ended.is_err_and(|error| error.contains("a line is longer than 65536 bytes")));
     }
 }

@@ -60,13 +60,13 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     view: Option<String>,
     /// Narrow the list by what the CRM can search; - for standard input. An unknown key tells them all.
-    #[arg(long, value_name = "KEY=VALUE|KEY=-", requires = "list")]
+    #[arg(long, value_name = "KEY=VALUE|KEY=-", conflicts_with = "remote_id")]
     by: Option<String>,
     /// Contacts listed at most.
-    #[arg(long, value_name = "NUMBER", default_value = "1000", requires = "list")]
+    #[arg(long, value_name = "NUMBER", default_value = "1000", conflicts_with = "remote_id")]
     limit: NonZeroU64,
     /// Go on where an earlier list said that it ended.
-    #[arg(long, value_name = "PLACE", requires = "list")]
+    #[arg(long, value_name = "PLACE", conflicts_with = "remote_id")]
     from: Option<u64>,
 }
 

@@ -57,6 +57,11 @@ impl Links {
         read.unwrap_or_else(|_elapsed| Err(LinksError::Late { at: at.clone() })).map(Self::Read)
     }
 
+    /// Whether they are still to be had from where they were: a partition may leave this worker at any moment.
+    pub(super) fn are_there(&self, at: &TopicPartition, view: &View) -> bool {
+        matches!(self, Self::Read(_)) || view.position(at).is_some()
+    }
+
     pub(super) fn get(&self, view: &View, crm: &str, contact: ContactId) -> Result<Option<Link>, ViewError> {
         match self {
             Self::InView => view.link(crm, contact),

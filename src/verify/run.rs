@@ -138,9 +138,12 @@ impl Run {
                 let contacts = chosen.next(partition, after, &view).await?;
                 let Some(last) = contacts.last() else { break };
                 after = Some(*last);
-                let links = Links::of(&contacts, &at, &view, &*log).await?;
-                for contact in contacts {
-                    self.contact(contact, &links, &view).await?;
+                let mut links = Links::of(&contacts, &at, &view, &*log).await?;
+                for contact in &contacts {
+                    if !links.are_there(&at, &view) {
+                        links = Links::of(&contacts, &at, &view, &*log).await?;
+                    }
+                    self.contact(*contact, &links, &view).await?;
                 }
             }
         }

@@ -37,11 +37,7 @@ impl Chosen {
         view: &View,
     ) -> Result<Vec<ContactId>, ViewError> {
         match &self.sample {
-            Some(sample) => {
-                let all = sample.get(&partition).map(Vec::as_slice).unwrap_or_default();
-                let first = all.partition_point(|contact| after.is_some_and(|after| *contact <= after));
-                Ok(all.iter().skip(first).take(LINKS_AT_ONCE).copied().collect())
-            }
+            Some(sample) => Ok(behind(sample.get(&partition).map(Vec::as_slice).unwrap_or_default(), after)),
             None => {
                 let view = view.clone();
                 on_a_thread(move || of_partition(&view, partition, after)).await
@@ -82,6 +78,12 @@ fn choose(whom: Whom, view: &View) -> Result<Chosen, ViewError> {
     Ok(Chosen { count, sample: Some(sample) })
 }
 
+/// Of contacts in the order of their ids.
+fn behind(all: &[ContactId], after: Option<ContactId>) -> Vec<ContactId> {
+    let first = all.partition_point(|contact| after.is_some_and(|after| *contact <= after));
+    all.iter().skip(first).take(LINKS_AT_ONCE).copied().collect()
+}
+
 fn of_partition(view: &View, partition: Partition, after: Option<ContactId>) -> Result<Vec<ContactId>, ViewError> {
     let mut found = Vec::new();
     each(view, after, |contact| {
@@ -110,5 +112,30 @@ async fn on_a_thread<T: Send + 'static>(
     match spawn_blocking(read).await {
         Ok(read) => read,
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn no_more_are_taken_at_once_than_links_are_held_and_none_twice() {
+        for (count, sizes) in
+            [(0, &[][..]), (LINKS_AT_ONCE, &[LINKS_AT_ONCE]), (LINKS_AT_ONCE + 1, &[LINKS_AT_ONCE, 1])]
+        {
+            let all: Vec<ContactId> = (0..count as u128).map(|number| ContactId(Uuid::from_u128(number))).collect();
+            let (mut taken, mut taken_sizes, mut after) = (Vec::new(), Vec::new(), None);
+            loop {
+                let some = behind(&all, after);
+                let Some(last) = some.last() else { break };
+                after = Some(*last);
+                taken_sizes.push(some.len());
+                taken.extend(some);
+            }
+            assert_eq!((taken, taken_sizes.as_slice()), (all, sizes), "{count}");
+        }
     }
 }

@@ -1,13 +1,17 @@
 //! The command against a simulated Previsto, without a socket.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use bytes::Bytes;
 use clap::Parser;
 
 use super::*;
 use crate::{
-    crm::testing::{crm_settings, previsto_crm},
+    crm::{
+        Answer,
+        remote::{Compared, Held, ReadStep},
+        testing::{crm_settings, previsto_crm},
+    },
     sandbox::{Kind, Sandbox, SandboxSettings, in_process::InProcess},
 };
 
@@ -31,6 +35,7 @@ fn one_is_named_or_many_are_listed() {
         &["con_1", "--list"],
         &["con_1", "--by", "search=x"],
         &["con_1", "--from", "2"],
+        &["con_1", "--limit", "5"],
         &["--list", "--limit", "0"],
     ] {
         assert!(parsed(wrong).is_err(), "{wrong:?}");
@@ -146,4 +151,55 @@ fn what_the_crm_cannot_do_is_said_with_what_it_can() {
     }
     let unknown = find(&crate::config::Settings::reference(), "nobody").unwrap_err();
     assert!(unknown.to_string().contains("there are: "), "{unknown}");
+}
+
+/// Lists the same contact for ever.
+#[derive(Debug)]
+struct Circling;
+
+impl Reader for Circling {
+    fn views(&self) -> &'static [RemoteView] {
+        &[]
+    }
+
+    fn keys(&self) -> &'static [&'static str] {
+        &["email"]
+    }
+
+    fn needs_key(&self) -> bool {
+        true
+    }
+
+    fn one(&self, _one: &One<'_>, _answers: &[Answer]) -> ReadStep<Held> {
+        unreachable!("it is only listed")
+    }
+
+    fn page(&self, walk: &Walk<'_>, _answers: &[Answer]) -> ReadStep<Page> {
+        let held = Held { id: Some("1".to_owned()), document: serde_json::Value::Null };
+        ReadStep::Done(Page { items: vec![held], next: Some(walk.at.unwrap_or_default() + 1), total: None })
+    }
+
+    fn differences(&self, _compared: &Compared<'_>) -> BTreeSet<String> {
+        unreachable!("it is only listed")
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_goes_round_in_circles_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, caller) = previsto(0, folder.path()).await;
+    let list = List { caller: &caller, reader: &Circling, view: "contact", by: None, limit: 1_000, from: None };
+    let (mut output, mut aside) = (Vec::new(), Vec::new());
+    let exit = list.tell(&"previsto".into(), &mut output, &mut aside).await.unwrap();
+    assert_eq!((exit, output.as_slice()), (Exit::CheckFailed, &b"null\n"[..]));
+    let aside = String::from_utf8(aside).unwrap();
+    // The first page had something new.
+    assert!(aside.contains(&format!("go on with --from {}", STALE_PAGES_MAX + 1)), "{aside}");
+}
+
+#[test]
+fn a_crm_that_lists_only_by_a_key_says_so() {
+    let error = by(&Circling, None, &mut io::empty()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().contains("keys are: email"), "{error}");
 }

@@ -351,7 +351,8 @@ fn a_connectors_own_parts_only_decide() {
 /// The folder of the connector that a file is part of.
 fn connector(file: &str) -> Option<&str> {
     let (folder, _) = file.strip_prefix("crm/")?.split_once('/')?;
-    (folder != "session").then_some(folder)
+    let of_all = ["overrides", "remote", "session"];
+    (!of_all.contains(&folder)).then_some(folder)
 }
 
 #[test]

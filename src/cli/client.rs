@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
@@ -131,6 +131,11 @@ impl Lines {
                 return Err(ClientError::Unanswered {
                     reason: format!("a line is longer than {LINE_BYTES_MAX} bytes"),
                 });
+            }
+            if let Some(end) = end {
+                let line = self.read.split_to(end).freeze();
+                self.read.advance(1);
+                return Ok(Some(line));
             }
             match self.response.chunk().await.map_err(unanswered)? {
                 Some(chunk) => self.read.extend_from_slice(&chunk),

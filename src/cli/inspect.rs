@@ -99,7 +99,7 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
             told.map_err(CommandError::io("writing to standard error"))?;
             Ok(Exit::CheckFailed)
         }
-        Err(source) => Err(CommandError::Unread { crm: crm.name.clone(), source }),
+        Err(source) => Err(CommandError::Unread { crm: crm.name.clone(), source: Box::new(source) }),
     }
 }
 
@@ -206,7 +206,7 @@ impl List<'_> {
                     if let Some(at) = at.filter(|_| told > 0) {
                         say(format!("{told} contacts were listed; go on with --from {at}"))?;
                     }
-                    return Err(CommandError::Unread { crm: crm.clone(), source });
+                    return Err(CommandError::Unread { crm: crm.clone(), source: Box::new(source) });
                 }
             };
             let before = told;

@@ -182,7 +182,7 @@ enum CommandError {
     Unread {
         crm: Arc<str>,
         #[source]
-        source: ReadError,
+        source: Box<ReadError>,
     },
     #[error("metrics cannot be counted")]
     Metrics(#[from] MetricsError),

@@ -199,7 +199,7 @@ mod tests {
 
     async fn host(request_bytes_max: usize) -> (Server, Vec<Sandbox>) {
         let settings = |kind| SandboxSettings { request_bytes_max, ..SandboxSettings::of(kind) };
-        let kinds = [Kind::Priava, Kind::Previsto];
+        let kinds = [Kind::Priava, Kind::Previsto, Kind::CrmCom];
         let sandboxes: Vec<_> = kinds.map(|kind| Sandbox::new(settings(kind)).unwrap()).into();
         let named = sandboxes.iter().map(|sandbox| (sandbox.kind().name().to_owned(), sandbox.clone())).collect();
         (Server::host((Ipv4Addr::LOCALHOST, 0).into(), named).await.unwrap(), sandboxes)

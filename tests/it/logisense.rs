@@ -56,7 +56,8 @@ fn held(world: &World) -> Option<Value> {
     let points = fields["details"]["contactPoints"].as_array()?.iter();
     let mut points: Vec<String> = points
         .map(|point| {
-            format!("{} {}", point["contactPointTypeName"].as_str().unwrap(), point["value"].as_str().unwrap())
+            let text = |name: &str| point[name].as_str().expect("a contact point has a type and a value");
+            format!("{} {}", text("contactPointTypeName"), text("value"))
         })
         .collect();
     points.sort_unstable();

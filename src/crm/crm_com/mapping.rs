@@ -113,6 +113,12 @@ impl Mapping {
         self.settings.user_defined.get(ACTIVE).map(String::as_str)
     }
 
+    /// The field that says whether a person agrees.
+    pub(super) fn consent_field(&self, pointer: &str) -> Option<&str> {
+        let own = (pointer == "/consent/marketing").then_some(wire::DIRECT_MARKETING);
+        own.or_else(|| self.settings.user_defined.get(pointer).map(String::as_str))
+    }
+
     /// The contact as it last was, marked as not active. A record without a document leaves the contact as it is.
     fn retired(&self, record: &ContactRecord, slot: &str) -> Projection {
         let mut draft = self.draft(record);

@@ -133,6 +133,10 @@ impl Connector for CrmCom {
         wire::paths().filter(|path| self.is_clearable(path)).collect()
     }
 
+    fn consent_field(&self, pointer: &str) -> Option<String> {
+        self.mapping.consent_field(pointer).map(str::to_owned)
+    }
+
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
         Some(match record.status {
             Status::Live => self.keys(&projection.fields),

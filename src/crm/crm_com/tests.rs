@@ -214,6 +214,17 @@ fn consent_and_notes_are_sent_and_what_has_no_field_is_lost() {
 }
 
 #[test]
+fn consents_have_a_field_of_their_own_or_one_that_is_configured() {
+    let consents = |crm: &CrmCom| crate::crm::CONSENTS.map(|pointer| crm.consent_field(pointer));
+    let marketing = Some("send_direct_marketing_material".to_owned());
+    assert_eq!(consents(&connector(|_| ())), [marketing.clone(), None]);
+    let with_slot = connector(|settings| {
+        settings.user_defined.insert("/consent/dataProcessing".into(), "udf_string_1".into());
+    });
+    assert_eq!(consents(&with_slot), [marketing, Some("udf_string_1".to_owned())]);
+}
+
+#[test]
 fn user_defined_fields_hold_what_the_settings_say() {
     let slots = [
         ("/organization/department", "udf_string_1"),

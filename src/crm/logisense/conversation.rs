@@ -573,7 +573,7 @@ impl<'a> Conversation<'a> {
         let named: Vec<(&str, &str)> =
             named.into_iter().filter_map(|key| Some((key, keys.values.get(key)?.as_str()))).collect();
         let is_recognisable = keys.values.contains_key(BY_EMAIL) || keys.values.contains_key(BY_PHONE);
-        if named.is_empty() || !(is_recognisable || !keys.planted) {
+        if named.is_empty() || keys.planted && !is_recognisable {
             return Ok(Vec::new());
         }
         let namesakes = self.searched(&named)?;

@@ -74,6 +74,7 @@ impl Run {
             crm: "logisense".into(),
             connector: Arc::new(Logisense::new(&crm).unwrap()),
             hasher: Hasher::new(&Secret::new("a secret of the tests")),
+            shadow: false,
             find_before_create,
             protections: Protections::default(),
         };

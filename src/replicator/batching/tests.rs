@@ -159,7 +159,7 @@ fn setup(per_second: f64) -> Setup {
         transport: crm.clone(),
         metrics: Metrics::noop(),
         gate: Mutex::new(Gate::new(1, probes)),
-        rate: Rate::new(per_second),
+        rate: Arc::new(Rate::new(per_second)),
         concurrency: Mutex::new(Concurrency::new(1, 4, Instant::now())),
         rows_per_call: ROWS,
         in_flight_max: 350,

@@ -2,7 +2,7 @@
 //! that are kept away.
 //!
 //! What is read here has the right form and no more. Whether the CRM has the field, and the contact the attribute, is
-//! known where both are ([`crate::crm::overrides`]).
+//! known where both are ([`crate::crm::Misfit`]).
 
 use std::{collections::BTreeMap, fmt};
 

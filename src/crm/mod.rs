@@ -6,6 +6,37 @@
 //!
 //! A folder holds `wire` (their JSON), `mapping` (ours to theirs, with the loss report), and the connector itself. What all
 //! mappings do with a document is in `reading`; what operators change about any of them, in `overrides`.
+//!
+//! # What CRMs ask of us, and where it lives
+//!
+//! | | |
+//! |---|---|
+//! | a credential in a header, as bearer, as user of Basic, in a body, a query or a part | [`session::placement`] |
+//! | a session that logs in, refreshes, is renewed early, once for all, and not too often | [`session::login`] |
+//! | a stale token told from bad credentials or a missing right | each connector's reading of failures: [`FailureClass::Auth`], [`FailureClass::Connection`] |
+//! | several requests, resumable after a crash | [`Step::Found`], [`Step::Created`], and a connector's conversation, which begins anew from the link |
+//! | upsert, create and update, set actions, bulk | [`RequestKind`], the connectors, [`Batching`] |
+//! | find before create, and after a lost one | [`LookUpKeys`], `replicator::delivery` |
+//! | an effect that is not known | [`Effect::Unknown`], [`link::Sent::Void`] |
+//! | remote ids, of parts too, and a contact that is not finished | [`link::Link::remote_ids`], [`link::Link::incomplete`] |
+//! | read, compare, write what differs | conversations of [`crm_com`] and [`logisense`] |
+//! | calls that several contacts share, halved when refused | [`Batching`], `replicator::batching` |
+//! | absent, null, value | [`Projection::fields`], and the `wire` of each connector |
+//! | JSON, forms with brackets, queries | the `wire` of each connector |
+//! | lists that are referred to by id | [`mod@reference`] |
+//! | mapping rules, value tables, and what is lost | `overrides`, [`Projection::losses`], [`Connector::cannot_carry`], [`Connector::losses`] |
+//! | required fields before any call | the `mapping` of each connector: [`Verdict`] |
+//! | what a deletion, an erasure and a withdrawn consent become | `on_delete`, `on_erase` in the mappings; [`Connector::consent_field`] |
+//! | classes of failures, overridable | [`classify`], and tables of codes in the settings |
+//! | success that is no 2xx, or is one and none | each connector: [`crm_com`] goes by its codes, [`nextinteract_sam`] by rows |
+//! | limits of rate and concurrency, `Retry-After` | `replicator::limits`, `replicator::concurrency`, `replicator::gate` |
+//! | order per contact | `replicator::lane`. Between contacts (relations): not yet |
+//! | comparison that knows what does not come back as sent | [`remote::Reader::differences`]; Previsto so far |
+//! | what is gone | [`FailureClass::Gone`], `on_gone` |
+//! | side effects that are switched | settings of each kind: `send_organisation`, `is_used_for_tax`, steering fields of Previsto |
+//! | credentials kept out of logs | [`session::placement`] puts them on a copy; [`Request`] does not print queries and bodies |
+//! | pages by offset, from zero, from one with a total | conversations of [`crm_com`], [`previsto`], [`logisense`] |
+//! | a CRM's own id of a call | [`logisense`] tells it in the log of attempts |
 
 pub mod classify;
 pub mod crm_com;

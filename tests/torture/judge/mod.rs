@@ -129,7 +129,7 @@ pub(crate) fn all(evidence: &Evidence, history: &History, known: &Known, terms: 
         // The processes are in order.
         workers::metrics_equal_the_outcomes(evidence, history, known),
         workers::a_view_built_anew_is_the_same(known),
-        workers::workers_end_when_asked(known),
+        workers::workers_end_when_asked(known, history),
         workers::lines_are_few_and_tell_nothing(evidence, known, terms),
     ];
     Verdict { checked, left }

@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::{Known, Terms};
-use crate::history::{History, What};
+use crate::history::{Act, History, What};
 
 /// A process of a worker.
 #[derive(Debug, Clone)]
@@ -112,14 +112,36 @@ pub(super) fn a_view_built_anew_is_the_same(known: &Known) -> Checked {
     findings.verdict(format!("both are {grown}"))
 }
 
-/// Each process ended when it was asked to, with 0, or was killed; none by itself, and none panicked.
-pub(super) fn workers_end_when_asked(known: &Known) -> Checked {
+/// How a worker ends that had to leave work to the next one.
+const LEFT_WORK: i32 = 4;
+
+/// Whether a worker that was asked to stop could not reach its brokers all the time.
+fn was_cut_off(worker: &Arc<str>, history: &History) -> bool {
+    let stop = |act: &&Act| matches!(&act.what, What::Stopped { worker: stopped } if stopped == worker);
+    let cuts_off = |act: &Act| match &act.what {
+        What::BrokerRestarted | What::BrokerKilled => true,
+        What::BrokerCut { worker: whose }
+        | What::CommitCut { worker: whose }
+        | What::BrokerDelayed { worker: whose, .. }
+        | What::Frozen { worker: whose } => whose == worker,
+        _ => false,
+    };
+    history.acts.iter().filter(stop).any(|stop| {
+        let meanwhile = |act: &&Act| act.from <= stop.until && stop.from <= act.until;
+        history.acts.iter().filter(meanwhile).any(cuts_off)
+    })
+}
+
+/// Each process ended when it was asked to, with 0, or was killed; none by itself, and none panicked. One that was cut off
+/// from its brokers meanwhile may have said that it leaves work to the next one.
+pub(super) fn workers_end_when_asked(known: &Known, history: &History) -> Checked {
     let mut findings = Findings::of("workers_end_when_asked");
     findings.ensure(!known.processes.is_empty(), || "no processes to judge".to_owned());
     let mut asked = 0_usize;
     for Process { worker, ended, lines } in &known.processes {
         match ended {
             Ended::Asked { code: Some(0) } => asked += 1,
+            Ended::Asked { code: Some(LEFT_WORK) } if was_cut_off(worker, history) => asked += 1,
             Ended::Killed => {}
             Ended::Asked { code } => findings.fault(format!("{worker} was asked to stop, and ended with {code:?}")),
             Ended::Unasked { code } => findings.fault(format!("{worker} ended by itself, with {code:?}")),

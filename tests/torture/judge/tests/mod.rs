@@ -597,6 +597,23 @@ fn processes_that_end_otherwise_than_asked_are_found() {
     let check = "workers_end_when_asked";
     let ended = |ended| move |run: &mut Run| run.known.processes[0].ended = ended;
     fails(check, "asked to stop, and ended with Some(1)", ended(Ended::Asked { code: Some(1) }));
+    fails(check, "asked to stop, and ended with Some(4)", ended(Ended::Asked { code: Some(4) }));
+    let stopped = |from: u64, fault: What| {
+        move |run: &mut Run| {
+            run.known.processes[0].ended = Ended::Asked { code: Some(4) };
+            let worker = run.known.processes[0].worker.clone();
+            run.act(20_000, 28_000, What::Stopped { worker });
+            run.act(from, from + 5_000, fault.clone());
+        }
+    };
+    holds(check, "2 of them asked", stopped(16_000, What::BrokerKilled));
+    holds(check, "2 of them asked", stopped(27_000, What::BrokerCut { worker: "worker-1".into() }));
+    fails(check, "asked to stop, and ended with Some(4)", stopped(29_000, What::BrokerKilled));
+    fails(
+        check,
+        "asked to stop, and ended with Some(4)",
+        stopped(21_000, What::BrokerCut { worker: "worker-2".into() }),
+    );
     fails(check, "ended by itself, with Some(0)", ended(Ended::Unasked { code: Some(0) }));
     holds(check, "1 of them asked", ended(Ended::Killed));
     fails(check, "panicked 1 times", |run| {

@@ -16,7 +16,7 @@ use crate::{
     config::{CrmComSettings, OnDelete, OnErase},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status, schema},
     crm::{
-        Loss, Presence, Projection, Verdict,
+        CONSENTS, Loss, Presence, Projection, Verdict,
         link::Link,
         reading::{blank_is_empty, says_something, value},
     },
@@ -111,6 +111,15 @@ impl Mapping {
     /// The user-defined field that says whether a contact is active.
     fn active_slot(&self) -> Option<&str> {
         self.settings.user_defined.get(ACTIVE).map(String::as_str)
+    }
+
+    /// What CRM.COM has no place for under these settings, whatever the contact.
+    pub(super) fn cannot_carry(&self) -> Vec<Loss> {
+        let nowhere = NOWHERE.iter().copied().chain(["/addresses/geo"]);
+        // What becomes of consents is told by the fields that hold them.
+        let told =
+            nowhere.filter(|field| !CONSENTS.contains(field) && !self.settings.user_defined.contains_key(*field));
+        told.map(|field| Loss { field, why: NO_FIELD }).collect()
     }
 
     /// The field that says whether a person agrees.

@@ -38,7 +38,9 @@ use self::{
     refusals::Refusals,
     wire::{Members, Set, inner},
 };
-use super::{Answer, Connector, Delivery, LookUpKeys, Projection, Request, RequestKind, SetupError, Step, Verdict};
+use super::{
+    Answer, Connector, Delivery, LookUpKeys, Loss, Projection, Request, RequestKind, SetupError, Step, Verdict,
+};
 use crate::{
     config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
     contact::{ContactRecord, record::Status},
@@ -131,6 +133,10 @@ impl Connector for CrmCom {
 
     fn fields(&self) -> Vec<String> {
         wire::paths().filter(|path| self.is_clearable(path)).collect()
+    }
+
+    fn cannot_carry(&self) -> Vec<Loss> {
+        self.mapping.cannot_carry()
     }
 
     fn consent_field(&self, pointer: &str) -> Option<String> {

@@ -18,7 +18,7 @@ use crate::{
     config::{LogisenseSettings, MiddleName, OnDelete, OnErase, StreetNumber},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
     crm::{
-        Loss, Presence, Projection, Verdict,
+        CONSENTS, Loss, Presence, Projection, Verdict,
         link::Link,
         reading::{
             Items, blank_is_empty, is_fax, is_of_type, member, member_text, post_office_box, says_something, value,
@@ -67,6 +67,14 @@ fn is_unknown(link: Option<&Link>) -> bool {
 }
 
 impl Mapping {
+    /// What LogiSense has no place for, whatever the contact.
+    pub(super) fn cannot_carry() -> Vec<Loss> {
+        let parts = ["/emails/type", "/addresses/type", "/active"];
+        // What becomes of consents is told by the fields that hold them: there are none.
+        let nowhere = NOWHERE.iter().copied().chain(parts).filter(|field| !CONSENTS.contains(field));
+        nowhere.map(|field| Loss { field, why: NO_FIELD }).collect()
+    }
+
     pub(super) fn new(settings: &LogisenseSettings, on_delete: OnDelete, on_erase: OnErase) -> Self {
         Self { settings: settings.clone(), on_delete, on_erase }
     }

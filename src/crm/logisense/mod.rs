@@ -192,6 +192,10 @@ impl Connector for Logisense {
         })
     }
 
+    fn cannot_carry(&self) -> Vec<Loss> {
+        Mapping::cannot_carry()
+    }
+
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {
         self.lists(references).losses(projection)
     }

@@ -79,6 +79,13 @@ impl Mapping {
         Self { settings: settings.clone(), on_delete, on_erase, instance: instance.to_owned() }
     }
 
+    /// What SAM has no place for, whatever the contact.
+    pub(super) fn cannot_carry(&self) -> Vec<Loss> {
+        let parts = ["/emails/type", "/addresses/type", "/addresses/geo"];
+        let nowhere = NOWHERE.iter().copied().chain(parts).map(|field| Loss { field, why: NO_FIELD });
+        nowhere.chain([Loss { field: "/active", why: NOT_ACTIVE }]).collect()
+    }
+
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
         let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
         match record.status {

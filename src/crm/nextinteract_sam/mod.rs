@@ -26,8 +26,9 @@ use self::{
     wire::{Rows, Stored},
 };
 use super::{
-    Accepted, Answer, BatchLimits, Batching, Connector, Delivery, Effect, Failure, FailureClass, Projection,
-    REMOTE_CONTACT, Request, RequestKind, Response, SetupError, Split, Step, TransportError, Verdict,
+    Accepted, Answer, BatchLimits, Batching, Connector, Delivery, Effect, Failure, FailureClass, Field, Loss,
+    NotSettable, Projection, REMOTE_CONTACT, Request, RequestKind, Response, SetupError, Split, Step, TransportError,
+    Verdict,
     session::{
         SecretSource,
         login::{LoginSession, LoginTerms},
@@ -146,6 +147,14 @@ impl Connector for NextinteractSam {
 
     fn fields(&self) -> Vec<String> {
         wire::clearable().map(str::to_owned).collect()
+    }
+
+    fn field(&self, name: &str) -> Result<Field, NotSettable> {
+        wire::settable(name)
+    }
+
+    fn cannot_carry(&self) -> Vec<Loss> {
+        self.mapping.cannot_carry()
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

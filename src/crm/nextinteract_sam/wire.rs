@@ -9,7 +9,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, ser::SerializeMap};
 use serde_json::{Map, Value};
 
-use crate::config::SamClear;
+use crate::{
+    config::SamClear,
+    crm::{Field, NotSettable, Takes},
+};
 
 pub(super) const COUNTRY_CODE: &str = "countryCode";
 pub(super) const OTHER_COUNTRY_CODE: &str = "otherCountryCode";
@@ -120,6 +123,20 @@ const KEYS: [(&str, Holds); 41] = [
 /// The keys that a contact may have or not.
 pub(super) fn clearable() -> impl Iterator<Item = &'static str> {
     KEYS.iter().map(|(key, _)| *key).filter(|key| ![EXTERNAL_ID, LAST_NAME, MODIFIED].contains(key))
+}
+
+/// What operators may do with a field of this name.
+pub(super) fn settable(name: &str) -> Result<Field, NotSettable> {
+    let (key, holds) = KEYS.into_iter().find(|(key, _)| *key == name).ok_or(NotSettable::Unknown)?;
+    match (key, holds) {
+        // SAM's own id would win over ours.
+        (EXTERNAL_ID | "contactId", _) => Err(NotSettable::Reference),
+        // Set from the record with every write.
+        (MODIFIED, _) => Err(NotSettable::Unknown),
+        (LAST_NAME, _) => Ok(Field::required(Takes::Text)),
+        (_, Holds::Text) => Ok(Field::optional(Takes::Text)),
+        (_, Holds::Other) => Ok(Field::optional(Takes::Scalar)),
+    }
 }
 
 /// A whole contact: what `fields` say, and nothing for all other keys.

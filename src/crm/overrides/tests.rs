@@ -11,7 +11,7 @@ use crate::{
     crm::{
         self, CONSENTS, Connector, REMOTE_CONTACT,
         link::Sent,
-        testing::{crm_settings, previsto_crm},
+        testing::{crm_com_crm, crm_settings, logisense_crm, previsto_crm, sam_crm},
         withdraws_in_vain,
     },
 };
@@ -431,5 +431,47 @@ fn what_a_crm_cannot_carry_is_told_before_any_contact_loses_it() {
         assert_eq!(untold, Vec::<&&str>::new(), "{settings:?}");
         let unlost: Vec<_> = told.difference(&found).filter(|field| !field.ends_with("/type")).collect();
         assert_eq!(unlost, Vec::<&&str>::new());
+    }
+    // Of these a contact may lose more, by what else it says; but all that is told.
+    let mut whole = full;
+    whole["active"] = json!(false);
+    whole["emails"] = json!([{ "value": "ilka@example.com", "type": "work" }]);
+    let sam = sam_crm("/nowhere".into(), "/nowhere".into());
+    for settings in [sam, crm_com_crm(), logisense_crm()] {
+        let connector = connector(&settings);
+        let told: BTreeSet<&str> = connector.cannot_carry().iter().map(|loss| loss.field).collect();
+        assert!(told.len() > 3 && told.iter().all(|field| schema::paths().any(|path| path == *field)), "{told:?}");
+        let projection = connector.project(&record(whole.clone()), None).unwrap();
+        let found: BTreeSet<&str> = projection.losses.iter().map(|loss| loss.field).collect();
+        assert_eq!(told.difference(&found).collect::<Vec<_>>(), Vec::<&&str>::new(), "{}", settings.name);
+    }
+}
+
+#[test]
+fn any_key_of_sam_but_those_of_our_reference_can_be_filled() {
+    let mut settings = with_fields(
+        sam_crm("/nowhere".into(), "/nowhere".into()),
+        json!({
+            "contactCategory": "/attributes/tier", "webPage": { "constant": "https://example.com" },
+            "ownedBy": "/attributes/seats", "notes": { "omit": true },
+        }),
+    );
+    let document = json!({
+        "name": { "givenName": "Ilka", "familyName": "S" }, "notes": "n", "attributes": { "tier": "gold", "seats": 4 },
+    });
+    let fields = connector(&settings).project(&record(document), None).unwrap().fields;
+    assert_eq!(fields["contactCategory"], "gold");
+    assert_eq!(fields["webPage"], "https://example.com");
+    assert_eq!(fields["ownedBy"], 4);
+    assert!(!fields.contains_key("notes"));
+    for (name, says) in [
+        ("externalId", "marks a contact as ours"),
+        ("contactId", "marks a contact as ours"),
+        ("contactModified", "no such field"),
+        ("firstName", "no such field"),
+    ] {
+        settings = with_fields(settings, json!({ name: "/attributes/tier" }));
+        let misfits = crm::misfits(&settings, "contact-hub");
+        assert!(misfits.iter().any(|misfit| misfit.to_string().contains(says)), "{name}: {misfits:?}");
     }
 }

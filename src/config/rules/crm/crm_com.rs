@@ -1,0 +1,126 @@
+//! What holds of the settings of a CRM.COM.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use humantime_serde::re::humantime::format_duration;
+
+use super::{
+    super::{DAY, HOUR, MINUTE, Rules, quoted},
+    status_classes,
+};
+use crate::{
+    config::{CrmComLogin, CrmComSettings},
+    crm,
+};
+pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
+    let key = |name: &str| format!("{at}.{name}");
+    if crm_com.login == CrmComLogin::User {
+        for (name, text) in [("username", &crm_com.username), ("organisation", &crm_com.organisation)] {
+            let reason = "a login by user needs it";
+            rules.require(!text.trim().is_empty(), &[&key(name)], quoted(text), reason, "write it as CRM.COM knows it");
+        }
+    }
+    rules.lasting(&key("token_life"), crm_com.token_life, MINUTE..=DAY);
+    rules.lasting(&key("renew_before"), crm_com.renew_before, Duration::ZERO..=HOUR);
+    rules.lasting(&key("login_interval"), crm_com.login_interval, Duration::ZERO..=HOUR);
+    rules.require(
+        crm_com.renew_before < crm_com.token_life,
+        &[&key("renew_before"), &key("token_life")],
+        format_duration(crm_com.renew_before),
+        "no token would ever be young enough",
+        "choose less than token_life",
+    );
+    crm_com_slots(at, crm_com, rules);
+    let mut seen = BTreeSet::new();
+    let searched = &crm_com.search_by;
+    rules.require(
+        !searched.is_empty() && searched.iter().all(|by| seen.insert(*by)),
+        &[&key("search_by")],
+        format!("{} keys", searched.len()),
+        "each key of a search is named once, and one at least",
+        "write [\"email_address\", \"phone_number\"], or others",
+    );
+    rules.within(&key("page_size"), crm_com.page_size, 1..=500);
+    rules.within(&key("search_pages_max"), crm_com.search_pages_max, 1..=1000);
+    let mut seen = BTreeSet::new();
+    for name in &crm_com.overflow_types {
+        let holds = crm::crm_com::is_custom_type(name) && seen.insert(name);
+        let remedy = "use CUSTOM1 to CUSTOM5, each once";
+        rules.require(holds, &[&key("overflow_types")], quoted(name), "this is no type for what is left", remedy);
+    }
+    let is_code = |code: &str| code.len() == 2 && code.chars().all(|letter| letter.is_ascii_uppercase());
+    let country = &crm_com.phone_country;
+    let remedy = "write two capital letters (ISO 3166-1), or leave it empty";
+    let holds = country.is_empty() || is_code(country);
+    rules.require(holds, &[&key("phone_country")], quoted(country), "this names no country", remedy);
+    let reason = "a country has to be named somehow";
+    let remedy = "write [\"two_character_code\"], or more ways";
+    rules.require(!crm_com.country_by.is_empty(), &[&key("country_by")], "[]", reason, remedy);
+    for (code, name) in &crm_com.countries {
+        let holds = is_code(code) && !name.is_empty() && name != "id:";
+        let remedy = "write two capital letters (ISO 3166-1) and the name, or id: and the id";
+        rules.require(holds, &[&key(&format!("countries.{code}"))], quoted(name), "this names no country", remedy);
+    }
+    for (name, by) in [
+        ("category_by", &crm_com.category_by),
+        ("group_by", &crm_com.group_by),
+        ("privacy_level_by", &crm_com.privacy_level_by),
+        ("industry_by", &crm_com.industry_by),
+        ("industry_sector_by", &crm_com.industry_sector_by),
+    ] {
+        let holds = ["name", "id", "code", "alternative_code", "number"].contains(&by.as_str());
+        let remedy = "choose from name, id, code, alternative_code, number";
+        rules.require(holds, &[&key(name)], quoted(by), "nothing is named by this", remedy);
+    }
+    for field in &crm_com.never_cleared {
+        let known = crm::crm_com::is_clearable(field);
+        let remedy = "use CRM.COM's names, as in notes, demographics.gender, phone_set.CUSTOM1";
+        rules.require(known, &[&key("never_cleared")], quoted(field), "no field of this name is ever cleared", remedy);
+    }
+    for (name, text) in [
+        ("blank_first_name", &crm_com.blank_first_name),
+        ("blank_last_name", &crm_com.blank_last_name),
+        ("blank_company_name", &crm_com.blank_company_name),
+    ] {
+        let holds = !text.trim().is_empty() && text.chars().count() <= 200 && !text.chars().any(char::is_control);
+        let remedy = "use 1 to 200 visible letters";
+        rules.require(holds, &[&key(name)], quoted(text), "CRM.COM takes no contact without it", remedy);
+    }
+    status_classes(at, crm_com.status_classes.keys(), rules);
+}
+
+/// The user-defined fields of a CRM.COM: each exists, and holds one thing.
+fn crm_com_slots(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
+    let key = |name: &str| format!("{at}.{name}");
+    let mut taken = BTreeSet::new();
+    let mut slot = |place: String, name: &str, is_text: bool| {
+        let known = crm::crm_com::user_defined(name);
+        let fits = if is_text { known == Some(true) } else { known.is_some() };
+        let remedy = if is_text {
+            "use udf_string_1 to 16"
+        } else {
+            "use udf_string_1 to 16, udf_float_1 to 8 or udf_date_1 to 8"
+        };
+        rules.require(fits, &[&place], quoted(name), "there is no such user-defined field", remedy);
+        let reason = "this field holds something else already";
+        rules.require(taken.insert(name.to_owned()), &[&place], quoted(name), reason, "choose another");
+    };
+    slot(key("external_ref_slot"), &crm_com.external_ref_slot, true);
+    if !crm_com.source_slot.is_empty() {
+        slot(key("source_slot"), &crm_com.source_slot, true);
+    }
+    for (pointer, name) in &crm_com.user_defined {
+        slot(key(&format!("user_defined.{pointer}")), name, false);
+    }
+    for (pointer, name) in &crm_com.user_defined {
+        let place = key(&format!("user_defined.{pointer}"));
+        let remedy = "write a JSON pointer to one value, as in /organization/department or /attributes/shoe";
+        rules.require(
+            crm::crm_com::is_single(pointer),
+            &[&place],
+            quoted(name),
+            "no document has one value there",
+            remedy,
+        );
+    }
+}

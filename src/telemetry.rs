@@ -12,12 +12,9 @@ use std::{
     thread,
 };
 
-use tracing::{Level, Metadata, error};
+use tracing::{Level, Metadata, Subscriber, error};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::{FilterExt, filter_fn},
-    fmt,
-    layer::{Filter, SubscriberExt},
+    EnvFilter, Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt, registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -47,14 +44,12 @@ pub fn coloured(surroundings: Surroundings<'_>) -> bool {
 /// If the level is no filter, or if this was done before.
 pub fn start(settings: &TelemetrySettings, coloured: bool) -> Result<(), TelemetryError> {
     let filter = filter(&settings.level)?;
-    Ok(tracing_subscriber::registry()
-        .with(lines(settings.format, coloured, io::stderr).with_filter(filter))
-        .try_init()?)
+    Ok(tracing_subscriber::registry().with(lines(settings.format, coloured, io::stderr)).with(filter).try_init()?)
 }
 
 /// Whether `level` can be used as one.
 pub fn is_filter(level: &str) -> bool {
-    filter(level).is_ok()
+    filter::<Registry>(level).is_ok()
 }
 
 /// Lets a panic say where it happened, and nothing else: from now on, in all threads of this process.
@@ -75,13 +70,18 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// The lines that `level` asks for, without those that could show what a library works on.
-fn filter(level: &str) -> Result<impl Filter<Registry> + Send + Sync + use<>, TelemetryError> {
+///
+/// For the whole subscriber and not for the layer that writes: a filter of one layer keeps its last answer for the event
+/// that it expects next, and where the `log` crate only asks whether a line would be shown, that next event is another one,
+/// which is then lost (tokio-rs/tracing, issue 2519).
+fn filter<S>(level: &str) -> Result<impl Layer<S> + Send + Sync + use<S>, TelemetryError>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     let asked = EnvFilter::builder().parse(level);
     let asked = asked.map_err(|source| TelemetryError::Level { level: level.to_owned(), source })?;
-    // Beside the filter and not a directive in it: a more specific directive of the user's would win. With a level of its own,
-    // since without one nothing is known to be below all that is shown, and every line that a library would write at the
-    // level of a trace is asked about, one by one.
-    Ok(asked.and(filter_fn(may_be_shown).with_max_level_hint(Level::TRACE)))
+    // Beside the filter and not a directive in it: a more specific directive of the user's would win.
+    Ok(asked.and_then(filter_fn(may_be_shown)))
 }
 
 /// sled prints keys and values, which are contacts, in its lines for debugging; rlibphonenumber prints telephone numbers.
@@ -126,8 +126,9 @@ mod tests {
     fn written(format: LogFormat, level: &str) -> String {
         let lines = Lines::default();
         let to = lines.clone();
-        let layer = super::lines(format, false, move || to.clone()).with_filter(filter(level).unwrap());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let layer = super::lines(format, false, move || to.clone());
+        let subscriber = tracing_subscriber::registry().with(layer).with(filter(level).unwrap());
+        tracing::subscriber::with_default(subscriber, || {
             info_span!("event", offset = 7).in_scope(|| info!(attempt = 2, "delivery will be retried"));
         });
         let bytes = lines.0.lock().clone();
@@ -154,13 +155,15 @@ mod tests {
     #[test]
     fn the_level_keeps_lines_back() {
         assert_eq!(written(LogFormat::Text, "warn"), "");
-        assert!(filter("info,=").is_err());
+        assert!(!is_filter("info,="));
     }
 
     #[test]
     fn lines_below_the_level_are_known_not_to_be_shown_before_they_are_asked_about() {
         for (level, most) in [("warn", Level::WARN), ("info,sled=debug", Level::DEBUG)] {
-            assert_eq!(filter(level).unwrap().max_level_hint(), Some(most.into()), "{level}");
+            let lines = super::lines(LogFormat::Text, false, io::sink);
+            let subscriber = tracing_subscriber::registry().with(lines).with(filter(level).unwrap());
+            assert_eq!(subscriber.max_level_hint(), Some(most.into()), "{level}");
         }
     }
 
@@ -169,8 +172,9 @@ mod tests {
         for level in ["trace", "sled=trace,rlibphonenumber=trace", "info,sled::pagecache=trace,sled[stored]=trace"] {
             let lines = Lines::default();
             let to = lines.clone();
-            let layer = super::lines(LogFormat::Text, false, move || to.clone()).with_filter(filter(level).unwrap());
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let layer = super::lines(LogFormat::Text, false, move || to.clone());
+            let subscriber = tracing_subscriber::registry().with(layer).with(filter(level).unwrap());
+            tracing::subscriber::with_default(subscriber, || {
                 tracing::trace!(target: "sled", "stored");
                 info_span!(target: "sled::pagecache", "stored").in_scope(|| {
                     tracing::debug!(target: "sled::pagecache::iterator", "stored");
@@ -183,6 +187,45 @@ mod tests {
             assert!(!written.contains("stored"), "{level}: {written}");
             assert!(written.contains("cannot go on"), "{level}: {written}");
         }
+    }
+
+    /// A line of a library that writes through the `log` crate.
+    struct Foreign;
+
+    static FOREIGN: Foreign = Foreign;
+    static FOREIGN_LINE: Metadata<'static> = tracing::metadata! {
+        name: "foreign",
+        target: "sled",
+        level: Level::DEBUG,
+        fields: &[],
+        callsite: &FOREIGN,
+        kind: tracing::metadata::Kind::EVENT,
+    };
+
+    impl tracing::callsite::Callsite for Foreign {
+        fn set_interest(&self, _interest: tracing::subscriber::Interest) {}
+
+        fn metadata(&self) -> &Metadata<'_> {
+            &FOREIGN_LINE
+        }
+    }
+
+    #[test]
+    fn a_library_that_asks_whether_a_line_would_be_shown_costs_no_other_line() {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let layer = super::lines(LogFormat::Text, false, move || to.clone());
+        let subscriber =
+            tracing_subscriber::registry().with(layer).with(filter("info,contact_replicator=debug").unwrap());
+        tracing::subscriber::with_default(subscriber, || {
+            for attempt in 0..3 {
+                let shown = tracing::dispatcher::get_default(|dispatch| dispatch.enabled(&FOREIGN_LINE));
+                assert!(!shown);
+                info!(attempt, "delivery will be retried");
+            }
+        });
+        let written = String::from_utf8(lines.0.lock().clone()).unwrap();
+        assert_eq!(written.lines().count(), 3, "{written}");
     }
 
     #[test]

@@ -28,14 +28,14 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  contact-replicator inspect --config config/kafka.toml --crm previsto con_90a1
-  contact-replicator inspect --config config/kafka.toml --crm previsto --list --limit 20
-  echo 'Aarhus' | contact-replicator inspect --config config/kafka.toml --crm previsto --list --by search=-
+  contact-replicator inspect --config config/embedded.toml --crm previsto con_90a1
+  contact-replicator inspect --config config/embedded.toml --crm previsto --list --limit 20
+  echo 'Aarhus' | contact-replicator inspect --config config/embedded.toml --crm previsto --list --by search=-
 
 One contact is printed as the CRM tells it, as JSON; of a list, one contact a line. Where a list is longer than --limit, or
 breaks off, it is said on standard error where to go on (--from).
 
-It ends with 1 if the CRM has no such contact. A CRM that only takes contacts and gives none back cannot be inspected.";
+It ends with 1 if the CRM has no such contact. Of the kinds of CRMs, only Previsto can be asked so far.";
 
 /// Longest value of --by that is read from standard input.
 const VALUE_BYTES_MAX: u64 = 8 * 1024;
@@ -126,7 +126,7 @@ fn caller(crm: &CrmSettings, instance: &str) -> Result<(crm::Crm, Caller), Comma
 fn reader<'a>(built: &'a crm::Crm, name: &str) -> Result<&'a dyn Reader, UsageError> {
     built.connector.reader().ok_or_else(|| {
         UsageError(format!(
-            "{name} cannot be read: its interface takes contacts and gives none back; look at its own pages"
+            "contacts of {name} cannot be read back: of the kinds of CRMs, only Previsto can be asked; look at its own pages"
         ))
     })
 }

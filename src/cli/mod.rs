@@ -52,7 +52,7 @@ Examples:
   contact-replicator explain shop/4711
   contact-replicator topics --config config/kafka.toml --check
   contact-replicator resync --crm venues shop/4711
-  contact-replicator inspect --config config/kafka.toml --crm previsto con_90a1
+  contact-replicator inspect --config config/embedded.toml --crm previsto con_90a1
   contact-replicator verify --crm previsto --sample 500
 
 Exit codes:

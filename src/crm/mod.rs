@@ -345,6 +345,8 @@ pub enum Takes {
 /// Why operators may not fill a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotSettable {
+    /// Rules for fields do not reach this kind of CRM.
+    Kind,
     /// The CRM has no field of this name.
     Unknown,
     /// It carries our reference.
@@ -381,7 +383,7 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// # Errors
     /// Why nothing.
     fn field(&self, _name: &str) -> Result<Field, NotSettable> {
-        Err(NotSettable::Unknown)
+        Err(NotSettable::Kind)
     }
 
     /// Whether what the CRM has of a field stays there although the projection has it no longer.

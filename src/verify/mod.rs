@@ -143,7 +143,9 @@ impl Counts {
 pub enum VerifyError {
     #[error("there is no CRM of that name in the worker's settings; there are: {known}")]
     UnknownCrm { known: String },
-    #[error("{crm} cannot be read: its interface takes contacts and gives none back, so nothing can be compared")]
+    #[error(
+        "contacts of {crm} cannot be read back: of the kinds of CRMs, only Previsto can be asked, so nothing can be compared"
+    )]
     Unreadable { crm: Arc<str> },
     #[error("a sample is of 1 to {SAMPLE_MAX} contacts; for more, compare all")]
     Sample,

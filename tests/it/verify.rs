@@ -254,7 +254,8 @@ fn what_cannot_be_compared_is_said() {
         let begin = |crm: &str, whom| verify::begin(scene.world.desk(0), &Order { crm: crm.to_owned(), whom });
         let error = begin(CRM, Whom::All).unwrap_err();
         assert!(
-            matches!(&error, VerifyError::Unreadable { .. }) && error.to_string().starts_with("priava cannot be read")
+            matches!(&error, VerifyError::Unreadable { .. })
+                && error.to_string().starts_with("contacts of priava cannot be read back")
         );
         assert!(matches!(begin("another", Whom::All), Err(VerifyError::UnknownCrm { .. })));
         let scene = populated(1, |_| ()).await;

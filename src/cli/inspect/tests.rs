@@ -132,7 +132,7 @@ fn what_the_crm_cannot_do_is_said_with_what_it_can() {
     std::fs::write(&token, "t").unwrap();
     let priava = crm::build(&crm_settings(token.clone()), "sim").unwrap();
     let error = reader(&priava, "venues").map(drop).unwrap_err();
-    assert!(error.to_string().starts_with("venues cannot be read"), "{error}");
+    assert!(error.to_string().starts_with("contacts of venues cannot be read back"), "{error}");
 
     let mut settings = previsto_crm();
     settings.previsto.as_mut().unwrap().api_key_file = Some(token);

@@ -51,6 +51,8 @@ struct Run {
     /// The fault, and how many requests, or commits, go well before it.
     fault: Option<(Fault, usize)>,
     requests: usize,
+    /// Of the secret, which logins read.
+    _folder: tempfile::TempDir,
 }
 
 impl Run {
@@ -78,7 +80,6 @@ impl Run {
             find_before_create,
             protections: Protections::default(),
         };
-        std::mem::forget(folder);
         Self {
             terms,
             transport: InProcess::new(sandbox.clone(), Duration::from_secs(5), 1 << 20),
@@ -90,6 +91,7 @@ impl Run {
             intended: false,
             fault,
             requests: 0,
+            _folder: folder,
         }
     }
 

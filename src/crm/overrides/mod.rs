@@ -85,6 +85,10 @@ impl Overrides {
 
 fn refused(key: &str, why: NotSettable) -> Misfit {
     let (reason, remedy) = match why {
+        NotSettable::Kind => (
+            "rules for fields are not available for this kind of CRM",
+            "remove the rule; what its own table offers (as user_defined of crm_com) is in config/reference.toml",
+        ),
         NotSettable::Unknown => {
             ("the CRM has no such field", "use its own names, with quotes around one that has dots")
         }

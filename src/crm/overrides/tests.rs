@@ -448,6 +448,16 @@ fn what_a_crm_cannot_carry_is_told_before_any_contact_loses_it() {
 }
 
 #[test]
+fn a_rule_for_a_kind_that_takes_none_is_told_so() {
+    for settings in [crm_com_crm(), logisense_crm()] {
+        let settings = with_fields(settings, json!({ "title": "/attributes/tier" }));
+        let misfits = crm::misfits(&settings, "contact-hub");
+        let told: Vec<_> = misfits.iter().map(|misfit| (misfit.key.as_str(), misfit.reason.as_str())).collect();
+        assert_eq!(told, [("fields.title", "rules for fields are not available for this kind of CRM")]);
+    }
+}
+
+#[test]
 fn any_key_of_sam_but_those_of_our_reference_can_be_filled() {
     let mut settings = with_fields(
         sam_crm("/nowhere".into(), "/nowhere".into()),

@@ -231,8 +231,7 @@ pub(crate) fn is_settled(evidence: &Evidence) -> bool {
     checks::every_input_is_accounted_for(evidence).ok && checks::every_entry_has_one_outcome_per_crm(evidence).ok
 }
 
-/// Those invariants that do not hold. Patience that a CRM asked for is kept by the worker that was asked: with several
-/// workers the CRM cannot tell who knew of it.
+/// Those invariants that do not hold.
 pub(crate) async fn broken(world: &World, evidence: &Evidence) -> Vec<Checked> {
     let links = all_links(world).await;
     let ours = [
@@ -240,10 +239,20 @@ pub(crate) async fn broken(world: &World, evidence: &Evidence) -> Vec<Checked> {
         every_source_record_is_of_one_contact(evidence),
         no_worker_ends_unasked(world),
         failing_crms_are_not_hammered(world, evidence),
+        nothing_before_retry_after(world, evidence),
     ];
-    let all = checks::all(evidence).into_iter().chain(ours);
-    all.filter(|checked| !checked.ok && (world.workers() == 1 || checked.name != "nothing_before_retry_after"))
-        .collect()
+    let all = checks::all(evidence).into_iter().filter(|checked| checked.name != "nothing_before_retry_after");
+    all.chain(ours).filter(|checked| !checked.ok).collect()
+}
+
+/// Patience that a CRM asked for is kept by the process that was asked: one that is started afterwards cannot know, and
+/// with several workers the CRM cannot tell who did.
+fn nothing_before_retry_after(world: &World, evidence: &Evidence) -> Checked {
+    checks::nothing_before_retry_after_by(evidence, |_, refusal, call| {
+        let (asked, sent) = (world.born + refusal.arrived, world.born + call.arrived);
+        let same_process = !world.started.iter().any(|started| (asked..=sent).contains(started));
+        world.workers() == 1 && same_process
+    })
 }
 
 /// All that must hold at the end of a run.

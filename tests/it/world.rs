@@ -321,7 +321,8 @@ pub(crate) struct World {
     slots: Vec<Slot>,
     /// Holds the credential as long as the world stands.
     tokens: TempDir,
-    starts: u64,
+    /// When a worker was started, in order.
+    pub(crate) started: Vec<Timestamp>,
     seed: u64,
 }
 
@@ -379,7 +380,7 @@ impl World {
             deaths,
             slots,
             tokens,
-            starts: 0,
+            started: Vec::new(),
             seed,
         }
     }
@@ -393,7 +394,7 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, worker: usize) {
-        self.starts += 1;
+        self.started.push(self.clock.now());
         let slot = &mut self.slots[worker];
         assert!(slot.running.is_none(), "worker {worker} runs already");
         let mut settings = self.settings.clone();
@@ -422,7 +423,7 @@ impl World {
             clock: self.clock,
             metrics,
             readiness: readiness.clone(),
-            seed: self.seed ^ self.starts,
+            seed: self.seed ^ self.started.len() as u64,
             protections: self.protections,
             desk,
         };

@@ -327,6 +327,7 @@ impl Sandbox {
                 status: None,
                 retry_after: None,
                 answer: None,
+                left: None,
                 answered: false,
             };
             (state.log.arrived(entry), fault)
@@ -370,8 +371,8 @@ impl Sandbox {
             | Instead::LongBody { .. } => {}
         }
         let State { system, tokens, log, .. } = &mut *state;
-        let reply = system.answer(Call { request, tokens, now: Instant::now() });
-        log.carried_out(sequence, reply.effect, reply.remote_id.as_deref());
+        let mut reply = system.answer(Call { request, tokens, now: Instant::now() });
+        log.carried_out(sequence, &mut reply);
         drop(state);
         let mut response = reply.into_response();
         match &fault.instead {

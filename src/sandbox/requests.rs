@@ -8,9 +8,10 @@ use bytes::Bytes;
 use http::header;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::system::Action;
+use super::system::{Action, Reply};
 use crate::privacy::hex;
 
 /// One request and what became of it.
@@ -56,6 +57,10 @@ pub struct LoggedRequest {
     /// The body that was answered, if the settings want it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     pub answer: Option<Bytes>,
+    /// The fields of the contact as the request left it, where the request itself does not say them all, if the settings want
+    /// bodies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<Value>,
     /// Whether the caller was still there for the answer.
     pub answered: bool,
 }
@@ -121,14 +126,15 @@ impl Log {
     }
 
     /// Notes that the system has carried out a request, whether or not it had an effect.
-    pub(super) fn carried_out(&mut self, sequence: u64, effect: bool, remote_id: Option<&str>) {
-        self.effects += u64::from(effect);
-        let number = effect.then_some(self.effects);
+    pub(super) fn carried_out(&mut self, sequence: u64, reply: &mut Reply) {
+        self.effects += u64::from(reply.effect);
+        let number = reply.effect.then_some(self.effects);
         if let Some(entry) = self.entry(sequence) {
             entry.effect = number;
-            if let Some(remote_id) = remote_id {
-                entry.remote_id = Some(remote_id.to_owned());
+            if let Some(remote_id) = &reply.remote_id {
+                entry.remote_id = Some(remote_id.clone());
             }
+            entry.left = reply.left.take().filter(|_| entry.body.is_some());
         }
     }
 
@@ -209,15 +215,17 @@ mod tests {
                 status: None,
                 retry_after: None,
                 answer: None,
+                left: None,
                 answered: false,
             })
         };
         for expected in 1..=4 {
             assert_eq!(entry(&mut log), expected);
         }
-        log.carried_out(4, true, Some("con_4"));
-        log.carried_out(1, true, Some("con_1"));
-        log.carried_out(3, true, None);
+        let written = || Reply::empty(http::StatusCode::OK).with_effect();
+        log.carried_out(4, &mut written().about("con_4").leaving("nobody wants bodies".into()));
+        log.carried_out(1, &mut written().about("con_1"));
+        log.carried_out(3, &mut written());
         let answer = http::Response::builder().header(header::RETRY_AFTER, "7").body(Bytes::new()).unwrap();
         log.ended(4, Duration::from_secs(9), Some(&answer), true);
         let kept = log.after(0);
@@ -230,6 +238,7 @@ mod tests {
             (Some(Duration::from_secs(9)), Some(7), None)
         );
         assert_eq!((kept[0].remote_id.as_deref(), kept[1].remote_id.as_deref()), (None, Some("con_4")));
+        assert_eq!(kept[1].left, None);
         assert_eq!(log.arrivals(), 4);
         assert_eq!((kept[1].status, kept[1].answered, kept[0].ended), (Some(200), true, false));
         assert_eq!(log.dropped(), 2);

@@ -71,18 +71,20 @@ pub(super) struct Reply {
     pub(super) effect: bool,
     /// The id of the contact, where only the answer can tell it.
     pub(super) remote_id: Option<String>,
+    /// The fields of the contact as the request left it, where the request does not say them all.
+    pub(super) left: Option<Value>,
 }
 
 impl Reply {
     /// An answer in JSON that leaves the store as it is.
     pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        Self { status, headers, body: body.into(), effect: false, remote_id: None }
+        Self { status, headers, body: body.into(), effect: false, remote_id: None, left: None }
     }
 
     /// An answer without a body that leaves the store as it is.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new(), effect: false, remote_id: None }
+        Self { status, headers: HeaderMap::new(), body: Bytes::new(), effect: false, remote_id: None, left: None }
     }
 
     pub(super) fn with_effect(self) -> Self {
@@ -91,6 +93,10 @@ impl Reply {
 
     pub(super) fn about(self, remote_id: impl Into<String>) -> Self {
         Self { remote_id: Some(remote_id.into()), ..self }
+    }
+
+    pub(super) fn leaving(self, fields: Value) -> Self {
+        Self { left: Some(fields), ..self }
     }
 
     pub(super) fn into_response(self) -> http::Response<Bytes> {

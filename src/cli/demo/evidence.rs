@@ -3,12 +3,13 @@
 //! Nothing here asks the program under judgement what it did. Topics are read by a plain follower, which sees committed
 //! records only, as any other reader would, so the same code serves every log. What a CRM stored and which requests it
 //! got comes as plain JSON from the sandbox's control addresses, which differ with the kind of CRM ([`Expectation::kind`]).
-//! What a record *should* look like in its CRM is an [`Expectation`]: for Priava it is taken from the connector, whose
-//! mapping is judged by tests of its own; for Previsto it is a table beside this file.
+//! What a record *should* look like in its CRM is an [`Expectation`]: for Priava and SAM, which are sent whole contacts, it is
+//! taken from the connector, whose mapping is judged by tests of its own; for each other it is a table beside this file.
 //!
 //! Gathering goes on while the run does: [`Reader::read_on`] adds what is new, and [`Evidence`] is at any moment all that
 //! was seen so far.
 
+mod crm_com;
 mod logisense;
 mod nextinteract_sam;
 mod previsto;
@@ -110,9 +111,13 @@ pub struct Call {
     /// The contact that it makes of the one that was there: what was sent, where that is always all of it. `None` if the
     /// CRM does not keep it.
     pub fields: Option<Fields>,
+    /// Whether it begins a contact that other calls complete: what is not in `fields` is still to come.
+    pub begins: bool,
     /// Number of its effect in order of effects; absent if nothing was stored.
     pub effect: Option<u64>,
     pub status: Option<u16>,
+    /// Whether the answer refuses, whatever its status.
+    pub refused: bool,
     /// Whether the caller was there to hear the answer.
     pub answered: bool,
     /// The patience that the answer asked for.
@@ -127,7 +132,7 @@ impl Call {
 
     /// Whether the CRM took it and the caller knows.
     pub fn was_accepted(&self) -> bool {
-        self.answered && self.status.is_some_and(|status| (200..300).contains(&status))
+        self.answered && !self.refused && self.status.is_some_and(|status| (200..300).contains(&status))
     }
 }
 
@@ -151,18 +156,28 @@ pub trait Expectation: Send + Sync + fmt::Debug {
 /// # Errors
 /// If the settings are not fit for a connector.
 pub fn expectation(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Expectation>, crm::SetupError> {
-    Ok(match (settings.kind, &settings.previsto) {
-        (CrmKind::Previsto, Some(previsto)) => Arc::new(previsto::Organisation {
-            instance: instance.to_owned(),
-            attribute_prefix: previsto.attribute_prefix.clone(),
-            plants_number: previsto.plant_number,
-            deletes: settings.on_delete == OnDelete::Delete,
-        }),
-        (CrmKind::Previsto | CrmKind::Priava | CrmKind::CrmCom, _) => {
-            Arc::new(Projected(crm::build(settings, instance)?.connector))
+    let CrmSettings { previsto, crm_com, .. } = settings;
+    Ok(match settings.kind {
+        CrmKind::Priava => Arc::new(Projected(crm::build(settings, instance)?.connector)),
+        CrmKind::Previsto => {
+            let previsto = previsto.as_ref().expect("each CRM has the settings of its kind");
+            Arc::new(previsto::Organisation {
+                instance: instance.to_owned(),
+                attribute_prefix: previsto.attribute_prefix.clone(),
+                plants_number: previsto.plant_number,
+                deletes: settings.on_delete == OnDelete::Delete,
+            })
         }
-        (CrmKind::Logisense, _) => Arc::new(logisense::Tenant),
-        (CrmKind::NextinteractSam, _) => Arc::new(nextinteract_sam::Company(crm::build(settings, instance)?.connector)),
+        CrmKind::CrmCom => {
+            let crm_com = crm_com.as_ref().expect("each CRM has the settings of its kind");
+            Arc::new(crm_com::Tenant {
+                instance: instance.to_owned(),
+                reference_slot: crm_com.external_ref_slot.clone(),
+                source_slot: crm_com.source_slot.clone(),
+            })
+        }
+        CrmKind::Logisense => Arc::new(logisense::Tenant),
+        CrmKind::NextinteractSam => Arc::new(nextinteract_sam::Company(crm::build(settings, instance)?.connector)),
     })
 }
 
@@ -233,7 +248,8 @@ fn calls(mut logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
     let mut contents: Vec<Option<Fields>> = match kind {
         CrmKind::Priava => logged.iter().map(LoggedCall::content).collect(),
         CrmKind::NextinteractSam => logged.iter().map(nextinteract_sam::content).collect(),
-        CrmKind::Previsto | CrmKind::CrmCom | CrmKind::Logisense => vec![None; logged.len()],
+        CrmKind::CrmCom | CrmKind::Logisense => logged.iter().map(|call| call.left_behind(kind)).collect(),
+        CrmKind::Previsto => vec![None; logged.len()],
     };
     if kind == CrmKind::Previsto {
         let mut effects: Vec<usize> = (0..logged.len()).filter(|index| logged[*index].effect.is_some()).collect();
@@ -244,7 +260,7 @@ fn calls(mut logged: Vec<LoggedCall>, kind: CrmKind) -> Vec<Call> {
             contents[index] = replay.after(call.action, call.remote_id.as_deref(), call.body.as_deref());
         }
     }
-    logged.into_iter().zip(contents).map(|(call, content)| call.into_evidence(content)).collect()
+    logged.into_iter().zip(contents).map(|(call, content)| call.into_evidence(kind, content)).collect()
 }
 
 #[derive(Deserialize)]
@@ -274,9 +290,11 @@ impl StoredContact {
                 let fields = previsto::normal(self.fields);
                 (text(&fields, previsto::REFERENCE), fields)
             }
-            // Not among those that are shown: its books are read by its own tests.
-            CrmKind::CrmCom => (None, normal(self.fields)),
-            CrmKind::Logisense => (self.reference, logisense::normal(&self.fields)),
+            CrmKind::CrmCom => (self.reference, crm_com::normal(&self.fields)),
+            CrmKind::Logisense => {
+                let fields = logisense::normal(&self.fields, self.reference.as_deref());
+                (self.reference, fields)
+            }
             CrmKind::NextinteractSam => {
                 let fields = nextinteract_sam::normal(self.fields);
                 (text(&fields, nextinteract_sam::REFERENCE), fields)
@@ -309,6 +327,8 @@ struct LoggedCall {
     body: Option<String>,
     effect: Option<u64>,
     status: Option<u16>,
+    answer: Option<String>,
+    left: Option<Map<String, Value>>,
     answered: bool,
     retry_after: Option<u64>,
 }
@@ -320,8 +340,19 @@ impl LoggedCall {
         Some(normal(body))
     }
 
-    fn into_evidence(self, fields: Option<Fields>) -> Call {
+    /// The contact as the call left it, where the books tell.
+    fn left_behind(&self, kind: CrmKind) -> Option<Fields> {
+        let left = self.left.as_ref()?;
+        Some(match kind {
+            CrmKind::Logisense => logisense::normal(left, self.contact.as_deref()),
+            _ => crm_com::normal(left),
+        })
+    }
+
+    fn into_evidence(self, kind: CrmKind, fields: Option<Fields>) -> Call {
         Call {
+            begins: kind == CrmKind::Logisense && self.action == Action::Create,
+            refused: kind == CrmKind::CrmCom && self.answer.as_deref().is_some_and(crm_com::refuses),
             sequence: self.sequence,
             arrived: Duration::from_millis(self.since_start_ms),
             arrived_at: self.arrived_at,

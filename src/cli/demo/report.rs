@@ -54,6 +54,10 @@ pub struct Calls {
     pub per_event: f64,
     /// Calls that only ask; in `total`, too.
     pub look_ups: usize,
+    /// Calls that are about no contact: logins, and lists that contacts refer to; in `total`, too.
+    pub others: usize,
+    /// Creates that a second call completes, of a CRM where they can say no more than a name.
+    pub begun: usize,
     /// Calls that took effect, though whoever called was not told: of all kinds, and creates alone.
     pub lost_answers: usize,
     pub lost_creates: usize,
@@ -81,6 +85,8 @@ impl Calls {
             failed,
             per_event,
             look_ups: crm.calls.iter().filter(|call| call.is_read()).count(),
+            others: crm.calls.iter().filter(|call| call.action == Action::Other).count(),
+            begun: crm.calls.iter().filter(|call| call.begins).count(),
             lost_answers: unheard().count(),
             lost_creates: unheard().filter(|call| call.action == Action::Create).count(),
             stored: crm.stored.len(),
@@ -150,12 +156,13 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nWhat it took")?;
         for (crm, calls) in &self.calls {
-            let Calls { total, per_event, look_ups, lost_answers, lost_creates, stored, duplicates, failed, .. } =
-                calls;
+            let Calls { total, per_event, look_ups, others, lost_answers, lost_creates, stored, .. } = calls;
+            let Calls { duplicates, failed, .. } = calls;
             let failed = listed(failed.iter().map(|(status, count)| (format!("× {status}"), *count)));
             writeln!(
                 f,
-                "  {crm}: {total} calls, {per_event:.2} for each change, {look_ups} look-ups; failed: {failed}"
+                "  {crm}: {total} calls, {per_event:.2} for each change, {look_ups} look-ups, {others} logins and lists; \
+                 failed: {failed}"
             )?;
             writeln!(
                 f,

@@ -95,8 +95,9 @@ pub fn settings() -> Result<Settings, Vec<config::Fault>> {
     let text = include_str!("settings.toml");
     let surroundings = Surroundings {
         variable: &|name| {
-            let known = ["CONTACT_REPLICATOR_SECRET", "PRIAVA_API_TOKEN", "PREVISTO_API_KEY"];
-            known.contains(&name).then(|| SECRET.to_owned())
+            let known = ["CONTACT_REPLICATOR_SECRET", "PRIAVA_API_TOKEN", "PREVISTO_API_KEY", "CRM_COM_SECRET"];
+            let others = ["LOGISENSE_SECRET", "NEXTINTERACT_SAM_EMAIL", "NEXTINTERACT_SAM_PASSWORD"];
+            (known.contains(&name) || others.contains(&name)).then(|| SECRET.to_owned())
         },
         file: &|_| Err(io::ErrorKind::NotFound.into()),
         host_name: &|| "demo".to_owned(),
@@ -112,7 +113,7 @@ pub(super) fn faults() -> FaultPlan {
     let chance = |probability, fault: Fault| Chance { probability, times: 1, only: Only::default(), fault };
     let throttled = |call| Scripted { times: 2, ..Scripted::at(call, Fault::retry_after(429, 1)) };
     FaultPlan {
-        script: vec![throttled(100), throttled(400)],
+        script: vec![throttled(40), throttled(400)],
         chances: vec![
             chance(0.02, Fault::status(503)),
             chance(0.003, Fault::retry_after(503, 1)),
@@ -231,7 +232,7 @@ fn everything_settled(missing: &[String], undone: &[Arc<str>]) -> Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::{Sandbox, SandboxSettings};
+    use crate::sandbox::{self, Sandbox, SandboxSettings};
 
     #[test]
     fn what_is_missing_or_undone_fails_the_run() {
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_settings_and_the_faults_are_sound() {
-        assert_eq!(settings().unwrap().crm.len(), 2);
+        assert_eq!(settings().unwrap().crm.len(), sandbox::Kind::ALL.len(), "one of each kind");
         let sandbox = Sandbox::new(SandboxSettings::default()).unwrap();
         sandbox.set_faults(faults()).unwrap();
     }

@@ -92,6 +92,12 @@ impl Stage {
             if let Some(previsto) = &mut crm.previsto {
                 (previsto.api_key_env, previsto.api_key_file) = (None, Some(token_file.clone()));
             }
+            if let Some(crm_com) = &mut crm.crm_com {
+                (crm_com.secret_env, crm_com.secret_file) = (None, Some(token_file.clone()));
+            }
+            if let Some(logisense) = &mut crm.logisense {
+                (logisense.secret_env, logisense.secret_file) = (None, Some(token_file.clone()));
+            }
             if let Some(sam) = &mut crm.nextinteract_sam {
                 // A simulated SAM takes its token for a password, of whomever.
                 (sam.email_env, sam.email_file) = (None, Some(token_file.clone()));

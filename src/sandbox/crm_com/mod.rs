@@ -275,9 +275,10 @@ impl Tenant {
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
         let id = contact.id.clone();
         let answer = chosen_or(body.get("fields_set"), &contact, Contact::short);
+        let left = contact.whole();
         self.contacts.insert(contact);
         self.ignore(arguments.ignored);
-        Ok(shown(answer).with_effect().about(id))
+        Ok(shown(answer).with_effect().about(id).leaving(left))
     }
 
     fn update(&mut self, request: &http::Request<Bytes>) -> Result<Reply, Refused> {
@@ -290,9 +291,10 @@ impl Tenant {
         let mut contact = self.contacts.get(&id).ok_or(NO_CONTACT)?.clone();
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
         let answer = chosen_or(body.get("fields_set"), &contact, Contact::whole);
+        let left = contact.whole();
         self.contacts.insert(contact);
         self.ignore(arguments.ignored);
-        Ok(shown(answer).with_effect())
+        Ok(shown(answer).with_effect().leaving(left))
     }
 
     fn check_unique(&self, arguments: &Arguments, id: Option<&str>) -> Result<(), Refused> {

@@ -209,9 +209,10 @@ impl Billing {
         let created = writing::create(&members, &["accountId"], self.ids.contact, call.now);
         let contact = created.map_err(|faults| Refused::of("create", faults))?;
         take(&mut self.ids.contact);
-        let reply = self.written("create", &[contact.bare()]).about(contact.identity.to_string());
-        self.store.contacts.insert(contact.identity, contact);
-        Ok(reply)
+        let identity = contact.identity;
+        let reply = self.written("create", &[contact.bare()]).about(identity.to_string());
+        self.store.contacts.insert(identity, contact);
+        Ok(self.leaving(identity, reply))
     }
 
     fn put(&mut self, id: u64, call: Call<'_>) -> Result<Reply, Refused> {
@@ -220,7 +221,7 @@ impl Billing {
         let changed = changed.map_err(|faults| Refused::of("update", faults))?;
         let reply = self.written("update", &[changed.bare()]);
         self.store.contacts.insert(id, changed);
-        Ok(reply)
+        Ok(self.leaving(id, reply))
     }
 
     fn patch(&mut self, id: u64, call: Call<'_>) -> Result<Reply, Refused> {
@@ -229,7 +230,17 @@ impl Billing {
         let patched = patched.map_err(|faults| Refused::of("patch", faults))?;
         self.ids = patched.ids;
         let changes = patched.carry_out(&mut self.store);
-        Ok(self.written("patch", &changes))
+        let reply = self.written("patch", &changes);
+        Ok(self.leaving(id, reply))
+    }
+
+    /// With the contact as it is by then, if it is still there.
+    fn leaving(&self, id: u64, reply: Reply) -> Reply {
+        let contact = self.store.contacts.get(&id).map(|contact| self.store.whole(contact));
+        match contact {
+            Some(contact) => reply.leaving(serde_json::to_value(contact).expect("a contact can be written as JSON")),
+            None => reply,
+        }
     }
 
     fn search(&mut self, call: Call<'_>) -> Result<Reply, Refused> {

@@ -36,11 +36,11 @@ fn contact(number: u128) -> ContactId {
 
 /// Holds the id and the family name; wants a family name, and cannot hold deleted contacts that it never had.
 #[derive(Debug)]
-struct FamilyNames;
+struct FamilyNames(CrmKind);
 
 impl Expectation for FamilyNames {
     fn kind(&self) -> CrmKind {
-        CrmKind::Priava
+        self.0
     }
 
     fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields> {
@@ -189,7 +189,12 @@ fn good() -> Evidence {
         value: input(3).value,
         headers: input(3).headers,
     };
-    let crm = CrmEvidence::read(CRM, stored.to_string().as_bytes(), requests.as_bytes(), Arc::new(FamilyNames));
+    let crm = CrmEvidence::read(
+        CRM,
+        stored.to_string().as_bytes(),
+        requests.as_bytes(),
+        Arc::new(FamilyNames(CrmKind::Priava)),
+    );
     Evidence {
         inputs: (0..7).map(input).collect(),
         entries,
@@ -444,6 +449,59 @@ fn look_ups_beyond_what_creates_need_are_found() {
     evidence.outcomes[3].operation = Some(Operation::Create);
     evidence.outcomes[6].operation = Some(Operation::Create);
     assert!(calls_per_event(&evidence).ok, "{}", calls_per_event(&evidence).detail);
+}
+
+#[test]
+fn where_a_contact_is_read_before_it_is_changed_a_look_up_for_each_change_is_none_too_many() {
+    let ask = |evidence: &mut Evidence, times: usize| {
+        for _ in 0..times {
+            let read = Call { action: Action::Get, ..call(evidence, 3).clone() };
+            evidence.crms[0].calls.push(read);
+        }
+    };
+    // One contact is refused and two calls failed, with six look-ups for each.
+    fails(calls_per_event, "19 look-ups, and 18 would do", |evidence| ask(evidence, 19));
+    let of_kind = |kind, times| {
+        let mut evidence = good();
+        evidence.crms[0].expectation = Arc::new(FamilyNames(kind));
+        ask(&mut evidence, times);
+        calls_per_event(&evidence).ok
+    };
+    for kind in [CrmKind::CrmCom, CrmKind::Logisense] {
+        assert!(of_kind(kind, 20) && !of_kind(kind, 21), "two versions were delivered");
+    }
+    assert!(!of_kind(CrmKind::NextinteractSam, 20));
+}
+
+#[test]
+fn a_create_that_another_call_completes_is_no_call_too_many_and_carries_what_it_says() {
+    let mut evidence = good();
+    let begun = Call { sequence: 5, effect: Some(0), begins: true, ..call(&mut evidence, 1).clone() };
+    let whole = Call { begins: false, ..begun.clone() };
+    for (added, calls_fit) in [(begun.clone(), true), (whole, false)] {
+        let mut evidence = good();
+        // All that failed was in vain, so that nothing makes up for one call more.
+        evidence.crms[0].calls.retain(Call::was_accepted);
+        evidence.crms[0].calls.insert(0, added);
+        assert_eq!(calls_per_event(&evidence).ok, calls_fit, "{}", calls_per_event(&evidence).detail);
+    }
+    let id = ("externalIntegrationId".to_owned(), contact(1).key().into());
+    let name = |name: &str| ("lastName".to_owned(), Value::from(name));
+    let says = |fields: Fields, begins| {
+        let mut evidence = good();
+        evidence.crms[0].calls.insert(0, Call { fields: Some(fields), begins, ..begun.clone() });
+        order_per_contact(&evidence).ok
+    };
+    assert!(says([id.clone()].into(), true) && says([id.clone(), name("Roth")].into(), true));
+    assert!(!says([id.clone()].into(), false) && !says([id, name("Nobody")].into(), true));
+}
+
+#[test]
+fn an_answer_that_refuses_under_a_status_of_success_takes_nothing() {
+    let mut evidence = good();
+    assert!(call(&mut evidence, 1).was_accepted());
+    call(&mut evidence, 1).refused = true;
+    assert!(!call(&mut evidence, 1).was_accepted());
 }
 
 #[test]

@@ -67,13 +67,14 @@ fn set(fields: &mut Fields, name: &str, value: String) {
     }
 }
 
-/// The books in the words of the table.
-pub(super) fn normal(contact: &Map<String, Value>) -> Fields {
+/// The books in the words of the table. A contact of which only the create has been sent has our `reference` for a title.
+pub(super) fn normal(contact: &Map<String, Value>, reference: Option<&str>) -> Fields {
     let mut fields = Fields::new();
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     for (_, field) in TEXTS {
         set(&mut fields, field, text(contact.get(*field)));
     }
+    fields.retain(|name, value| name != "title" || value.as_str() != reference);
     let details = contact.get("details");
     let points = details.and_then(|details| details.get("contactPoints")).and_then(Value::as_array);
     for point in points.into_iter().flatten() {

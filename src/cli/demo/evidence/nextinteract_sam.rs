@@ -1,7 +1,7 @@
 //! What a SAM should hold of a contact, and how its books are read.
 //!
 //! As for a Priava, what to expect is taken from the connector, whose mapping is judged by tests of its own. A call is about
-//! many contacts: its books are read as one call about each of them. Logins are about nobody, and left out.
+//! many contacts: its books are read as one call about each of them. Logins are about nobody.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Expectation for Company {
 /// One call about each contact that it carried.
 pub(super) fn by_contact(call: LoggedCall) -> Vec<LoggedCall> {
     if call.action != Action::Upsert {
-        return Vec::new();
+        return vec![call];
     }
     let rows: Vec<Map<String, Value>> =
         call.body.as_deref().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
@@ -58,7 +58,8 @@ pub(super) fn by_contact(call: LoggedCall) -> Vec<LoggedCall> {
 
 /// What a call about one contact sent.
 pub(super) fn content(call: &LoggedCall) -> Option<Fields> {
-    let row: Map<String, Value> = serde_json::from_str(call.body.as_deref()?).ok()?;
+    let body = call.body.as_deref().filter(|_| call.action == Action::Upsert)?;
+    let row: Map<String, Value> = serde_json::from_str(body).ok()?;
     Some(normal(row))
 }
 

@@ -23,6 +23,15 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_contact-replicator");
 pub(crate) const SECRET: &str = "only for tests, and of no use to anybody";
 /// What the simulated CRMs take for a credential.
 pub(crate) const TOKEN: &str = "sandbox-token";
+/// Where the program looks for the credentials of CRMs.
+pub(crate) const CREDENTIALS: [&str; 6] = [
+    "PRIAVA_API_TOKEN",
+    "PREVISTO_API_KEY",
+    "NEXTINTERACT_SAM_EMAIL",
+    "NEXTINTERACT_SAM_PASSWORD",
+    "CRM_COM_SECRET",
+    "LOGISENSE_SECRET",
+];
 /// As many requests as a long run makes, so that none is forgotten.
 const REQUESTS_MAX: &str = "2000000";
 /// How long a process may take to answer, or to end.
@@ -33,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The program, with what it needs of its surroundings.
 pub(crate) fn program() -> Command {
     let mut program = Command::new(PROGRAM);
-    program.env("CONTACT_REPLICATOR_SECRET", SECRET).env("PRIAVA_API_TOKEN", TOKEN).env("PREVISTO_API_KEY", TOKEN);
+    program.env("CONTACT_REPLICATOR_SECRET", SECRET).envs(CREDENTIALS.map(|variable| (variable, TOKEN)));
     program
 }
 

@@ -22,10 +22,12 @@ use contact_replicator::{
 };
 use tokio::sync::oneshot;
 
-use crate::processes::{SECRET, TOKEN};
+use crate::processes::{CREDENTIALS, SECRET, TOKEN};
 
 /// As in the settings below.
 pub(crate) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+/// Calls in a row, of a CRM that takes one contact in each.
+const FAILURES_BEFORE_PAUSE: u32 = 10;
 /// As in the settings below.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -120,14 +122,17 @@ impl Written {
 
     fn text_of(&self, crm: &WrittenCrm) -> String {
         let WrittenCrm { name, kind, address, more } = crm;
+        let OfKind { first, contacts_in_a_call, last } = OfKind::of(*kind);
         format!(
             r#"
             [[crm]]
             name = {name:?}
             kind = "{kind}"
             base_url = "http://{address}/{kind}{path}"
+            {first}
             [crm.delivery]
             in_flight_max = {in_flight_max}
+            failures_before_pause = {failures}
             requests_per_second = 0.0
             request_deadline = "{deadline}ms"
             connect_timeout = "1s"
@@ -139,10 +144,12 @@ impl Written {
             probe_delay = "200ms"
             probe_delay_max = "1s"
             {more}
+            {last}
             "#,
             kind = kind.name(),
             path = kind.base_path(),
-            in_flight_max = self.in_flight_max,
+            in_flight_max = self.in_flight_max * contacts_in_a_call,
+            failures = FAILURES_BEFORE_PAUSE * contacts_in_a_call,
             deadline = self.request_deadline.as_millis(),
         )
     }
@@ -152,8 +159,7 @@ impl Written {
     pub(crate) fn parsed(&self, folder: &Path) -> Settings {
         let variable = |name: &str| match name {
             "CONTACT_REPLICATOR_SECRET" => Some(SECRET.to_owned()),
-            "PRIAVA_API_TOKEN" | "PREVISTO_API_KEY" => Some(TOKEN.to_owned()),
-            _ => None,
+            name => CREDENTIALS.contains(&name).then(|| TOKEN.to_owned()),
         };
         let surroundings = Surroundings { variable: &variable, ..Surroundings::process() };
         let mut settings = Settings::parse(&self.text(), surroundings).unwrap();
@@ -166,8 +172,48 @@ impl Written {
             if let Some(previsto) = &mut crm.previsto {
                 (previsto.api_key_env, previsto.api_key_file) = (None, Some(token.clone()));
             }
+            if let Some(sam) = &mut crm.nextinteract_sam {
+                (sam.email_env, sam.email_file) = (None, Some(token.clone()));
+                (sam.password_env, sam.password_file) = (None, Some(token.clone()));
+            }
+            if let Some(crm_com) = &mut crm.crm_com {
+                (crm_com.secret_env, crm_com.secret_file) = (None, Some(token.clone()));
+            }
+            if let Some(logisense) = &mut crm.logisense {
+                (logisense.secret_env, logisense.secret_file) = (None, Some(token.clone()));
+            }
         }
         settings
+    }
+}
+
+/// What differs between kinds.
+struct OfKind {
+    /// Settings of the CRM itself.
+    first: &'static str,
+    /// Bounds of deliveries count contacts, and several may share a call.
+    contacts_in_a_call: u32,
+    /// Tables of the kind.
+    last: &'static str,
+}
+
+impl OfKind {
+    fn of(kind: Kind) -> Self {
+        let (first, contacts_in_a_call, last) = match kind {
+            Kind::Priava | Kind::Previsto => ("", 1, ""),
+            Kind::NextinteractSam => (
+                "",
+                4,
+                "[crm.nextinteract_sam]\nbatch_rows_max = 4\nbatch_age_max = \"20ms\"\nlogin_interval_min = \"1s\"",
+            ),
+            Kind::CrmCom => ("", 1, "[crm.crm_com]\nlogin_interval = \"1s\""),
+            // Its contacts carry no reference: one that stays there after its deletion, and one of another who has the same
+            // telephone number and a name like theirs, would be taken for somebody new.
+            Kind::Logisense => {
+                ("on_delete = \"delete\"\nadopt = \"never\"", 1, "[crm.logisense]\nlogin_interval_min = \"1s\"")
+            }
+        };
+        Self { first, contacts_in_a_call, last }
     }
 }
 

@@ -5,7 +5,7 @@
 //! logs `Couldn't find leader endpoint … can be skipped`). With everything on both, the first leads what the second led.
 //!
 //! They are started through `deploy/kafka/kafka.sh`, with folders and ports of their own: four that the script takes for
-//! each, then one for each line between a worker and a CRM. Ports lie below those that an operating system gives out by
+//! each, then one for the lines between each worker and the CRMs. Ports lie below those that an operating system gives out by
 //! itself, so that a port that is closed for a moment is not somebody else's by then.
 
 use std::{
@@ -68,7 +68,7 @@ pub(crate) struct Brokers {
 pub(crate) type Second<'a> = MutexGuard<'a, Option<Process>>;
 
 impl Brokers {
-    /// Nodes with nothing in them, beside free ports for so many lines to CRMs.
+    /// Nodes with nothing in them, beside free ports for the lines of so many workers to CRMs.
     pub(crate) async fn start(port: Option<u16>, lines: u16, folder: &Path) -> Self {
         let ports = PORTS_OF_NODES + lines;
         let port = port.unwrap_or_else(|| free_block(ports));

@@ -37,9 +37,7 @@ use futures::FutureExt;
 use self::{brokers::Brokers, run::Run, scenario::Scenario, script::Kind};
 
 /// Kinds of CRMs, each of which there is one of.
-const KINDS: [contact_replicator::sandbox::Kind; 2] =
-    [contact_replicator::sandbox::Kind::Priava, contact_replicator::sandbox::Kind::Previsto];
-const CRMS: usize = KINDS.len();
+const KINDS: [contact_replicator::sandbox::Kind; 5] = contact_replicator::sandbox::Kind::ALL;
 /// The seed of a run that nobody asked for, so that it is the same each time.
 const SEED_OF_THE_RUNNER: u64 = 1;
 
@@ -74,8 +72,8 @@ struct Arguments {
     /// Nothing but these faults. Without it, all.
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     only: Vec<Kind>,
-    /// First of the ports in a row that are taken: eight, and one for each worker and CRM, with one worker more than usual.
-    /// Without it, any that are free.
+    /// First of the ports in a row that are taken: eight, and one for each worker, with one worker more than usual, on as many
+    /// addresses of the loopback as there are CRMs. Without it, any that are free.
     #[arg(long)]
     port: Option<u16>,
     /// Keeps settings, logs and histories of runs that went well, too.
@@ -97,7 +95,7 @@ async fn torture(arguments: Arguments) -> ExitCode {
     let first = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     fs::create_dir_all(world::folder_of_runs()).unwrap();
     let folder = tempfile::Builder::new().prefix("run-").tempdir_in(world::folder_of_runs()).unwrap();
-    let lines = u16::try_from((arguments.workers.max(2) + 1) * CRMS as u64).unwrap();
+    let lines = u16::try_from(arguments.workers.max(2) + 1).unwrap();
     let brokers = Arc::new(Brokers::start(arguments.port, lines, folder.path()).await);
     let mut failed = Vec::new();
     for seed in first..first + arguments.runs {

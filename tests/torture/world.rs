@@ -18,6 +18,7 @@ use contact_replicator::{
     log::{Cleanup, Log, TopicSpec},
     sandbox::Kind,
 };
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
@@ -111,7 +112,7 @@ impl Running {
 }
 
 pub(crate) fn name_of(kind: Kind) -> Arc<str> {
-    kind.name().into()
+    kind.name().replace('_', "-").into()
 }
 
 impl World {
@@ -124,10 +125,7 @@ impl World {
         let mut seats = Vec::new();
         for number in 1..=shape.workers + 1 {
             let worker: Arc<str> = format!("worker-{number}").into();
-            let mut lines = Vec::new();
-            for _ in crate::KINDS {
-                lines.push(line(&mut ports, sandbox.address, &worker, &recorder).await);
-            }
+            let lines = lines(&mut ports, sandbox.address, &worker, &recorder).await;
             seats.push(Seat { worker, lines, running: Mutex::default() });
         }
         let inputs: Vec<TopicSpec> = generator::TOPICS
@@ -162,7 +160,7 @@ impl World {
     /// The settings of who has this seat.
     pub(crate) fn written(&self, seat: &Seat) -> Written {
         let crms = crate::KINDS.iter().zip(&seat.lines).map(|(kind, line)| WrittenCrm {
-            name: kind.name().to_owned(),
+            name: name_of(*kind).to_string(),
             kind: *kind,
             address: line.address,
             more: String::new(),
@@ -331,17 +329,18 @@ impl World {
     }
 }
 
-/// On the first port that is free.
-async fn line(
+/// One to each CRM, on the first port that is free on an address for each: all of 127/8 is this machine.
+async fn lines(
     ports: &mut std::ops::Range<u16>,
     upstream: SocketAddr,
     worker: &Arc<str>,
     recorder: &Recorder,
-) -> CrmLine {
+) -> Vec<CrmLine> {
     for port in ports {
-        let address = (Ipv4Addr::LOCALHOST, port).into();
-        if let Ok(line) = CrmLine::start(address, upstream, Arc::clone(worker), recorder.clone()).await {
-            return line;
+        let addresses = (1..).zip(crate::KINDS).map(|(last, _)| (Ipv4Addr::new(127, 0, 0, last), port).into());
+        let lines = addresses.map(|address| CrmLine::start(address, upstream, Arc::clone(worker), recorder.clone()));
+        if let Ok(lines) = try_join_all(lines).await {
+            return lines;
         }
     }
     panic!("there are not enough free ports for the lines of {worker}; give others with --port");

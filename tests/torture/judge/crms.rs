@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use contact_replicator::{
     cli::demo::{
-        checks::{self, Checked, Findings, Left, Leftover},
+        checks::{self, Checked, Findings, Left, Leftover, Sender},
         evidence::{Call, Evidence},
     },
-    event::{Entry, entry::CauseKind},
+    config::CrmKind,
+    event::{Entry, Outcome, ReasonCode, entry::CauseKind},
     log::{Offset, Partition},
+    sandbox::Action,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -91,6 +93,36 @@ pub(super) fn repeats_only_where_disturbed(evidence: &Evidence, deeds: &Deeds<'_
         format!("{outcomes} outcomes were written again, undisturbed")
     });
     findings.verdict(format!("{repeats} calls and {outcomes} uncommitted outcomes repeated"))
+}
+
+/// Where our reference can be planted and found, a contact whose create may have landed is found again, so none stops because
+/// it cannot be told which it is. CRM.COM cannot be searched by our reference: there, and there only, a contact may stop so
+/// instead of being there twice, and only if nobody heard the answer to a create of it.
+pub(super) fn ambiguous_only_where_no_reference_is_found(evidence: &Evidence, deeds: &Deeds<'_>) -> Checked {
+    let mut findings = Findings::of("ambiguous_only_where_no_reference_is_found");
+    findings.ensure(!evidence.crms.is_empty(), || "no CRM to judge".to_owned());
+    let mut stopped = BTreeSet::new();
+    for crm in &evidence.crms {
+        let is_ambiguous = |outcome: &&Outcome| {
+            outcome.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::AmbiguousMatch)
+        };
+        let of_crm = evidence.outcomes.iter().filter(|outcome| outcome.crm == crm.name).filter(is_ambiguous);
+        for contact in of_crm.filter_map(|outcome| outcome.contact_id).collect::<BTreeSet<_>>() {
+            let key = contact.key();
+            let mut creates = crm
+                .calls
+                .iter()
+                .filter(|call| call.action == Action::Create && call.external_id.as_ref() == Some(&key));
+            let searchable = crm.expectation.kind() != CrmKind::CrmCom;
+            findings.ensure(!searchable, || format!("{contact} is ambiguous in {}", crm.name));
+            let unheard = creates.any(|call| !call.was_accepted() || deeds.standing(crm, call) != Sender::Heard);
+            findings.ensure(searchable || unheard, || {
+                format!("{contact} is ambiguous in {}, though no create of it went unheard", crm.name)
+            });
+            stopped.insert(contact);
+        }
+    }
+    findings.verdict(format!("{} contacts stopped", stopped.len()))
 }
 
 type Place<'a> = (&'a str, Partition, Offset);

@@ -113,6 +113,7 @@ pub(crate) fn all(evidence: &Evidence, history: &History, known: &Known, terms: 
         equal,
         crms::what_was_left_is_mended(&left, known),
         single,
+        crms::ambiguous_only_where_no_reference_is_found(evidence, &deeds),
         checks::every_contact_in_the_crm_has_one_link_but(evidence, &left),
         checks::no_delivered_version_published_as_unchanged(evidence),
         // They were asked in order, by one at a time, and with patience.

@@ -9,6 +9,7 @@ use contact_replicator::{
         checks::{Left, Leftover, Sender, Sending},
         evidence::{Call, Evidence, Stored},
     },
+    config::CrmKind,
     event::{
         Entry, OutcomeKind, ReasonCode,
         entry::{Cause, CauseKind},
@@ -101,6 +102,44 @@ fn of_nothing_only_that_is_well_which_lists_faults_or_does_not_apply() {
         "a_view_built_anew_is_the_same",
     ];
     assert_eq!(well, expected);
+}
+
+/// The last version of the first contact ends without having been told apart from others in a CRM of this kind.
+fn stopped_in(run: &mut Run, kind: CrmKind) {
+    run.is_of(kind);
+    let outcome = run
+        .evidence
+        .outcomes
+        .iter_mut()
+        .rfind(|outcome| (&*outcome.crm, outcome.contact_id) == (run::CRMS[0], Some(contact(1))));
+    let outcome = outcome.unwrap();
+    (outcome.outcome, outcome.reason) = (OutcomeKind::Rejected, Some(ReasonCode::AmbiguousMatch.into()));
+}
+
+#[test]
+fn a_contact_stops_as_ambiguous_only_in_crm_com_and_only_after_a_create_that_nobody_heard() {
+    let check = "ambiguous_only_where_no_reference_is_found";
+    let created = |answered| Call { action: Action::Create, answered, ..call(4, 10_000, 1, 1, "Ada", "Roth") };
+    holds(check, "0 contacts stopped", |_| {});
+    holds(check, "1 contacts stopped", |run| {
+        stopped_in(run, CrmKind::CrmCom);
+        called(run, created(false));
+    });
+    holds(check, "1 contacts stopped", |run| {
+        stopped_in(run, CrmKind::CrmCom);
+        called(run, created(true));
+        run.act(10_005, 10_005, killed(1));
+    });
+    fails(check, "though no create of it went unheard", |run| {
+        stopped_in(run, CrmKind::CrmCom);
+        called(run, created(true));
+    });
+    for kind in [CrmKind::Priava, CrmKind::Previsto, CrmKind::Logisense, CrmKind::NextinteractSam] {
+        fails(check, "is ambiguous in venues", |run| {
+            stopped_in(run, kind);
+            called(run, created(false));
+        });
+    }
 }
 
 #[test]

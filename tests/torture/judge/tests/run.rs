@@ -66,11 +66,11 @@ pub(super) fn peer(worker: u16) -> SocketAddr {
 
 /// Holds the id and the two names that a contact may have.
 #[derive(Debug)]
-struct Names;
+struct Names(CrmKind);
 
 impl Expectation for Names {
     fn kind(&self) -> CrmKind {
-        CrmKind::Priava
+        self.0
     }
 
     fn of(&self, record: &ContactRecord, _: bool) -> Option<Fields> {
@@ -147,8 +147,10 @@ pub(super) fn call(sequence: u64, milliseconds: u64, worker: u16, number: u128, 
         action: Action::Upsert,
         external_id: Some(contact(number).key()),
         fields: Some(fields(contact(number), given, family)),
+        begins: false,
         effect: Some(sequence),
         status: Some(200),
+        refused: false,
         answered: true,
         retry_after: None,
     }
@@ -240,6 +242,11 @@ impl Run {
         &mut self.evidence.crms[0]
     }
 
+    /// The first CRM is one of this kind.
+    pub(super) fn is_of(&mut self, kind: CrmKind) {
+        self.venues().expectation = Arc::new(Names(kind));
+    }
+
     pub(super) fn judged(&self) -> Verdict {
         judge::all(&self.evidence, &self.history, &self.known, &TERMS)
     }
@@ -262,7 +269,7 @@ pub(super) fn run() -> Run {
         stored: Vec::new(),
         calls: Vec::new(),
         calls_dropped: 0,
-        expectation: Arc::new(Names),
+        expectation: Arc::new(Names(CrmKind::Priava)),
     };
     let evidence = Evidence { crms: CRMS.map(crm).into(), ..Evidence::default() };
     let line = |worker| Line { from: at(0), peer: peer(worker), worker: worker_name(worker) };

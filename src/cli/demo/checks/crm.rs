@@ -251,12 +251,25 @@ pub fn the_crm_equals_the_records_by(evidence: &Evidence, senders: &Senders<'_>)
                     older += 1;
                     let earlier =
                         || contents.get(&key).into_iter().flatten().filter(|(version, _)| *version < record.version);
-                    if !earlier().any(|(_, fields)| fields == found) {
+                    // What was begun stays so when nothing that can be sent comes after.
+                    let of_contact = calls.get(key.as_str()).map_or(&[][..], Vec::as_slice);
+                    let landed = of_contact.iter().filter(|call| !call.is_read() && call.effect.is_some());
+                    let begun = landed.max_by_key(|call| call.effect).is_some_and(|call| call.begins);
+                    let is = |fields: &Fields| match begun {
+                        true => found.iter().all(|(name, value)| fields.get(name) == Some(value)),
+                        false => fields == found,
+                    };
+                    if !earlier().any(|(_, fields)| is(fields)) {
                         let stains = stains();
+                        let nearest = earlier().map(|(_, fields)| differing(found, fields)).min_by_key(Vec::len);
+                        let differs = nearest.unwrap_or_default().join(", ");
+                        let name = &crm.name;
                         blame(
                             &mut findings,
                             earlier().find_map(|(_, fields)| stains.explain(found, fields)),
-                            format!("{contact} in {} is no earlier version, though its newest was not taken", crm.name),
+                            format!(
+                                "{contact} in {name} is no earlier version, though its newest was not taken ({differs})"
+                            ),
                         );
                     }
                 }

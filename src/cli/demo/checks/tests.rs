@@ -497,6 +497,20 @@ fn a_create_that_another_call_completes_is_no_call_too_many_and_carries_what_it_
 }
 
 #[test]
+fn a_contact_that_was_begun_may_stay_so_when_its_newest_version_was_refused() {
+    let holds = |begins: bool| {
+        let mut evidence = good();
+        evidence.outcomes[6].outcome = OutcomeKind::Rejected;
+        let id = ("externalIntegrationId".to_owned(), contact(1).key().into());
+        evidence.crms[0].stored[0].fields = [id].into();
+        let last = Call { sequence: 50, effect: Some(50), begins, ..call(&mut evidence, 1).clone() };
+        evidence.crms[0].calls.push(last);
+        the_crm_equals_the_records(&evidence).ok
+    };
+    assert!(holds(true) && !holds(false));
+}
+
+#[test]
 fn an_answer_that_refuses_under_a_status_of_success_takes_nothing() {
     let mut evidence = good();
     assert!(call(&mut evidence, 1).was_accepted());

@@ -2,11 +2,13 @@
 
 mod bad_input;
 mod creates;
+mod credentials;
 mod crm_com;
 mod explain;
 mod history;
 mod ingest;
 mod invariants;
+mod lines;
 mod logisense;
 mod mapping;
 mod outage;

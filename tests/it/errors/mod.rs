@@ -5,6 +5,7 @@
 //! says which call is answered so, and what follows. All rows of a CRM meet the same worker, one after the other, so that
 //! what one leaves behind would show in the next.
 
+mod crm_com;
 mod nextinteract_sam;
 mod priava;
 

@@ -5,6 +5,7 @@
 //! What is to be there is written down here from those tables, section 8 of each contract, value by value; nothing of it
 //! is asked of a connector.
 
+mod crm_com;
 mod nextinteract_sam;
 mod priava;
 

@@ -7,6 +7,7 @@
 
 mod crm_com;
 mod nextinteract_sam;
+mod previsto;
 mod priava;
 
 use std::{collections::BTreeSet, time::Duration};

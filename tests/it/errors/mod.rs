@@ -6,6 +6,7 @@
 //! what one leaves behind would show in the next.
 
 mod crm_com;
+mod logisense;
 mod nextinteract_sam;
 mod previsto;
 mod priava;

@@ -6,6 +6,7 @@
 //! is asked of a connector.
 
 mod crm_com;
+mod logisense;
 mod nextinteract_sam;
 mod previsto;
 mod priava;

@@ -35,6 +35,9 @@ const LATENCY_BUCKETS: [f64; 16] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0, 86_400.0];
 const TRANSACTION_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// Why a CRM is paused, as a label.
+const PAUSE_REASONS: [&str; 3] = ["connection", "credentials", "failing"];
+
 /// How an exchange with a CRM ended, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StatusClass {
@@ -173,6 +176,8 @@ struct PerCrm {
     in_flight: IntGauge,
     in_flight_limit: IntGauge,
     paused: IntGauge,
+    /// In the order of [`PAUSE_REASONS`].
+    pause_reasons: [IntGauge; PAUSE_REASONS.len()],
     entries_lost: IntCounter,
     gone: IntCounter,
     adopted: IntCounter,
@@ -233,6 +238,8 @@ impl Metrics {
         let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
         let in_flight_limit = make.gauges("requests_in_flight_limit", "Requests that may be under way.", "crm")?;
         let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
+        let pause_reason = options("crm_pause_reason", "1 while nothing is sent to a CRM for this reason.");
+        let pause_reason = make.register(IntGaugeVec::new(pause_reason, &["crm", "reason"])?)?;
         let lost =
             make.counters("entries_lost_total", "Entries that retention deleted before they were read.", &["crm"])?;
         let gone =
@@ -294,6 +301,7 @@ impl Metrics {
                 in_flight: in_flight.with_label_values(&one),
                 in_flight_limit: in_flight_limit.with_label_values(&one),
                 paused: paused.with_label_values(&one),
+                pause_reasons: PAUSE_REASONS.map(|reason| pause_reason.with_label_values(&[&**name, reason])),
                 entries_lost: lost.with_label_values(&one),
                 gone: gone.with_label_values(&one),
                 adopted: adopted.with_label_values(&one),
@@ -500,6 +508,15 @@ impl Metrics {
         self.of(crm, |crm| crm.paused.set(paused.into()));
     }
 
+    /// Why a CRM is paused: one of a closed list; `None` if it is not.
+    pub fn crm_pause_reason(&self, crm: &str, reason: Option<&'static str>) {
+        self.of(crm, |crm| {
+            for (name, gauge) in PAUSE_REASONS.into_iter().zip(&crm.pause_reasons) {
+                gauge.set((reason == Some(name)).into());
+            }
+        });
+    }
+
     /// Records between the committed position and the end of the log, by consumer (a CRM's name, or [`RESOLVER`]).
     pub fn lag(&self, consumer: &str, records: u64) {
         self.of_loop(consumer, |consumer| consumer.lag.set(i64::try_from(records).unwrap_or(i64::MAX)));
@@ -696,6 +713,7 @@ mod tests {
             r#"outcome_latency_seconds_count{crm="*"}"#,
             r#"request_duration_seconds_count{crm="priava",result="unanswered"}"#,
             r#"crm_paused{crm="priava"}"#,
+            r#"crm_pause_reason{crm="priava",reason="connection"}"#,
             r#"remote_contacts_gone_total{crm="priava"}"#,
             r#"contacts_adopted_total{crm="priava"}"#,
             r#"consent_not_expressible_total{crm="priava"}"#,
@@ -765,6 +783,7 @@ mod tests {
         metrics.resync_remaining("priava", 6);
         metrics.in_flight("priava", 5, 8);
         metrics.crm_paused("priava", true);
+        metrics.crm_pause_reason("priava", Some("credentials"));
         metrics.lag("priava", 6);
         metrics.lag(RESOLVER, u64::MAX);
         metrics.entries_lost("priava", 7);
@@ -794,6 +813,8 @@ mod tests {
             (r#"requests_in_flight{crm="priava"}"#, 5.0),
             (r#"requests_in_flight_limit{crm="priava"}"#, 8.0),
             (r#"crm_paused{crm="priava"}"#, 1.0),
+            (r#"crm_pause_reason{crm="priava",reason="credentials"}"#, 1.0),
+            (r#"crm_pause_reason{crm="priava",reason="failing"}"#, 0.0),
             (r#"lag_records{consumer="priava"}"#, 6.0),
             (r#"lag_records{consumer="resolver"}"#, i64::MAX as f64),
             (r#"entries_lost_total{crm="priava"}"#, 7.0),

@@ -109,6 +109,9 @@ impl Attempt {
         if shared.terms.shadow {
             shared.way.metrics.shadowed(&shared.terms.crm, machine.operation());
         }
+        if self.probe {
+            shared.way.session.look_again().await;
+        }
         let mut credential = None;
         let mut action = machine.begin();
         loop {

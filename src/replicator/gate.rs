@@ -26,6 +26,17 @@ pub enum PauseReason {
     Connection,
 }
 
+impl PauseReason {
+    /// As in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::Credentials => "credentials",
+            Self::Connection => "connection",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
@@ -107,6 +118,17 @@ impl Gate {
     pub fn probe_withdrawn(&mut self) {
         if let State::Held { probing, .. } | State::Paused { probing, .. } = &mut self.state {
             *probing = false;
+        }
+    }
+
+    /// The probe ended without having asked anything of the CRM, because it must wait for its credential: what the gate is
+    /// closed for is not disproved.
+    pub fn probe_put_off(&mut self, until: Instant) {
+        match &mut self.state {
+            State::Open => {}
+            State::Held { until: at, probing } | State::Paused { probe_at: at, probing, .. } => {
+                (*at, *probing) = (until.max(*at), false);
+            }
         }
     }
 
@@ -231,6 +253,23 @@ mod tests {
         gate.probe_begins();
         gate.ended(Showed { probe: true, answered: true });
         assert_eq!((gate.admission(probe_at), gate.paused()), (Admission::Open, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_must_wait_for_its_credential_proves_nothing() {
+        let (mut gate, now) = (gate(), Instant::now());
+        let until = now + Duration::from_secs(9);
+        for close in [
+            |gate: &mut Gate, now| gate.failed(FailureClass::Connection, Duration::ZERO, false, now),
+            |gate: &mut Gate, now| gate.failed(FailureClass::Throttled, Duration::ZERO, true, now),
+        ] {
+            close(&mut gate, now);
+            let paused = gate.paused();
+            gate.probe_begins();
+            gate.probe_put_off(until);
+            assert_eq!((gate.paused(), gate.admission(now)), (paused, Admission::ClosedUntil(until)));
+            assert_eq!(gate.admission(until), Admission::Probe);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,11 +17,11 @@ use crate::{
 
 const ONE: &[Tenant] = &[Tenant { name: "crm-com", kind: CrmKind::CrmCom }];
 
-fn table<const N: usize>(rows: [(&str, &str); N]) -> BTreeMap<String, String> {
+pub(crate) fn table<const N: usize>(rows: [(&str, &str); N]) -> BTreeMap<String, String> {
     rows.into_iter().map(|(ours, theirs)| (ours.to_owned(), theirs.to_owned())).collect()
 }
 
-fn configured(settings: &mut CrmComSettings) {
+pub(crate) fn configured(settings: &mut CrmComSettings) {
     settings.source_slot = "udf_string_15".to_owned();
     settings.user_defined = table([
         ("/active", "udf_string_1"),
@@ -53,26 +53,27 @@ async fn say(scene: &Scene, data: Option<Value>) {
     scene.world.publish(vec![event("/shop", "1", &format!("e{sequence}"), verb, sequence, data)]).await;
 }
 
-/// What CRM.COM holds that has a value: ids, removed entries, and what it makes itself apart.
 fn held(world: &World) -> Vec<Value> {
-    let plain = |contact: Value| {
-        let mut fields = contact["fields"].clone();
-        let members = fields.as_object_mut().expect("a contact is an object");
-        for made in ["id", "name", "life_cycle_state"] {
-            members.remove(made);
+    world.sandbox.contacts().into_iter().map(held_of).collect()
+}
+
+/// What CRM.COM holds that has a value: ids, removed entries, and what it makes itself apart.
+pub(crate) fn held_of(contact: Value) -> Value {
+    let mut fields = contact["fields"].clone();
+    let members = fields.as_object_mut().expect("a contact is an object");
+    for made in ["id", "name", "life_cycle_state"] {
+        members.remove(made);
+    }
+    for set in ["addresses_set", "phones_set", "emails_set", "relation_set"] {
+        let entries = members.get_mut(set).and_then(Value::as_array_mut).expect("a set is a list");
+        entries.retain(|entry| entry["state"] == "Active");
+        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+            ["id", "state", "area_code", "full_number"].iter().for_each(|made| drop(entry.remove(*made)));
         }
-        for set in ["addresses_set", "phones_set", "emails_set", "relation_set"] {
-            let entries = members.get_mut(set).and_then(Value::as_array_mut).expect("a set is a list");
-            entries.retain(|entry| entry["state"] == "Active");
-            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-                ["id", "state", "area_code", "full_number"].iter().for_each(|made| drop(entry.remove(*made)));
-            }
-            entries.sort_by_key(|entry| entry["type"].to_string());
-        }
-        named(&mut fields);
-        without_nothing(fields).unwrap_or_default()
-    };
-    world.sandbox.contacts().into_iter().map(plain).collect()
+        entries.sort_by_key(|entry| entry["type"].to_string());
+    }
+    named(&mut fields);
+    without_nothing(fields).unwrap_or_default()
 }
 
 /// What refers to a list, by its name alone.

@@ -48,11 +48,15 @@ fn everything() -> Value {
     })
 }
 
-/// What is held of the only contact, by the names of the table: fields, points by type, and the address.
 fn held(world: &World) -> Option<Value> {
     let contacts = world.sandbox.contacts();
     assert!(contacts.len() <= 1, "nobody is there twice");
-    let fields = &contacts.first()?["fields"];
+    held_of(contacts.first()?)
+}
+
+/// What is held of a contact, by the names of the table: fields, points by type, and the address.
+pub(crate) fn held_of(contact: &Value) -> Option<Value> {
+    let fields = &contact["fields"];
     let points = fields["details"]["contactPoints"].as_array()?.iter();
     let mut points: Vec<String> = points
         .map(|point| {

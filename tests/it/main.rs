@@ -1,12 +1,17 @@
 //! The real worker on the log in memory, with a paused clock, simulated CRMs, and faults by seed.
+#![recursion_limit = "256"]
 
 mod bad_input;
 mod creates;
+mod credentials;
 mod crm_com;
+mod errors;
 mod explain;
 mod history;
 mod ingest;
 mod invariants;
+mod lifecycle;
+mod lines;
 mod logisense;
 mod mapping;
 mod outage;

@@ -79,6 +79,12 @@ pub(crate) struct Setup {
     pub(crate) search_lag: Duration,
     /// How each simulated SAM behaves.
     pub(crate) sam: sandbox::NextinteractSamSettings,
+    /// How each simulated Priava behaves.
+    pub(crate) priava: sandbox::PriavaSettings,
+    /// How each simulated CRM.COM behaves, but for the lag of its search.
+    pub(crate) crm_com: sandbox::CrmComSettings,
+    /// How each simulated LogiSense behaves, but for the lag of its search.
+    pub(crate) logisense: sandbox::LogisenseSettings,
 }
 
 impl Default for Setup {
@@ -91,6 +97,9 @@ impl Default for Setup {
             protections: Protections::default(),
             search_lag: Duration::ZERO,
             sam: sandbox::NextinteractSamSettings::default(),
+            priava: sandbox::PriavaSettings::default(),
+            crm_com: sandbox::CrmComSettings::default(),
+            logisense: sandbox::LogisenseSettings::default(),
         }
     }
 }
@@ -332,9 +341,9 @@ impl World {
     }
 
     pub(crate) async fn of(setup: Setup) -> Self {
-        let Setup { seed, workers, crms, log, protections, search_lag, sam } = setup;
+        let Setup { seed, workers, crms, protections, search_lag, .. } = setup;
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
-        let log = LocalLog::new(log, clock);
+        let log = LocalLog::new(setup.log, clock);
         let tokens = tempfile::tempdir().expect("a temporary folder");
         let (sender, deaths) = mpsc::channel(64);
         let fate = Arc::new(Fate {
@@ -363,8 +372,7 @@ impl World {
             .collect();
         let mut settings = settings(tokens.path(), crms);
         settings.crm.iter_mut().for_each(|crm| crm.delivery.search_lag = search_lag);
-        let sandbox_of =
-            |(number, tenant): (u64, &Tenant)| sandbox(*tenant, seed ^ number << 32, search_lag, &sam, clock);
+        let sandbox_of = |(number, tenant): (u64, &Tenant)| sandbox(*tenant, seed ^ number << 32, &setup, clock);
         let simulated = (0..).zip(crms).map(|of| Simulated { name: of.1.name, sandbox: sandbox_of(of) });
         let crms: Vec<Simulated> = simulated.collect();
         Self {
@@ -594,6 +602,11 @@ impl World {
         std::fs::write(self.tokens.path().join("token"), token).expect("a file is written");
     }
 
+    /// From now on there is nothing where the workers' credential is read from.
+    pub(crate) fn take_token_away(&self) {
+        std::fs::remove_file(self.tokens.path().join("token")).expect("a file is removed");
+    }
+
     /// What every CRM does to its callers from now on.
     pub(crate) fn set_faults(&self, plan: FaultPlan) {
         for crm in &self.crms {
@@ -615,13 +628,8 @@ pub(crate) fn group_of(crm: &str) -> String {
 }
 
 /// The other side of a CRM.
-fn sandbox(
-    tenant: Tenant,
-    seed: u64,
-    search_lag: Duration,
-    sam: &sandbox::NextinteractSamSettings,
-    clock: Clock,
-) -> Sandbox {
+fn sandbox(tenant: Tenant, seed: u64, setup: &Setup, clock: Clock) -> Sandbox {
+    let search_lag = setup.search_lag;
     let kind = match tenant.kind {
         CrmKind::Priava => sandbox::Kind::Priava,
         CrmKind::Previsto => sandbox::Kind::Previsto,
@@ -636,9 +644,10 @@ fn sandbox(
         log_max: 10_000_000,
         latency: Duration::from_millis(5),
         previsto: sandbox::PrevistoSettings { search_lag, ..sandbox::PrevistoSettings::default() },
-        crm_com: sandbox::CrmComSettings { search_lag, ..sandbox::CrmComSettings::default() },
-        logisense: sandbox::LogisenseSettings { search_lag, ..sandbox::LogisenseSettings::default() },
-        nextinteract_sam: sam.clone(),
+        priava: setup.priava.clone(),
+        crm_com: sandbox::CrmComSettings { search_lag, ..setup.crm_com.clone() },
+        logisense: sandbox::LogisenseSettings { search_lag, ..setup.logisense.clone() },
+        nextinteract_sam: setup.sam.clone(),
         ..SandboxSettings::default()
     };
     Sandbox::with_clock(settings, clock).expect("a plan without faults")

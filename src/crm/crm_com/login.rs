@@ -12,7 +12,10 @@ use http::{
 };
 use serde_json::Value;
 
-use super::{refusals::Refusals, wire::Members};
+use super::{
+    refusals::{self, Refusals},
+    wire::Members,
+};
 use crate::{
     config::{CrmComLogin, CrmComSettings, CrmSettings},
     crm::{
@@ -88,11 +91,11 @@ impl Login for Door {
                     FailureClass::Rejected | FailureClass::Gone | FailureClass::Conflict => FailureClass::Connection,
                     class => class,
                 };
-                return Err(Failure { class, ..failure }.into());
+                return Err(refusals::told(Failure { class, ..failure }, answer, []).into());
             }
         };
         let Some(token) = envelope.and_then(|envelope| Some(envelope.data.get("token")?.as_str()?.to_owned())) else {
-            return Err(failed(FailureClass::Transient).into());
+            return Err(refusals::told(failed(FailureClass::Transient), answer, []).into());
         };
         let life = life(&token).unwrap_or(self.settings.token_life);
         Ok(Token { secret: Secret::new(token), life, refresh_token: None })
@@ -205,6 +208,8 @@ mod tests {
         let class = |answer: Answer| door.read(&answer).unwrap_err().failure.class;
         let refused = |code: &str| answer(200, json!({ "status": { "code": code }, "data": null }));
         assert_eq!(class(refused("AUTHENTICATION_FAILED")), Auth);
+        let told = door.read(&refused("AUTHENTICATION_FAILED")).unwrap_err().failure.reason;
+        assert_eq!((told.http_status, told.crm_code.as_deref()), (Some(200), Some("AUTHENTICATION_FAILED")));
         assert_eq!(class(refused("ACCESS_DENIED")), Connection);
         assert_eq!(class(refused("INVALID_VALUE")), Connection, "no contact is at fault");
         assert_eq!(class(refused("SYSTEM_ERROR")), Transient);

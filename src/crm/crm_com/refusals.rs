@@ -18,6 +18,8 @@ use crate::{
 /// A country, category, group or the like that the tenant does not have.
 pub(super) const REFERENCE_NOT_FOUND: &str = "REFERENCE_NOT_FOUND";
 
+const MANDATORY_FIELD_MISSING: &str = "MANDATORY_FIELD_MISSING";
+
 /// Tells successes from failures, and failures apart.
 #[derive(Debug)]
 pub(super) struct Refusals {
@@ -52,11 +54,15 @@ impl Refusals {
         };
         let unknown = class == FailureClass::Transient || by_http.as_ref().is_some_and(|f| f.effect == Effect::Unknown);
         let waits = matches!(class, FailureClass::Transient | FailureClass::Throttled);
+        let mut failure = failure(class);
+        if class == FailureClass::Rejected && envelope.status.code == MANDATORY_FIELD_MISSING {
+            failure.reason = ReasonCode::MissingField.into();
+        }
         let headers = answer.as_ref().ok().map(|response| &response.headers);
         Err(Failure {
             effect: if unknown { Effect::Unknown } else { Effect::None },
             retry_after: headers.filter(|_| waits).and_then(classify::retry_after),
-            ..failure(class)
+            ..failure
         })
     }
 
@@ -82,7 +88,7 @@ fn class_of(code: &str) -> Option<FailureClass> {
     Some(match code {
         "INVALID_TOKEN" | "TOKEN_EXPIRED" | "AUTHENTICATION_FAILED" => FailureClass::Auth,
         "ACCESS_DENIED" => FailureClass::Connection,
-        "MANDATORY_FIELD_MISSING" | "INVALID_VALUE" | "INVALID_FORMAT" | REFERENCE_NOT_FOUND => FailureClass::Rejected,
+        MANDATORY_FIELD_MISSING | "INVALID_VALUE" | "INVALID_FORMAT" | REFERENCE_NOT_FOUND => FailureClass::Rejected,
         "NOT_FOUND" => FailureClass::Gone,
         "DUPLICATE" | "TYPE_ALREADY_EXISTS" => FailureClass::Conflict,
         "SYSTEM_ERROR" => FailureClass::Transient,

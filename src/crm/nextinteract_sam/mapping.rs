@@ -218,8 +218,11 @@ impl<'a> Draft<'a> {
 
     /// SAM knows persons only: the name of an organization is the last name of one.
     fn organization_as_contact(&mut self) -> Result<(), Verdict> {
-        let name = self.text("/organization/name").or_else(|| self.text("/name/formatted"));
-        let name = name.ok_or_else(|| missing("/organization/name"))?;
+        let formatted = self.text("/name/formatted");
+        let name = self.text("/organization/name").or(formatted).ok_or_else(|| missing("/organization/name"))?;
+        if formatted.is_some_and(|formatted| formatted != name) {
+            self.lose("/name/formatted", NO_FIELD);
+        }
         self.set(wire::LAST_NAME, name);
         self.set(wire::COMPANY, name);
         self.lose("/kind", NO_FIELD);

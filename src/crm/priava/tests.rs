@@ -734,6 +734,50 @@ fn a_refusal_carries_priavas_code_but_nothing_of_the_contact() {
     check(404, "", Connection, ReasonCode::Refused, None);
 }
 
+/// Rows as section 7 of the contract has them; none of them depends on what was sent before.
+#[test]
+fn each_status_that_a_write_meets_has_its_class() {
+    use FailureClass::{Auth, Conflict, Connection, Rejected, Throttled, Transient};
+    let connector = connector(|_| ());
+    let record = record(contact(json!({})));
+    let link = link_with(&["firstName", "lastName", "email", "mobile"]);
+    for (status, class, effect) in [
+        (302, Connection, Effect::None),
+        (400, Rejected, Effect::None),
+        (401, Auth, Effect::None),
+        (403, Connection, Effect::None),
+        (404, Connection, Effect::None),
+        (405, Connection, Effect::None),
+        (408, Transient, Effect::Unknown),
+        (409, Conflict, Effect::None),
+        (422, Rejected, Effect::None),
+        (429, Throttled, Effect::None),
+        (500, Transient, Effect::Unknown),
+        (502, Transient, Effect::Unknown),
+        (503, Transient, Effect::Unknown),
+        (504, Transient, Effect::Unknown),
+    ] {
+        for link in [None, Some(&link)] {
+            deliver(&connector, &record, link, &[], |delivery| {
+                let body = r#"{"error":"validation_error","error_description":"Sundstrom"}"#;
+                let Step::Failed(failure) = connector.next(delivery, &[answer(status, body)]) else { panic!("failed") };
+                assert_eq!((failure.class, failure.effect), (class, effect), "{status}");
+                assert_eq!(failure.reason.http_status, Some(status));
+                assert!(!format!("{failure:?}").contains("Sundstrom"));
+            });
+        }
+    }
+    for (lost, effect) in [
+        (TransportError::Unanswered { reason: String::new() }, Effect::Unknown),
+        (TransportError::NotSent { reason: String::new() }, Effect::None),
+    ] {
+        deliver(&connector, &record, None, &[], |delivery| {
+            let Step::Failed(failure) = connector.next(delivery, &[Err(lost.clone())]) else { panic!("failed") };
+            assert_eq!((failure.class, failure.effect), (Transient, effect));
+        });
+    }
+}
+
 #[test]
 fn a_configured_class_replaces_the_built_in_one() {
     let connector = connector(|settings| {

@@ -6,7 +6,8 @@
 //! since some CRMs lock the account of whoever tries too often.
 //!
 //! Secrets that were refused are not tried again until they are others: no retry makes a wrong password right. They are
-//! read anew each time, so a file with another password is all that an operator has to provide.
+//! read anew each time, so a file with another password is all that an operator has to provide. A refresh token belongs to
+//! the secrets it came of, and is not used once they are others.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -114,6 +115,8 @@ struct InUse {
 struct Attempts {
     last: Option<Instant>,
     refused: Option<Refused>,
+    /// What the token in use was obtained with; of a refresh token that is stored, the stored one.
+    obtained_with: Option<Vec<Secret>>,
 }
 
 struct Refused {
@@ -146,9 +149,7 @@ impl LoginSession {
 
     /// Puts another token in use, by the refresh token if there is one and the CRM takes it, else by a login.
     async fn obtain(&self, attempts: &mut Attempts, transport: &dyn Transport) -> Result<(), RenewalError> {
-        let sources = self.terms.secrets.clone();
-        let read = move || sources.iter().map(SecretSource::read).collect::<Result<Vec<_>, _>>();
-        let secrets = tokio::task::spawn_blocking(read).await.expect("reading secrets does not panic")?;
+        let secrets = self.read_secrets().await?;
         let now = Instant::now();
         let still_refused = attempts
             .refused
@@ -157,11 +158,14 @@ impl LoginSession {
         if let Some(refused) = still_refused {
             return Err(RenewalError::Login(refused.failure.clone()));
         }
+        // Somebody put others there to have them used.
+        let are_others = attempts.obtained_with.as_ref().is_some_and(|with| *with != secrets);
         let refresh_token = self.current.read().token.as_ref().and_then(|token| token.refresh_token.clone());
+        let refresh_token = refresh_token.filter(|_| !are_others);
         if let Some(request) = refresh_token.and_then(|token| self.login.refresh(&secrets, &token)) {
             let asked_at = Instant::now();
             match self.login.read(&transport.exchange(request).await) {
-                Ok(token) => return self.take(token, asked_at).await,
+                Ok(token) => return self.take(attempts, secrets, token, asked_at).await,
                 Err(LoginFailure { failure, .. }) if waits(failure.class) => return Err(RenewalError::Login(failure)),
                 // It has run out, or was revoked: whoever has the secrets gets another.
                 Err(LoginFailure { .. }) => {}
@@ -179,7 +183,7 @@ impl LoginSession {
         match self.login.read(&transport.exchange(self.login.log_in(&secrets)).await) {
             Ok(token) => {
                 attempts.refused = None;
-                self.take(token, now).await?;
+                self.take(attempts, secrets, token, now).await?;
                 tracing::debug!(crm = %self.terms.crm, "logged in");
                 Ok(())
             }
@@ -194,17 +198,32 @@ impl LoginSession {
     }
 
     /// Puts a token in use and stores its refresh token: whatever becomes of this process, it is the one that is valid now.
-    async fn take(&self, token: Token, asked_at: Instant) -> Result<(), RenewalError> {
+    async fn take(
+        &self,
+        attempts: &mut Attempts,
+        secrets: Vec<Secret>,
+        token: Token,
+        asked_at: Instant,
+    ) -> Result<(), RenewalError> {
         let store = self.terms.refresh_token_file.clone().zip(token.refresh_token.clone());
         self.put_in_use(token, asked_at)?;
+        attempts.obtained_with = Some(secrets);
         if let Some((path, refresh_token)) = store {
             let stored = tokio::task::spawn_blocking(move || secret::replace(&path, &refresh_token)).await;
             if let Err(error) = stored.expect("storing a token does not panic") {
                 tracing::error!(crm = %self.terms.crm, %error, "a new refresh token could not be stored: when this worker \
                     is started again, it may need a new grant");
+            } else {
+                attempts.obtained_with = self.read_secrets().await.ok();
             }
         }
         Ok(())
+    }
+
+    async fn read_secrets(&self) -> Result<Vec<Secret>, SessionError> {
+        let sources = self.terms.secrets.clone();
+        let read = move || sources.iter().map(SecretSource::read).collect();
+        tokio::task::spawn_blocking(read).await.expect("reading secrets does not panic")
     }
 
     fn put_in_use(&self, token: Token, asked_at: Instant) -> Result<(), SessionError> {
@@ -283,6 +302,15 @@ impl Session for LoginSession {
             return Ok(true);
         }
         self.obtain(&mut attempts, transport).await.map(|()| true)
+    }
+
+    async fn look_again(&self) {
+        let attempts = self.attempts.lock().await;
+        let Ok(secrets) = self.read_secrets().await else { return };
+        if attempts.obtained_with.as_ref().is_some_and(|with| *with != secrets) {
+            // The next request finds no token, and logs in.
+            self.current.write().token = None;
+        }
     }
 }
 

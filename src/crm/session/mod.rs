@@ -44,6 +44,12 @@ pub trait Session: Send + Sync + fmt::Debug {
     ///
     /// Single-flight. Cancel-safe: a renewal that is dropped half-way leaves the credential as it was.
     async fn renew(&self, refused: CredentialNumber, transport: &dyn Transport) -> Result<bool, RenewalError>;
+
+    /// Called before a request that probes a paused CRM: a secret that was replaced meanwhile takes the place of the one in
+    /// use. A credential without a right is not refused as one, so no answer would ever ask for it to be renewed.
+    ///
+    /// A secret that cannot be read leaves the credential as it is.
+    async fn look_again(&self) {}
 }
 
 /// Why there is no other credential now.

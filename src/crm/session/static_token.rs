@@ -67,6 +67,18 @@ impl Session for StaticToken {
         *current = Current { number: CredentialNumber(refused.0 + 1), placed };
         Ok(true)
     }
+
+    async fn look_again(&self) {
+        let number = self.current.read().number;
+        let source = self.source.clone();
+        let token = tokio::task::spawn_blocking(move || source.read()).await;
+        let Ok(token) = token.expect("reading a token does not panic") else { return };
+        let Ok(placed) = self.placement.prepare(&token) else { return };
+        let mut current = self.current.write();
+        if current.number == number && current.placed != placed {
+            *current = Current { number: CredentialNumber(number.0 + 1), placed };
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +140,26 @@ mod tests {
         assert!(session.renew(first, &NoTransport).await.unwrap(), "another request has renewed it already");
         session.renew(second, &NoTransport).await.unwrap_err();
         assert_eq!(token_of(&session), ("second".to_owned(), second), "a failed renewal leaves the token as it was");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_replaced_is_found_although_nobody_refused_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "first").unwrap();
+        let session = session(path.clone()).unwrap();
+        let (_, first) = token_of(&session);
+        session.look_again().await;
+        assert_eq!(token_of(&session), ("first".to_owned(), first), "it is the same, under the same number");
+        std::fs::write(&path, "second").unwrap();
+        session.look_again().await;
+        let (token, second) = token_of(&session);
+        assert_eq!((token.as_str(), second > first), ("second", true));
+        for unusable in ["", "two\nlines"] {
+            std::fs::write(&path, unusable).unwrap();
+            session.look_again().await;
+            assert_eq!(token_of(&session), ("second".to_owned(), second), "{unusable:?}");
+        }
     }
 
     #[test]

@@ -151,7 +151,12 @@ impl Membership<'_> {
             End::Failed { failure, .. } => {
                 let asked =
                     failure.retry_after.map(|asked| asked.delay(wall)).unwrap_or(self.parts.settings.retry_delay);
-                gate.failed(failure.class, asked.min(self.parts.settings.retry_after_max), showed.probe, now);
+                let hold = asked.min(self.parts.settings.retry_after_max);
+                if failure.class == FailureClass::Throttled && showed.probe && !showed.answered {
+                    gate.probe_put_off(now + hold);
+                } else {
+                    gate.failed(failure.class, hold, showed.probe, now);
+                }
             }
             End::Withdrawn
             | End::MustWait { .. }
@@ -175,17 +180,22 @@ impl Membership<'_> {
     fn tell_pause(&self, paused: Option<PauseReason>, end: &End) {
         let crm = &self.parts.name;
         self.parts.metrics.crm_paused(crm, paused.is_some());
+        self.parts.metrics.crm_pause_reason(crm, paused.map(PauseReason::as_str));
         let failure = if let End::Failed { failure, .. } = end { Some(failure) } else { None };
         let status = failure.and_then(|failure| failure.reason.http_status);
+        // What one status stands for, only the CRM's code tells: a wrong password, a locked account, a missing right.
+        let code = failure.and_then(|failure| failure.reason.crm_code.as_deref());
         match paused {
             None => info!(%crm, "the CRM takes requests again"),
-            Some(PauseReason::Credentials) => error!(%crm, status, "the CRM is paused: it refuses the credential; \
-                replace it where the configuration says it is read from"),
+            Some(PauseReason::Credentials) => {
+                error!(%crm, status, code, "the CRM is paused: it refuses the credential; \
+                replace it where the configuration says it is read from")
+            }
             Some(PauseReason::Connection) => {
-                error!(%crm, status, "the CRM is paused: base URL, path or rights are wrong; \
+                error!(%crm, status, code, "the CRM is paused: base URL, path or rights are wrong; \
                 run check, or ask who administers it")
             }
-            Some(PauseReason::Failing) => warn!(%crm, status, "the CRM is paused: contact after contact fails"),
+            Some(PauseReason::Failing) => warn!(%crm, status, code, "the CRM is paused: contact after contact fails"),
         }
     }
 }

@@ -269,6 +269,57 @@ async fn a_refresh_token_spares_the_password_until_it_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_password_that_was_replaced_is_used_although_the_token_was_not_refused() {
+    let setup = setup();
+    setup.script.then(200, "first 600 r1");
+    setup.ready().await.unwrap();
+    setup.session.look_again().await;
+    setup.ready().await.unwrap();
+    assert_eq!(setup.script.asked(), ["/login sesame"], "it is the same password");
+    tokio::time::advance(INTERVAL).await;
+    std::fs::write(&setup.password, "open").unwrap();
+    setup.session.look_again().await;
+    setup.script.then(200, "second 600 r2");
+    setup.ready().await.unwrap();
+    assert_eq!(setup.script.asked(), ["/login open"], "and not the refresh token of whoever had no right");
+    std::fs::remove_file(&setup.password).unwrap();
+    setup.session.look_again().await;
+    setup.ready().await.unwrap();
+    assert_eq!(setup.credential().0, "Bearer second", "a file that is away takes nothing away");
+}
+
+/// As OAuth has it: the refresh token of the first grant is a secret, and lies in the file that takes each new one.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_of_another_grant_is_used_in_place_of_the_one_that_was_stored() {
+    let setup = setup();
+    let file = setup.folder.path().join("refresh");
+    std::fs::write(&file, "r0").unwrap();
+    let terms = LoginTerms {
+        secrets: vec![SecretSource::File(file.clone())],
+        interval_min: Duration::from_secs(10),
+        ..setup.session.terms.clone()
+    };
+    let session = LoginSession::new(Door, terms).unwrap();
+    setup.script.then(200, "first 600 r1");
+    session.ready(&*setup.script).await.unwrap();
+    assert_eq!(setup.script.asked(), ["/login r0"]);
+    let renew = async || class_of(session.renew(session.number(), &*setup.script).await);
+    tokio::time::advance(INTERVAL).await;
+    setup.script.then(200, "second 600 r2");
+    assert!(renew().await.unwrap());
+    assert_eq!(setup.script.asked(), ["/refresh r1"], "what it stored itself is its own");
+    std::fs::write(&file, "another").unwrap();
+    setup.script.then(200, "third 600 r3");
+    assert!(renew().await.unwrap());
+    assert_eq!(setup.script.asked(), ["/login another"]);
+    std::fs::write(&file, "dead").unwrap();
+    tokio::time::advance(INTERVAL).await;
+    setup.script.then(401, "");
+    assert_eq!(renew().await, Err(FailureClass::Auth));
+    assert_eq!(setup.script.asked(), ["/login dead"], "r3 is not tried either: it belongs to the grant before");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_comes_with_an_answer_is_taken_over_once() {
     let setup = setup();
     setup.script.then(200, "first 600");

@@ -5,7 +5,7 @@
 //! Everything that all CRMs share (retry, limits, order, outcomes) is in `replicator`; connectors do not know each other.
 //!
 //! A folder holds `wire` (their JSON), `mapping` (ours to theirs, with the loss report), and the connector itself. What all
-//! mappings do with a document is in `reading`; what operators change about any of them, in `overrides`.
+//! mappings do with a document is in `reading` and `draft`; what operators change about any of them, in `overrides`.
 //!
 //! # What CRMs ask of us, and where it lives
 //!
@@ -40,6 +40,7 @@
 
 pub mod classify;
 pub mod crm_com;
+mod draft;
 pub mod link;
 pub mod logisense;
 pub mod nextinteract_sam;
@@ -146,6 +147,13 @@ pub struct Projection {
     pub losses: Vec<Loss>,
 }
 
+impl Projection {
+    /// The CRM is not to hold it at all.
+    pub fn absent() -> Self {
+        Self { presence: Presence::Absent, ..Self::default() }
+    }
+}
+
 impl fmt::Debug for Projection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "projection of {} fields, {:?}, {} losses", self.fields.len(), self.presence, self.losses.len())
@@ -184,6 +192,26 @@ impl Verdict {
 
     pub fn field(outcome: OutcomeKind, code: ReasonCode, field: impl Into<String>) -> Self {
         Self { outcome, reason: Reason { field: Some(field.into()), ..code.into() } }
+    }
+
+    /// The record lacks what the CRM takes no contact without.
+    pub fn missing(field: impl Into<String>) -> Self {
+        Self::field(OutcomeKind::Rejected, ReasonCode::MissingField, field)
+    }
+
+    /// The CRM has no way to do what the policy wants.
+    pub fn unsupported(code: ReasonCode) -> Self {
+        Self::new(OutcomeKind::Unsupported, code)
+    }
+
+    /// A policy leaves in the CRM what is no longer to be there.
+    pub fn kept() -> Self {
+        Self::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy)
+    }
+
+    /// There is nothing to take back of a contact that was never sent.
+    pub fn never_sent() -> Self {
+        Self::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact)
     }
 }
 
@@ -531,102 +559,4 @@ fn of_kind(settings: &CrmSettings, instance: &str) -> Result<Arc<dyn Connector>,
 }
 
 #[cfg(test)]
-pub(crate) mod testing {
-    //! Settings for tests, from the same text that operators see.
-
-    use std::{collections::BTreeMap, path::PathBuf, time::Duration};
-
-    use crate::config::{
-        Adopt, CrmKind, CrmSettings, DeliverySettings, Mode, OnDelete, OnErase, OnGone, OnLeave, PriavaSettings,
-    };
-
-    pub(crate) fn delivery_settings() -> DeliverySettings {
-        DeliverySettings {
-            in_flight_max: 8,
-            in_flight_min: 1,
-            requests_per_second: 0.0,
-            resync_contacts_per_second: 0.0,
-            verify_contacts_per_second: 0.0,
-            request_deadline: Duration::from_secs(5),
-            connect_timeout: Duration::from_secs(2),
-            response_bytes_max: 64 * 1024,
-            retry_delay: Duration::from_secs(1),
-            retry_delay_max: Duration::from_secs(60),
-            tries_before_parking: 6,
-            parked_delay: Duration::from_secs(60),
-            parked_delay_max: Duration::from_secs(3600),
-            unanswered_max: 1000,
-            failures_before_pause: 20,
-            probe_delay: Duration::from_secs(5),
-            probe_delay_max: Duration::from_secs(300),
-            retry_after_max: Duration::from_secs(3600),
-            search_lag: Duration::ZERO,
-            reference_age_max: Duration::from_secs(12 * 60 * 60),
-            reference_miss_age: Duration::from_secs(60),
-            max_age: None,
-        }
-    }
-
-    pub(crate) fn priava_settings() -> PriavaSettings {
-        let example = crate::config::Settings::reference().crm.remove(0);
-        PriavaSettings { token_env: None, ..example.priava.expect("the reference shows it") }
-    }
-
-    /// A Previsto as the reference has it.
-    pub(crate) fn previsto_crm() -> CrmSettings {
-        let entries = crate::config::Settings::reference().crm;
-        let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::Previsto).expect("the reference shows one");
-        crm.previsto.as_mut().expect("it has its table").api_key_env = None;
-        crm
-    }
-
-    /// A CRM.COM as the reference has it.
-    pub(crate) fn crm_com_crm() -> CrmSettings {
-        let entries = crate::config::Settings::reference().crm;
-        let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::CrmCom).expect("the reference shows one");
-        crm.crm_com.as_mut().expect("it has its table").secret_env = None;
-        crm
-    }
-
-    /// A LogiSense as the reference has it.
-    pub(crate) fn logisense_crm() -> CrmSettings {
-        let entries = crate::config::Settings::reference().crm;
-        let mut crm = entries.into_iter().find(|crm| crm.kind == CrmKind::Logisense).expect("the reference shows one");
-        crm.logisense.as_mut().expect("it has its table").secret_env = None;
-        crm
-    }
-
-    /// A NextInteract SAM as the reference has it, with its credentials in these files.
-    pub(crate) fn sam_crm(email: PathBuf, password: PathBuf) -> CrmSettings {
-        let entries = crate::config::Settings::reference().crm;
-        let mut crm =
-            entries.into_iter().find(|crm| crm.kind == CrmKind::NextinteractSam).expect("the reference shows one");
-        let sam = crm.nextinteract_sam.as_mut().expect("it has its table");
-        (sam.email_env, sam.email_file) = (None, Some(email));
-        (sam.password_env, sam.password_file) = (None, Some(password));
-        crm
-    }
-
-    pub(crate) fn crm_settings(token_file: PathBuf) -> CrmSettings {
-        CrmSettings {
-            name: "venues".into(),
-            kind: CrmKind::Priava,
-            base_url: "http://127.0.0.1/api/rest".to_owned(),
-            mode: Mode::Live,
-            delivery: delivery_settings(),
-            on_delete: OnDelete::Deactivate,
-            on_erase: OnErase::Blank,
-            on_gone: OnGone::Recreate,
-            find_before_create: true,
-            adopt: Adopt::ByKey,
-            filter: Vec::new(),
-            on_leave: OnLeave::Keep,
-            fields: BTreeMap::new(),
-            priava: Some(PriavaSettings { token_file: Some(token_file), ..priava_settings() }),
-            previsto: None,
-            crm_com: None,
-            logisense: None,
-            nextinteract_sam: None,
-        }
-    }
-}
+pub(crate) mod testing;

@@ -366,6 +366,8 @@ pub enum Takes {
     Boolean,
     /// A text, a number or a boolean.
     Scalar,
+    /// A day, or a moment without a zone (ISO 8601).
+    Date,
     /// No single value, so that it can only be left to the CRM's users.
     Parts,
 }
@@ -373,10 +375,14 @@ pub enum Takes {
 /// Why operators may not fill a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotSettable {
-    /// Rules for fields do not reach this kind of CRM.
-    Kind,
     /// The CRM has no field of this name.
     Unknown,
+    /// The CRM gives it by itself.
+    Id,
+    /// It decides which other fields a contact has.
+    Form,
+    /// It is an entry among others, each written by an action of its own.
+    Entry,
     /// It carries our reference.
     Reference,
     /// It says whether the contact is active.
@@ -411,7 +417,17 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// # Errors
     /// Why nothing.
     fn field(&self, _name: &str) -> Result<Field, NotSettable> {
-        Err(NotSettable::Kind)
+        Err(NotSettable::Unknown)
+    }
+
+    /// Whether a contact of such a projection has a field of this name at all: a rule for one that it has not says nothing.
+    fn has_field(&self, _name: &str, _projection: &Projection) -> bool {
+        true
+    }
+
+    /// The value that a rule gives to a field, as projections of this CRM have it.
+    fn shaped(&self, _name: &str, value: Value) -> Value {
+        value
     }
 
     /// Whether what the CRM has of a field stays there although the projection has it no longer.

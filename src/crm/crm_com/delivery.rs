@@ -437,7 +437,7 @@ impl<'a> Conversation<'a> {
             !self.is_adopted() || matches!(sent, Some(crate::crm::link::Sent::Hash(_)))
         };
         let gone = clears.iter().filter(|path| !said.contains_key(*path) && is_from_us(path));
-        let gone = gone.filter(|path| self.crm_com.may_clear(path, record));
+        let gone = gone.filter(|path| self.crm_com.may_clear(path, self.delivery));
         let of_type = said.get(wire::TYPE).and_then(Value::as_str);
         // A company has nothing that only persons have.
         let gone = gone.filter(|path| of_type.is_none_or(|of_type| wire::belongs(path, of_type)));

@@ -397,7 +397,7 @@ impl<'a> Draft<'a> {
 }
 
 /// How an item of a list is named.
-fn identifier(by: &str, theirs: &str) -> Value {
+pub(super) fn identifier(by: &str, theirs: &str) -> Value {
     match theirs.parse::<u64>() {
         Ok(number) if by == "number" => json!({ by: number }),
         _ => json!({ by: theirs }),

@@ -367,6 +367,8 @@ impl<'a> Conversation<'a> {
         for (field, value) in &spoken.own {
             let value = match *field {
                 wire::CONTACT_TYPE => contact_type.into(),
+                // A flag is never empty: it is cleared to what it is by default.
+                wire::USED_FOR_TAX if value.is_null() => false.into(),
                 _ => value.clone(),
             };
             if !there.is_some_and(|there| there.holds(field, &value)) {

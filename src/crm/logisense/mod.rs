@@ -12,6 +12,7 @@
 
 mod children;
 mod conversation;
+mod fields;
 mod lists;
 mod login;
 mod mapping;
@@ -33,8 +34,8 @@ use self::{
     wire::{PointKind, Said},
 };
 use super::{
-    Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Loss, Projection, Request, RequestKind,
-    SetupError, Step, TransportError, Verdict, classify,
+    Answer, Connector, Delivery, Effect, Failure, FailureClass, Field, LookUpKeys, Loss, NotSettable, Projection,
+    Request, RequestKind, SetupError, Step, TransportError, Verdict, classify,
     classify::StatusClasses,
     link::Link,
     reference::References,
@@ -182,6 +183,10 @@ impl Connector for Logisense {
 
     fn fields(&self) -> Vec<String> {
         wire::clearable(self.settings.points_max).collect()
+    }
+
+    fn field(&self, name: &str) -> Result<Field, NotSettable> {
+        fields::settable(name)
     }
 
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {

@@ -37,7 +37,7 @@ use super::{
     written,
 };
 use crate::{
-    config::{Adopt, CrmSettings, FieldRule, PrevistoSettings, SearchKey},
+    config::{Adopt, CrmSettings, PrevistoSettings, SearchKey},
     contact::{
         ContactRecord,
         normalise::{self, name},
@@ -65,10 +65,8 @@ impl Previsto {
     pub fn new(crm: &CrmSettings, instance: &str) -> Result<Self, SetupError> {
         let mut settings = section(crm)?.clone();
         // What is found and was ours is brought to the projection as a whole, but for these.
-        let is_left = |rule: &FieldRule| matches!(rule, FieldRule::Table(table) if table.omit);
-        settings
-            .never_cleared
-            .extend(crm.fields.iter().filter(|(_, rule)| is_left(rule)).map(|(name, _)| name.clone()));
+        let left = crm.fields.iter().filter(|(_, rule)| rule.is_omitted()).map(|(name, _)| name.clone());
+        settings.never_cleared.extend(left);
         Ok(Self {
             adopt: crm.adopt,
             mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase, instance),

@@ -38,8 +38,10 @@
 //! | pages by offset, from zero, from one with a total | conversations of [`crm_com`], [`previsto`], [`logisense`] |
 //! | a CRM's own id of a call | [`logisense`] tells it in the log of attempts |
 
+
 pub mod classify;
 pub mod crm_com;
+mod dialogue;
 mod draft;
 pub mod link;
 pub mod logisense;

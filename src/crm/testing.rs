@@ -7,6 +7,10 @@ use serde_json::Value;
 use crate::{
     config::{Adopt, CrmKind, CrmSettings, DeliverySettings, Mode, OnDelete, OnErase, OnGone, OnLeave, PriavaSettings},
     contact::{ContactId, ContactRecord, Document, record::Status},
+    crm::{
+        Presence, REMOTE_CONTACT,
+        link::{Link, Sent},
+    },
 };
 
 /// The contact that tests are about.
@@ -18,6 +22,21 @@ pub(crate) const KEY: &str = "00000000-0000-0000-0000-0000000001c3";
 pub(crate) fn live(contact: &Value) -> ContactRecord {
     let (document, _) = Document::parse(contact.clone()).unwrap();
     ContactRecord { contact: Some(document), ..without_document() }
+}
+
+/// As [`live`], of a document as the resolver would never store it, or of none.
+pub(crate) fn record(contact: Value) -> ContactRecord {
+    let contact = serde_json::from_value::<Option<Document>>(contact).unwrap();
+    ContactRecord { contact, ..without_document() }
+}
+
+/// A link that says that these fields were accepted, by a contact of this id.
+pub(crate) fn link_with(sent: &[&str], id: Option<&str>) -> Link {
+    let mut link = Link::new(CONTACT);
+    link.sent = sent.iter().map(|path| ((*path).into(), Sent::Hash(1))).collect();
+    link.presence = Some(Presence::Active);
+    link.remote_ids.extend(id.map(|id| (REMOTE_CONTACT.to_owned(), id.to_owned())));
+    link
 }
 
 /// A record of [`CONTACT`] of which nothing is said.

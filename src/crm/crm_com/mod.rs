@@ -25,11 +25,7 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Method,
-    header::{ACCEPT, CONTENT_TYPE},
-};
+use http::Method;
 use serde_json::Value;
 
 pub(super) use self::login::session;
@@ -41,7 +37,7 @@ use self::{
 };
 use super::{
     Answer, Connector, Delivery, Field, LookUpKeys, Loss, NotSettable, Projection, Request, RequestKind, SetupError,
-    Step, Verdict,
+    Step, Verdict, dialogue::json_request,
 };
 use crate::{
     config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
@@ -219,15 +215,12 @@ fn place_of(key: CrmComKey) -> Option<(&'static str, &'static str)> {
     }
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 fn get(path: String) -> Request {
-    Request { method: Method::GET, path, headers: vec![(ACCEPT, JSON)], body: Bytes::new(), kind: RequestKind::Read }
+    json_request(Method::GET, path, None, RequestKind::Read)
 }
 
 fn post(path: &str, body: &Members, kind: RequestKind) -> Request {
-    let headers: Vec<(HeaderName, HeaderValue)> = vec![(ACCEPT, JSON), (CONTENT_TYPE, JSON)];
-    Request { method: Method::POST, path: path.to_owned(), headers, body: body.body(), kind }
+    json_request(Method::POST, path.to_owned(), Some(body.body()), kind)
 }
 
 fn section(crm: &CrmSettings) -> Result<&CrmComSettings, SetupError> {

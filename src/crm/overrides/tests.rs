@@ -566,7 +566,7 @@ fn a_contact_of_logisense_is_filled_and_its_flag_cleared_by_what_it_says() {
         assert_eq!(projection.fields.get(name), Some(&expected), "{name}");
     }
     assert_eq!(projection.losses, []);
-    let empty = record(json!({ "attributes": { "taxed": null, "salutation": null } }));
+    let empty = record(json!({ "attributes": { "tier": "tin", "taxed": null, "salutation": null } }));
     let fields = connector.project(&empty, None).unwrap().fields;
     assert_eq!((&fields["isUsedForTax"], &fields["title"]), (&Value::Null, &Value::Null));
     // What rules fill is emptied with the rest.

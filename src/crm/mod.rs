@@ -38,6 +38,24 @@
 //! | pages by offset, from zero, from one with a total | conversations of [`crm_com`], [`previsto`], [`logisense`] |
 //! | a CRM's own id of a call | [`logisense`] tells it in the log of attempts |
 
+//!
+//! # Adding a CRM
+//!
+//! One folder with a [`Connector`] and a function `session`, an entry each in [`build`] and `of_kind`, a table of settings in
+//! `config` with its rules, and what `config/reference.toml` says of it. `rolodex`, which only tests have, is the least that
+//! is whole: 272 lines that search, create, update, clear, delete, erase, classify, and let operators fill fields. What its
+//! parts stand on, and a real one's:
+//!
+//! | | |
+//! |---|---|
+//! | reading the document, and saying, clearing and losing what it says | `reading`, `draft` |
+//! | requests one after the other, and how a delivery ends | `dialogue` |
+//! | what an answer means, by its status | [`classify`] |
+//! | a token that is configured, or that a login gives | [`session`] |
+//!
+//! With an upsert by a key of ours, [`Connector::next`] is one request and its conclusion, as in [`priava`]; without, a
+//! search comes first: where it finds our own reference, [`LookUpKeys::planted`] says so; where it does not, the keys are
+//! committed before a create leaves. The tests of `replicator::delivery` lose answers of either kind at will.
 
 pub mod classify;
 pub mod crm_com;
@@ -52,6 +70,8 @@ pub mod priava;
 mod reading;
 pub mod reference;
 pub mod remote;
+#[cfg(test)]
+pub(crate) mod rolodex;
 pub mod session;
 pub mod transport;
 mod written;

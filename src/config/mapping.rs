@@ -20,6 +20,13 @@ pub enum FieldRule {
     Table(RuleTable),
 }
 
+impl FieldRule {
+    /// Whether it leaves the field to the CRM's users.
+    pub fn is_omitted(&self) -> bool {
+        matches!(self, Self::Table(table) if table.omit)
+    }
+}
+
 /// The long form of a rule. Of `from`, `constant` and `omit` there is exactly one.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

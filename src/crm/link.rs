@@ -68,6 +68,12 @@ impl Link {
         !self.sent.is_empty() || self.presence.is_some()
     }
 
+    /// Whether the CRM may hold anything of the contact, for all that is known here: something was sent, or a create may
+    /// have been.
+    pub fn may_be_held(&self) -> bool {
+        !self.sent.is_empty() || !self.remote_ids.is_empty() || self.intent.is_some()
+    }
+
     /// Forgets what the CRM holds, once it holds nothing.
     pub fn forget_remote(&mut self) {
         self.remote_ids.clear();

@@ -5,7 +5,10 @@
 
 use serde_json::Value;
 
-use crate::contact::{Document, document::Said};
+use crate::{
+    config::StreetNumber,
+    contact::{Document, document::Said},
+};
 
 /// The items of an array that say something, and whether the array is known to be empty.
 pub(super) struct Items<'a> {
@@ -27,8 +30,7 @@ impl<'a> Items<'a> {
     /// Of those that fit, the primary one, else the first.
     pub(super) fn first(&self, fits: impl Fn(&Value) -> bool) -> Option<&'a Value> {
         let fitting = || self.items.iter().copied().filter(|item| fits(item));
-        let is_primary = |item: &&Value| item.get("primary").and_then(Value::as_bool) == Some(true);
-        fitting().find(is_primary).or_else(|| fitting().next())
+        fitting().find(|item| is_primary(item)).or_else(|| fitting().next())
     }
 
     pub(super) fn each(&self) -> impl Iterator<Item = &'a Value> {
@@ -86,6 +88,58 @@ pub(super) fn is_of_type(item: &Value, label: &str) -> bool {
 
 pub(super) fn is_fax(phone: &Value) -> bool {
     is_of_type(phone, "fax")
+}
+
+pub(super) fn is_primary(item: &Value) -> bool {
+    item.get("primary").and_then(Value::as_bool) == Some(true)
+}
+
+/// The lines of the street of an address, none of them blank, the first one with its number.
+pub(super) fn street_lines(address: &Value, place: StreetNumber) -> Vec<String> {
+    let street = member_text(address, "streetAddress").into_iter().flat_map(str::lines).map(str::trim);
+    let mut lines: Vec<String> = street.filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if let Some(number) = member_text(address, "streetNumber") {
+        match lines.first_mut() {
+            None => lines.push(number.to_owned()),
+            Some(street) => *street = with_number(street, number, place),
+        }
+    }
+    lines
+}
+
+pub(super) fn with_number(street: &str, number: &str, place: StreetNumber) -> String {
+    match place {
+        StreetNumber::Before => format!("{number} {street}"),
+        StreetNumber::After => format!("{street} {number}"),
+    }
+}
+
+/// Where an address is, in degrees.
+pub(super) enum Position {
+    Unsaid,
+    Empty,
+    Known {
+        latitude: Value,
+        longitude: Value,
+    },
+    /// One of the two, which is no place.
+    Half,
+}
+
+impl Position {
+    pub(super) fn of(address: &Value) -> Self {
+        let geo = match address.get("geo") {
+            None => return Self::Unsaid,
+            Some(Value::Null) => return Self::Empty,
+            Some(geo) => geo,
+        };
+        let degrees = |name: &str| geo.get(name).filter(|degrees| degrees.is_number()).cloned();
+        match (degrees("latitude"), degrees("longitude")) {
+            (Some(latitude), Some(longitude)) => Self::Known { latitude, longitude },
+            (None, None) => Self::Unsaid,
+            (Some(_), None) | (None, Some(_)) => Self::Half,
+        }
+    }
 }
 
 /// How a post office box stands in a line of an address.

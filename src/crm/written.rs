@@ -5,6 +5,11 @@
 
 use std::iter::Peekable;
 
+use serde_json::Value;
+
+use super::reading::member_text;
+use crate::config::PhoneForm;
+
 /// An e-mail address in lower case; `None` if it is none.
 pub(super) fn email(text: &str) -> Option<String> {
     let (local, domain) = text.trim().rsplit_once('@')?;
@@ -35,6 +40,15 @@ pub(super) fn phone(text: &str) -> Option<String> {
     }
     let digits = number.len() - 1;
     (DIGITS.contains(&digits) && !number.starts_with("+0")).then_some(number)
+}
+
+/// The number of an item of `/phoneNumbers` as a CRM is told it; `None` if it cannot be written so.
+pub(super) fn phone_in(form: PhoneForm, item: &Value) -> Option<String> {
+    let text = member_text(item, "value")?;
+    match form {
+        PhoneForm::AsWritten => Some(text.trim().to_owned()),
+        PhoneForm::International => phone(text),
+    }
 }
 
 fn takes<I: Iterator<Item = char> + Clone>(letters: &mut Peekable<I>, start: &str) -> bool {

@@ -1,9 +1,6 @@
 //! The requests of one delivery to CRM.COM, in order.
-//!
-//! Written down as if answers came at once: what decides runs from its beginning each time, takes the answers that are
-//! there, and ends with the first request that has none yet. So nothing has to be remembered between two requests.
 
-use std::{collections::BTreeMap, slice};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -15,13 +12,14 @@ use super::{
 };
 use crate::{
     config::{Adopt, CrmComCountryBy, CrmComKey},
-    contact::{
-        normalise::{self, name},
-        record::Status,
-    },
+    contact::{normalise, record::Status},
     crm::{
         Accepted, Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, REMOTE_CONTACT, Request, RequestKind,
         Step, Verdict,
+        dialogue::{
+            self, Answers, Heard, ambiguous, failed, is_compatible, judged, remote_ids, stays_as_it_is,
+            unknown_contact, without_clears,
+        },
     },
     event::{Operation, OutcomeKind, ReasonCode},
 };
@@ -35,9 +33,6 @@ const BEFORE_US: &str = " adopted";
 const ADOPTED: &str = "adopted";
 const ALL_BROUGHT: &str = "all";
 const NOT_YET: &str = "part";
-
-/// The result of a step of a conversation, or what is to be done before there is one.
-type Heard<T> = Result<T, Box<Step>>;
 
 /// What the path of a request names, and so what it means that there is no such contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +55,12 @@ struct Hit {
 pub(super) struct Conversation<'a> {
     crm_com: &'a CrmCom,
     delivery: &'a Delivery<'a>,
-    answers: slice::Iter<'a, Answer>,
+    answers: Answers<'a>,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(crm_com: &'a CrmCom, delivery: &'a Delivery<'a>, answers: &'a [Answer]) -> Self {
-        Self { crm_com, delivery, answers: answers.iter() }
+        Self { crm_com, delivery, answers: Answers::new(answers) }
     }
 
     pub(super) fn run(&mut self) -> Heard<Step> {
@@ -78,15 +73,11 @@ impl<'a> Conversation<'a> {
     }
 
     fn done(&self, id: &str) -> Step {
-        let operation = match self.delivery.record.status {
-            Status::Erased => Operation::Blank,
-            _ => self.delivery.operation,
-        };
         let mut remote_ids = remote_ids(id);
         if self.is_adopted() {
             remote_ids.insert(ADOPTED.to_owned(), ALL_BROUGHT.to_owned());
         }
-        Step::Done(Accepted { operation, remote_ids })
+        dialogue::done(self.delivery, remote_ids)
     }
 
     /// Whether the contact was there before us, and has never held all of the record.
@@ -97,7 +88,7 @@ impl<'a> Conversation<'a> {
     // What is said to CRM.COM.
 
     fn ask(&mut self, request: Request) -> Heard<&'a Answer> {
-        self.answers.next().ok_or_else(|| Box::new(Step::Call(request)))
+        self.answers.to(request)
     }
 
     /// What a success holds.
@@ -120,7 +111,7 @@ impl<'a> Conversation<'a> {
         let keys = self.delivery.look_up.into_iter().flat_map(|keys| keys.values.values().map(String::as_str));
         let sent = self.delivery.projection.fields.values().flat_map(texts).chain(keys);
         let failure = refusals::told(Failure { class, ..failure }, answer, sent);
-        Err(Box::new(Step::Failed(failure)))
+        failed(failure)
     }
 
     fn show(&mut self, id: &str, names: &[&str], about: About) -> Heard<Contact> {
@@ -140,7 +131,7 @@ impl<'a> Conversation<'a> {
     fn unreadable<T>(&self, answer: &Answer, effect: Effect) -> Heard<T> {
         let reason = ReasonCode::Refused.into();
         let failure = Failure { class: FailureClass::Transient, effect, reason, retry_after: None };
-        Err(Box::new(Step::Failed(refusals::told(failure, answer, []))))
+        failed(refusals::told(failure, answer, []))
     }
 
     /// Writes, with one way after the other to name the countries, until the tenant knows them. Nothing is stored of a
@@ -159,9 +150,7 @@ impl<'a> Conversation<'a> {
 
     fn create(&mut self) -> Heard<Step> {
         let settings = &self.crm_com.settings;
-        // A new contact has nothing to clear.
-        let said = self.delivery.projection.fields.iter().filter(|(_, value)| !value.is_null());
-        let fields: BTreeMap<String, Value> = said.map(|(path, value)| (path.clone(), value.clone())).collect();
+        let fields = without_clears(&self.delivery.projection.fields);
         let entries = fields.iter().filter(|(path, _)| Set::of_path(path).is_some()).map(|(_, value)| value);
         let answer = self.write(&sets::ways(settings, entries), |country_by| {
             let mut body = wire::nested(Members::default(), &fields);
@@ -195,11 +184,7 @@ impl<'a> Conversation<'a> {
                 && wanted != theirs
             {
                 // A person never becomes a company, nor the other way round.
-                return Err(Box::new(Step::Judged(Verdict::field(
-                    OutcomeKind::Rejected,
-                    ReasonCode::Conflict,
-                    "/kind",
-                ))));
+                return judged(Verdict::field(OutcomeKind::Rejected, ReasonCode::Conflict, "/kind"));
             }
             if let Some(theirs) = theirs.filter(|_| is_erased) {
                 fields.retain(|path, _| wire::belongs(path, &theirs));
@@ -212,7 +197,7 @@ impl<'a> Conversation<'a> {
             // Nothing is added to what was not seen.
             let reason = ReasonCode::Refused.into();
             let failure = Failure { class: FailureClass::Transient, effect: Effect::None, reason, retry_after: None };
-            return Err(Box::new(Step::Failed(failure)));
+            return failed(failure);
         }
         let body = |country_by| {
             let identifier = Members::default().with("id", id);
@@ -233,7 +218,7 @@ impl<'a> Conversation<'a> {
             return if shown.is_some() {
                 Ok(self.done(id))
             } else {
-                Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))))
+                judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))
             };
         }
         let answer = self.write(&ways, |country_by| self.crm_com.update_request(body(country_by)))?;
@@ -277,7 +262,7 @@ impl<'a> Conversation<'a> {
                 break;
             }
         }
-        Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact))))
+        unknown_contact()
     }
 
     /// Whether a create may have left for this contact. A predecessor that died without a trace cannot have sent one: it
@@ -423,12 +408,10 @@ impl<'a> Conversation<'a> {
 
     /// What an update carries.
     fn changed(&self) -> BTreeMap<String, Value> {
-        let Delivery { changes, clears, projection, record, link, .. } = self.delivery;
+        let Delivery { clears, projection, record, link, .. } = self.delivery;
         let said = &projection.fields;
-        let changes = changes.iter().filter_map(|path| Some((path.to_string(), said.get(&**path)?.clone())));
-        let mut fields: BTreeMap<String, Value> = changes.collect();
-        let stays = matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none();
-        if stays {
+        let mut fields = dialogue::changed(self.delivery);
+        if stays_as_it_is(record) {
             return fields;
         }
         // Of a contact that was there before us, only what it is known to have from us is cleared.
@@ -437,7 +420,7 @@ impl<'a> Conversation<'a> {
             !self.is_adopted() || matches!(sent, Some(crate::crm::link::Sent::Hash(_)))
         };
         let gone = clears.iter().filter(|path| !said.contains_key(*path) && is_from_us(path));
-        let gone = gone.filter(|path| self.crm_com.may_clear(path, record));
+        let gone = gone.filter(|path| self.crm_com.may_clear(path, self.delivery));
         let of_type = said.get(wire::TYPE).and_then(Value::as_str);
         // A company has nothing that only persons have.
         let gone = gone.filter(|path| of_type.is_none_or(|of_type| wire::belongs(path, of_type)));
@@ -478,20 +461,12 @@ impl Owner {
     }
 }
 
-fn remote_ids(id: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(REMOTE_CONTACT.to_owned(), id.to_owned())])
-}
-
 fn found(id: &str, owner: Owner) -> Step {
     let mut remote_ids = remote_ids(id);
     if owner == Owner::WeAndOthers {
         remote_ids.insert(ADOPTED.to_owned(), NOT_YET.to_owned());
     }
     Step::Found(remote_ids)
-}
-
-fn ambiguous<T>() -> Heard<T> {
-    Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Rejected, ReasonCode::AmbiguousMatch))))
 }
 
 /// What is said of the entries of a set, by type.
@@ -508,11 +483,4 @@ fn texts(value: &Value) -> Vec<&str> {
         Value::Object(members) => members.values().flat_map(texts).collect(),
         _ => Vec::new(),
     }
-}
-
-/// Whether both are names, and may be of one contact. A wrong match writes one over another; a missed one only makes a second
-/// contact.
-fn is_compatible(ours: &str, theirs: &str) -> bool {
-    let is_name = |text: &str| !name::Words::of(text).is_empty();
-    is_name(ours) && is_name(theirs) && name::compatible_full(ours, theirs)
 }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -198,13 +199,8 @@ impl Run {
     }
 
     async fn say(&self, path: &str, body: Value) -> Value {
-        let request = Request {
-            method: Method::POST,
-            path: path.to_owned(),
-            headers: vec![(CONTENT_TYPE, JSON)],
-            body: Bytes::from(body.to_string()),
-            kind: RequestKind::Read,
-        };
+        let body = Some(Bytes::from(body.to_string()));
+        let request = json_request(Method::POST, path.to_owned(), body, RequestKind::Read);
         serde_json::from_slice(&self.transport.exchange(request).await.unwrap().body).unwrap()
     }
 }

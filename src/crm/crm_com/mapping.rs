@@ -14,13 +14,17 @@ use serde_json::{Map, Value, json};
 use super::wire::{self, Set, Slot, inner};
 use crate::{
     config::{CrmComSettings, OnDelete, OnErase},
-    contact::{ContactId, ContactRecord, Document, document::Said, record::Status, schema},
+    contact::{ContactId, ContactRecord, document::Said, record::Status, schema},
     crm::{
         CONSENTS, Loss, Presence, Projection, Verdict,
+        draft::{
+            self,
+            why::{NO_FIELD, NOT_IN_LIST, SWITCHED_OFF},
+        },
         link::Link,
-        reading::{blank_is_empty, says_something, value},
+        reading::blank_is_empty,
     },
-    event::{OutcomeKind, ReasonCode},
+    event::ReasonCode,
 };
 
 /// The rules of one tenant of CRM.COM.
@@ -43,13 +47,10 @@ const NOWHERE: &[&str] = &[
     "/relations",
 ];
 
-const NO_FIELD: &str = "no field for it";
 const NOT_OF_PERSONS: &str = "a person has no such field";
 const NOT_OF_COMPANIES: &str = "a company has no such field";
 const NOT_IN_TABLE: &str = "not in the configured table";
-const NOT_IN_LIST: &str = "not in the list of allowed values";
 const DOES_NOT_FIT: &str = "does not fit into the configured field";
-const SWITCHED_OFF: &str = "switched off by configuration";
 
 /// Where the document says whether a contact is active.
 const ACTIVE: &str = "/active";
@@ -59,11 +60,6 @@ const AFFILIATE_MARKETING: &str = "sendAffiliateMarketingMaterial";
 /// Identifiers that a person has fields for.
 const IDENTIFIERS: [(&str, &str); 3] =
     [("id_number", inner::ID_NUMBER), ("passport", inner::PASSPORT_NUMBER), ("ssn", inner::SOCIAL_SECURITY_NUMBER)];
-
-/// Whether nothing of a contact was ever sent.
-fn is_unknown(link: Option<&Link>) -> bool {
-    link.is_none_or(|link| link.sent.is_empty() && link.remote_ids.is_empty() && link.intent.is_none())
-}
 
 /// Whether a document has one value at a pointer, so that one field can hold it.
 pub(super) fn is_single(pointer: &str) -> bool {
@@ -84,8 +80,6 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let kept = || Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy));
-        let unsupported = |code| Err(Verdict::new(OutcomeKind::Unsupported, code));
         match record.status {
             Status::Live => {
                 let mut draft = self.draft(record);
@@ -93,16 +87,16 @@ impl Mapping {
                 let presence = draft.presence();
                 Ok(draft.finish(presence))
             }
-            _ if is_unknown(link) => Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact)),
+            _ if !link.is_some_and(Link::may_be_held) => Err(Verdict::never_sent()),
             Status::Deleted | Status::Merged => match (self.on_delete, self.active_slot()) {
-                (OnDelete::Keep, _) => kept(),
-                (OnDelete::Delete, _) => unsupported(ReasonCode::Delete),
-                (OnDelete::Deactivate, None) => unsupported(ReasonCode::Deactivate),
+                (OnDelete::Keep, _) => Err(Verdict::kept()),
+                (OnDelete::Delete, _) => Err(Verdict::unsupported(ReasonCode::Delete)),
+                (OnDelete::Deactivate, None) => Err(Verdict::unsupported(ReasonCode::Deactivate)),
                 (OnDelete::Deactivate, Some(slot)) => Ok(self.retired(record, slot)),
             },
             Status::Erased => match self.on_erase {
-                OnErase::Keep => kept(),
-                OnErase::Delete => unsupported(ReasonCode::Erase),
+                OnErase::Keep => Err(Verdict::kept()),
+                OnErase::Delete => Err(Verdict::unsupported(ReasonCode::Erase)),
                 OnErase::Blank => Ok(self.blank(record.contact_id)),
             },
         }
@@ -166,8 +160,8 @@ impl Mapping {
     }
 
     fn draft<'a>(&'a self, record: &'a ContactRecord) -> Draft<'a> {
-        let fields = self.references(record.contact_id);
-        Draft { settings: &self.settings, document: record.contact.as_ref(), fields, losses: BTreeSet::new() }
+        Draft::new(&self.settings, record, self.references(record.contact_id))
+            .never_clearing(&self.settings.never_cleared)
     }
 
     /// The fields by which a contact can be searched for, as its document gives them.
@@ -179,62 +173,11 @@ impl Mapping {
 }
 
 /// A projection in the making.
-struct Draft<'a> {
-    settings: &'a CrmComSettings,
-    /// `None`: nothing is said.
-    document: Option<&'a Document>,
-    fields: BTreeMap<String, Value>,
-    losses: BTreeSet<Loss>,
-}
+type Draft<'a> = draft::Draft<'a, CrmComSettings>;
 
 impl<'a> Draft<'a> {
-    fn finish(self, presence: Presence) -> Projection {
-        Projection { fields: self.fields, presence, losses: self.losses.into_iter().collect() }
-    }
-
-    fn at(&self, pointer: &str) -> Said<&'a Value> {
-        self.document.map_or(Said::Absent, |document| document.at(pointer))
-    }
-
-    /// The text at a pointer; blank text says as little as `null`.
-    fn text(&self, pointer: &str) -> Said<&'a str> {
-        blank_is_empty(self.document.map_or(Said::Absent, |document| document.text(pointer)))
-    }
-
-    fn set(&mut self, path: impl Into<String>, value: impl Into<Value>) {
-        self.fields.insert(path.into(), value.into());
-    }
-
-    fn clear(&mut self, path: impl Into<String>) {
-        let path = path.into();
-        if !self.settings.never_cleared.contains(&path) {
-            self.fields.insert(path, Value::Null);
-        }
-    }
-
-    fn say(&mut self, path: impl Into<String>, said: Said<&str>) {
-        match said {
-            Said::Value(text) => self.set(path, text.trim()),
-            Said::Empty => self.clear(path),
-            Said::Absent => {}
-        }
-    }
-
-    /// What a user-defined field carries is not lost, whatever else has no place for it.
-    fn lose(&mut self, field: &'static str, why: &'static str) {
-        if !self.settings.user_defined.contains_key(field) {
-            self.losses.insert(Loss { field, why });
-        }
-    }
-
-    fn lose_if_said(&mut self, field: &'static str, why: &'static str) {
-        if says_something(self.at(field)) {
-            self.lose(field, why);
-        }
-    }
-
     fn contact_type(&self) -> &'static str {
-        if self.text("/kind") == Said::Value("organization") { wire::COMPANY } else { wire::PERSON }
+        if self.is_organization() { wire::COMPANY } else { wire::PERSON }
     }
 
     fn is_company(&self) -> bool {
@@ -253,7 +196,7 @@ impl<'a> Draft<'a> {
         self.language();
         self.tables();
         self.notes();
-        self.consent();
+        self.say_consent(wire::DIRECT_MARKETING, "/consent/marketing");
         if self.is_company() {
             self.company();
         } else {
@@ -264,37 +207,29 @@ impl<'a> Draft<'a> {
         entries::phones(self);
         entries::emails(self);
         self.free_attributes();
-        for pointer in NOWHERE {
-            self.lose_if_said(pointer, NO_FIELD);
-        }
+        self.lose_each_said(NOWHERE, NO_FIELD);
         self.user_defined();
-    }
-
-    fn required(&self, pointer: &'static str) -> Result<&'a str, Verdict> {
-        let missing = || Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, pointer);
-        value(self.text(pointer)).map(str::trim).ok_or_else(missing)
     }
 
     fn name(&mut self) -> Result<(), Verdict> {
         let parts = ["/name/honorificPrefix", "/name/givenName", "/name/middleName", "/name/familyName"];
         if self.is_company() {
             let name = self.required("/organization/name")?;
-            self.set(wire::COMPANY_NAME, name);
-            for pointer in parts.into_iter().chain(["/name/formatted"]) {
-                self.lose_if_said(pointer, NOT_OF_COMPANIES);
-            }
+            self.set(wire::COMPANY_NAME, name.trim());
+            self.lose_each_said(&parts, NOT_OF_COMPANIES);
+            self.lose_if_said("/name/formatted", NOT_OF_COMPANIES);
             return Ok(());
         }
         let (given, family) = (self.required("/name/givenName")?, self.required("/name/familyName")?);
-        self.say(wire::TITLE, self.text("/name/honorificPrefix"));
-        self.set(wire::FIRST_NAME, given);
-        self.say(wire::MIDDLE_NAME, self.text("/name/middleName"));
-        self.set(wire::LAST_NAME, family);
+        self.say_trimmed(wire::TITLE, self.text("/name/honorificPrefix"));
+        self.set(wire::FIRST_NAME, given.trim());
+        self.say_trimmed(wire::MIDDLE_NAME, self.text("/name/middleName"));
+        self.set(wire::LAST_NAME, family.trim());
         // CRM.COM composes the full name of its parts.
         let words: BTreeSet<&str> =
-            parts.iter().filter_map(|part| value(self.text(part))).flat_map(str::split_whitespace).collect();
+            parts.iter().filter_map(|part| self.words(part)).flat_map(str::split_whitespace).collect();
         let is_composed = |full: &str| full.split_whitespace().all(|word| words.contains(word));
-        if value(self.text("/name/formatted")).is_some_and(|full| !is_composed(full)) {
+        if self.words("/name/formatted").is_some_and(|full| !is_composed(full)) {
             self.lose("/name/formatted", NO_FIELD);
         }
         self.lose_if_said("/organization/name", NOT_OF_PERSONS);
@@ -305,18 +240,18 @@ impl<'a> Draft<'a> {
         match self.text("/preferredLanguage") {
             Said::Value(tag) => {
                 let primary = tag.split(['-', '_']).next().unwrap_or_default().to_lowercase();
-                match self.settings.languages.get(&primary).filter(|word| !word.is_empty()) {
+                match self.rules.languages.get(&primary).filter(|word| !word.is_empty()) {
                     Some(word) => self.set(wire::PREFERRED_LANGUAGE, word.as_str()),
                     None => self.lose("/preferredLanguage", NOT_IN_TABLE),
                 }
             }
-            said => self.say(wire::PREFERRED_LANGUAGE, said),
+            said => self.say_trimmed(wire::PREFERRED_LANGUAGE, said),
         }
     }
 
     /// What refers to lists of the tenant.
     fn tables(&mut self) {
-        let settings = self.settings;
+        let settings = self.rules;
         let object = if self.is_company() { wire::COMPANY_PROFILE } else { wire::DEMOGRAPHICS };
         for (path, pointer, table, by) in [
             (wire::CATEGORY.to_owned(), "/organization/type", &settings.categories, &settings.category_by),
@@ -334,25 +269,16 @@ impl<'a> Draft<'a> {
                     Some(theirs) => self.set(path, identifier(by, theirs)),
                     None => self.lose(pointer, NOT_IN_TABLE),
                 },
-                said => self.say(path, said),
+                said => self.say_trimmed(path, said),
             }
         }
     }
 
     fn notes(&mut self) {
-        if self.settings.send_notes {
-            self.say(wire::NOTES, self.text("/notes"));
+        if self.rules.send_notes {
+            self.say_trimmed(wire::NOTES, self.text("/notes"));
         } else {
             self.lose_if_said("/notes", SWITCHED_OFF);
-        }
-    }
-
-    /// Unknown consent is left out; it is never sent as a guess.
-    fn consent(&mut self) {
-        match self.at("/consent/marketing") {
-            Said::Value(Value::Bool(consents)) => self.set(wire::DIRECT_MARKETING, *consents),
-            Said::Empty => self.clear(wire::DIRECT_MARKETING),
-            Said::Value(_) | Said::Absent => {}
         }
     }
 
@@ -366,18 +292,16 @@ impl<'a> Draft<'a> {
                 }
                 Err(_not_a_day) => self.lose("/birthDate", NOT_IN_LIST),
             },
-            said => self.say(path(inner::DATE_OF_BIRTH), said),
+            said => self.say_trimmed(path(inner::DATE_OF_BIRTH), said),
         }
         match self.text("/gender") {
             Said::Value(text) => match text.trim().to_uppercase().as_str() {
                 gender @ ("MALE" | "FEMALE") => self.set(path(inner::GENDER), gender),
                 _ => self.lose("/gender", NOT_IN_LIST),
             },
-            said => self.say(path(inner::GENDER), said),
+            said => self.say_trimmed(path(inner::GENDER), said),
         }
-        for pointer in ["/organization/registrationNumber", "/organization/vatNumber"] {
-            self.lose_if_said(pointer, NOT_OF_PERSONS);
-        }
+        self.lose_each_said(&["/organization/registrationNumber", "/organization/vatNumber"], NOT_OF_PERSONS);
     }
 
     fn company(&mut self) {
@@ -385,15 +309,13 @@ impl<'a> Draft<'a> {
             (inner::REGISTRATION_NUMBER, "/organization/registrationNumber"),
             (inner::VAT_REGISTRATION_NUMBER, "/organization/vatNumber"),
         ] {
-            self.say(path_in(wire::COMPANY_PROFILE, member), self.text(pointer));
+            self.say_trimmed(path_in(wire::COMPANY_PROFILE, member), self.text(pointer));
         }
-        for pointer in ["/birthDate", "/gender"] {
-            self.lose_if_said(pointer, NOT_OF_COMPANIES);
-        }
+        self.lose_each_said(&["/birthDate", "/gender"], NOT_OF_COMPANIES);
     }
 
     fn identifiers(&mut self) {
-        let Said::Value(Value::Object(identifiers)) = self.at("/identifiers") else { return };
+        let Said::Value(Value::Object(identifiers)) = self.document.at("/identifiers") else { return };
         for (name, number) in identifiers {
             let member = IDENTIFIERS.iter().find(|(known, _)| known == name).map(|(_, member)| *member);
             let said = match number {
@@ -401,22 +323,22 @@ impl<'a> Draft<'a> {
                 _ => Said::Empty,
             };
             match member.filter(|_| !self.is_company()) {
-                Some(member) => self.say(path_in(wire::DEMOGRAPHICS, member), said),
+                Some(member) => self.say_trimmed(path_in(wire::DEMOGRAPHICS, member), said),
                 None => self.lose_of_map("/identifiers", name, said != Said::Empty),
             }
         }
     }
 
     fn free_attributes(&mut self) {
-        let Said::Value(Value::Object(attributes)) = self.at("/attributes") else { return };
+        let Said::Value(Value::Object(attributes)) = self.document.at("/attributes") else { return };
         for (name, value) in attributes {
             let said = wire::text_of(value).filter(|text| !text.trim().is_empty());
             match (name.as_str(), value, said) {
                 (AFFILIATE_MARKETING, Value::Bool(consents), _) => self.set(wire::AFFILIATE_MARKETING, *consents),
                 (AFFILIATE_MARKETING, _, None) => self.clear(wire::AFFILIATE_MARKETING),
                 (PRIVACY_LEVEL, _, None) => self.clear(wire::PRIVACY_LEVEL),
-                (PRIVACY_LEVEL, _, Some(level)) => match self.settings.privacy_levels.get(level.trim()) {
-                    Some(theirs) => self.set(wire::PRIVACY_LEVEL, identifier(&self.settings.privacy_level_by, theirs)),
+                (PRIVACY_LEVEL, _, Some(level)) => match self.rules.privacy_levels.get(level.trim()) {
+                    Some(theirs) => self.set(wire::PRIVACY_LEVEL, identifier(&self.rules.privacy_level_by, theirs)),
                     None => self.lose_of_map("/attributes", name, true),
                 },
                 (_, _, said) => self.lose_of_map("/attributes", name, said.is_some()),
@@ -425,16 +347,18 @@ impl<'a> Draft<'a> {
     }
 
     fn lose_of_map(&mut self, map: &'static str, name: &str, is_said: bool) {
-        let is_carried = self.settings.user_defined.contains_key(&format!("{map}/{}", schema::escape(name)));
+        let is_carried = self.rules.user_defined.contains_key(&format!("{map}/{}", schema::escape(name)));
         if is_said && !is_carried {
             self.lose(map, NO_FIELD);
         }
     }
 
-    /// Last, since it reports what it cannot carry although `lose` trusts that it does.
+    /// What a user-defined field carries is not lost, whatever else has no place for it. Last, so that all losses are known.
     fn user_defined(&mut self) {
-        for (pointer, slot) in &self.settings.user_defined {
-            match self.at(pointer) {
+        let settings = self.rules;
+        self.find_again(|field| settings.user_defined.contains_key(field));
+        for (pointer, slot) in &settings.user_defined {
+            match self.document.at(pointer) {
                 Said::Value(Value::String(blank)) if blank.trim().is_empty() => self.clear(slot),
                 Said::Value(value) => match slot_value(slot, value) {
                     Some(value) => self.set(slot, value),
@@ -442,7 +366,9 @@ impl<'a> Draft<'a> {
                         let field = schema::paths()
                             .filter(|path| pointer == path || pointer.starts_with(&format!("{path}/")))
                             .max_by_key(|path| path.len());
-                        self.losses.extend(field.map(|field| Loss { field, why: DOES_NOT_FIT }));
+                        if let Some(field) = field {
+                            self.lose(field, DOES_NOT_FIT);
+                        }
                     }
                 },
                 Said::Empty => self.clear(slot),
@@ -453,11 +379,8 @@ impl<'a> Draft<'a> {
 
     /// CRM.COM itself knows no contacts that are not active: without a field of the tenant's, all are.
     fn presence(&self) -> Presence {
-        let is_told = self.settings.user_defined.contains_key(ACTIVE);
-        match self.at(ACTIVE) {
-            Said::Value(Value::Bool(false)) if is_told => Presence::Inactive,
-            _ => Presence::Active,
-        }
+        let is_told = self.rules.user_defined.contains_key(ACTIVE);
+        self.presence_said().filter(|_| is_told).unwrap_or_default()
     }
 
     /// The entries of a set by type, or that there are none.
@@ -474,7 +397,7 @@ impl<'a> Draft<'a> {
 }
 
 /// How an item of a list is named.
-fn identifier(by: &str, theirs: &str) -> Value {
+pub(super) fn identifier(by: &str, theirs: &str) -> Value {
     match theirs.parse::<u64>() {
         Ok(number) if by == "number" => json!({ by: number }),
         _ => json!({ by: theirs }),

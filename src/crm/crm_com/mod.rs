@@ -15,6 +15,7 @@
 
 mod countries;
 mod delivery;
+mod fields;
 mod login;
 mod mapping;
 mod phone;
@@ -22,13 +23,9 @@ mod refusals;
 mod sets;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Method,
-    header::{ACCEPT, CONTENT_TYPE},
-};
+use http::Method;
 use serde_json::Value;
 
 pub(super) use self::login::session;
@@ -39,7 +36,8 @@ use self::{
     wire::{Members, Set, inner},
 };
 use super::{
-    Answer, Connector, Delivery, LookUpKeys, Loss, Projection, Request, RequestKind, SetupError, Step, Verdict,
+    Answer, Connector, Delivery, Field, LookUpKeys, Loss, NotSettable, Projection, Request, RequestKind, SetupError,
+    Step, Verdict, dialogue::json_request,
 };
 use crate::{
     config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
@@ -54,6 +52,8 @@ pub struct CrmCom {
     adopt: Adopt,
     mapping: Mapping,
     refusals: Refusals,
+    /// Fields that operators fill.
+    ruled: BTreeSet<String>,
 }
 
 impl CrmCom {
@@ -64,6 +64,7 @@ impl CrmCom {
             adopt: crm.adopt,
             mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase, instance),
             refusals: Refusals::new(&settings)?,
+            ruled: crm.fields.iter().filter(|(_, rule)| !rule.is_omitted()).map(|(name, _)| name.clone()).collect(),
             settings,
         })
     }
@@ -99,24 +100,27 @@ impl CrmCom {
         }
     }
 
-    fn may_clear(&self, path: &str, record: &ContactRecord) -> bool {
-        let kept = self.settings.never_cleared.contains(path) && record.status != Status::Erased;
-        !kept && self.is_clearable(path)
+    fn may_clear(&self, path: &str, delivery: &Delivery<'_>) -> bool {
+        let kept = self.settings.never_cleared.contains(path) && delivery.record.status != Status::Erased;
+        !kept && self.is_clearable(path, delivery.link)
     }
 
     /// Names and our own references are overwritten, never cleared.
-    fn is_clearable(&self, path: &str) -> bool {
+    fn is_clearable(&self, path: &str, link: Option<&Link>) -> bool {
         let fixed = [wire::TYPE, wire::FIRST_NAME, wire::LAST_NAME, wire::COMPANY_NAME];
-        let ours = path == self.settings.external_ref_slot || path == self.settings.source_slot;
-        !ours && !fixed.contains(&path) && self.is_ours(path)
+        let reference = path == self.settings.external_ref_slot || path == self.settings.source_slot;
+        !reference && !fixed.contains(&path) && self.is_ours(path, link)
     }
 
-    /// Whether a field is one that a delivery may carry: of the user-defined ones, those that the settings name.
-    fn is_ours(&self, path: &str) -> bool {
-        match wire::slot(path) {
-            Some(_) => self.settings.user_defined.values().any(|slot| slot == path),
-            None => wire::paths().any(|known| known == path),
-        }
+    /// Whether a field is one that a delivery may carry. The user-defined ones, and what no attribute of the document fills,
+    /// are others' to use but for those that the settings name, or that we once filled.
+    fn is_ours(&self, path: &str, link: Option<&Link>) -> bool {
+        let is_filled = |slot: &str| {
+            self.settings.user_defined.values().any(|named| named == slot)
+                || self.ruled.contains(slot)
+                || link.is_some_and(|link| link.sent.contains_key(slot))
+        };
+        wire::paths().any(|known| known == path) && (!wire::is_by_rule_alone(path) || is_filled(path))
     }
 }
 
@@ -126,13 +130,26 @@ impl Connector for CrmCom {
         if record.status == Status::Erased {
             // The fields that others use for their own ends stay theirs.
             let references = self.mapping.references(record.contact_id);
-            projection.fields.retain(|path, _| self.is_ours(path) || references.contains_key(path));
+            projection.fields.retain(|path, _| self.is_ours(path, link) || references.contains_key(path));
         }
         Ok(projection)
     }
 
     fn fields(&self) -> Vec<String> {
-        wire::paths().filter(|path| self.is_clearable(path)).collect()
+        wire::paths().filter(|path| self.is_clearable(path, None)).collect()
+    }
+
+    fn field(&self, name: &str) -> Result<Field, NotSettable> {
+        fields::settable(&self.settings, name)
+    }
+
+    fn has_field(&self, name: &str, projection: &Projection) -> bool {
+        let of_type = projection.fields.get(wire::TYPE).and_then(Value::as_str);
+        of_type.is_none_or(|of_type| wire::belongs(name, of_type))
+    }
+
+    fn shaped(&self, name: &str, value: Value) -> Value {
+        fields::shaped(&self.settings, name, value)
     }
 
     fn cannot_carry(&self) -> Vec<Loss> {
@@ -198,15 +215,12 @@ fn place_of(key: CrmComKey) -> Option<(&'static str, &'static str)> {
     }
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 fn get(path: String) -> Request {
-    Request { method: Method::GET, path, headers: vec![(ACCEPT, JSON)], body: Bytes::new(), kind: RequestKind::Read }
+    json_request(Method::GET, path, None, RequestKind::Read)
 }
 
 fn post(path: &str, body: &Members, kind: RequestKind) -> Request {
-    let headers: Vec<(HeaderName, HeaderValue)> = vec![(ACCEPT, JSON), (CONTENT_TYPE, JSON)];
-    Request { method: Method::POST, path: path.to_owned(), headers, body: body.body(), kind }
+    json_request(Method::POST, path.to_owned(), Some(body.body()), kind)
 }
 
 fn section(crm: &CrmSettings) -> Result<&CrmComSettings, SetupError> {

@@ -6,35 +6,13 @@ use proptest::prelude::*;
 use serde_json::{Map, json};
 
 use super::*;
+pub(super) use crate::crm::testing::{CONTACT, KEY, link_with, record};
 use crate::{
     config::{CrmComAddressFormat, CrmComStreet, OnDelete, OnErase, StreetNumber},
-    contact::{ContactId, Document, schema},
-    crm::{
-        Presence, REMOTE_CONTACT,
-        link::{Intent, Sent},
-        testing::crm_com_crm,
-    },
+    contact::{Document, schema},
+    crm::{Presence, link::Intent, testing::crm_com_crm},
     event::{OutcomeKind, ReasonCode},
 };
-
-pub(super) const CONTACT: ContactId = ContactId(uuid::Uuid::from_u128(451));
-pub(super) const KEY: &str = "00000000-0000-0000-0000-0000000001c3";
-
-pub(super) fn record(contact: Value) -> ContactRecord {
-    ContactRecord {
-        contact_id: CONTACT,
-        version: 1,
-        status: Status::Live,
-        merged_into: None,
-        contact: serde_json::from_value::<Option<Document>>(contact).unwrap(),
-        provenance: BTreeMap::new(),
-        members: Vec::new(),
-        event: None,
-        received_at: jiff::Timestamp::UNIX_EPOCH,
-        epoch: 1,
-        format: 1,
-    }
-}
 
 /// The least that CRM.COM takes, and on top of it what a test is about.
 pub(super) fn contact(more: Value) -> Value {
@@ -57,15 +35,6 @@ pub(super) fn connector_with(change: impl FnOnce(&mut CrmSettings)) -> CrmCom {
 
 pub(super) fn connector(change: impl FnOnce(&mut CrmComSettings)) -> CrmCom {
     connector_with(|crm| change(crm.crm_com.as_mut().unwrap()))
-}
-
-/// A link that says that these fields were accepted, by a contact of this id.
-pub(super) fn link_with(sent: &[&str], id: Option<&str>) -> Link {
-    let mut link = Link::new(CONTACT);
-    link.sent = sent.iter().map(|path| ((*path).into(), Sent::Hash(1))).collect();
-    link.presence = Some(Presence::Active);
-    link.remote_ids.extend(id.map(|id| (REMOTE_CONTACT.to_owned(), id.to_owned())));
-    link
 }
 
 fn least(contact: &Value) -> Map<String, Value> {

@@ -38,10 +38,21 @@ pub(super) mod inner {
     pub(crate) const INDUSTRY_SECTOR: &str = "industry_sector_identifier";
     pub(crate) const REGISTRATION_NUMBER: &str = "registration_number";
     pub(crate) const VAT_REGISTRATION_NUMBER: &str = "vat_registration_number";
+    pub(crate) const COUNTRY_OF_RESIDENCE: &str = "country_of_residence_identifier";
+    pub(crate) const ID_ISSUED_BY_COUNTRY: &str = "id_issued_by_country_identifier";
+    pub(crate) const PASSPORT_ISSUED_BY_COUNTRY: &str = "passport_issued_by_country_identifier";
+    pub(crate) const PROFILE_YEAR: &str = "profile_year";
+    pub(crate) const ANNUAL_TURNOVER: &str = "annual_turnover";
+    pub(crate) const ESTABLISHED_DATE: &str = "established_date";
+    pub(crate) const NUMBER_OF_EMPLOYEES: &str = "number_of_employees";
+    pub(crate) const VAT_REGISTERED_BY: &str = "vat_registered_by";
+    pub(crate) const TAX_REFERENCE_NUMBER: &str = "tax_reference_number";
+    pub(crate) const VAT_REGISTRATION_DATE: &str = "vat_registration_date";
+    pub(crate) const REGISTERED_IN_COUNTRY: &str = "registered_in_country_identifier";
 }
 
 /// Those of a person, in the order in which they are written.
-const OF_DEMOGRAPHICS: [&str; 7] = [
+const OF_DEMOGRAPHICS: [&str; 10] = [
     inner::GENDER,
     inner::ID_NUMBER,
     inner::PASSPORT_NUMBER,
@@ -49,10 +60,39 @@ const OF_DEMOGRAPHICS: [&str; 7] = [
     inner::DATE_OF_BIRTH,
     inner::INDUSTRY,
     inner::INDUSTRY_SECTOR,
+    inner::COUNTRY_OF_RESIDENCE,
+    inner::ID_ISSUED_BY_COUNTRY,
+    inner::PASSPORT_ISSUED_BY_COUNTRY,
 ];
 /// Those of a company.
-const OF_COMPANY_PROFILE: [&str; 4] =
-    [inner::REGISTRATION_NUMBER, inner::VAT_REGISTRATION_NUMBER, inner::INDUSTRY, inner::INDUSTRY_SECTOR];
+const OF_COMPANY_PROFILE: [&str; 12] = [
+    inner::REGISTRATION_NUMBER,
+    inner::VAT_REGISTRATION_NUMBER,
+    inner::INDUSTRY,
+    inner::INDUSTRY_SECTOR,
+    inner::PROFILE_YEAR,
+    inner::ANNUAL_TURNOVER,
+    inner::ESTABLISHED_DATE,
+    inner::NUMBER_OF_EMPLOYEES,
+    inner::VAT_REGISTERED_BY,
+    inner::TAX_REFERENCE_NUMBER,
+    inner::VAT_REGISTRATION_DATE,
+    inner::REGISTERED_IN_COUNTRY,
+];
+/// Members of either object that no attribute of the document fills: they are ours where operators fill them.
+const BY_RULE_ALONE: [&str; 11] = [
+    inner::COUNTRY_OF_RESIDENCE,
+    inner::ID_ISSUED_BY_COUNTRY,
+    inner::PASSPORT_ISSUED_BY_COUNTRY,
+    inner::PROFILE_YEAR,
+    inner::ANNUAL_TURNOVER,
+    inner::ESTABLISHED_DATE,
+    inner::NUMBER_OF_EMPLOYEES,
+    inner::VAT_REGISTERED_BY,
+    inner::TAX_REFERENCE_NUMBER,
+    inner::VAT_REGISTRATION_DATE,
+    inner::REGISTERED_IN_COUNTRY,
+];
 
 /// Fields of text or flags before the user-defined ones, in the order in which they are written.
 const BEFORE: [&str; 11] = [
@@ -211,6 +251,11 @@ pub(super) fn paths() -> impl Iterator<Item = String> {
         .chain(nested(DEMOGRAPHICS, &OF_DEMOGRAPHICS))
         .chain(nested(COMPANY_PROFILE, &OF_COMPANY_PROFILE))
         .chain(entries)
+}
+
+/// Whether a field is nobody's but that of an operator's rule.
+pub(super) fn is_by_rule_alone(path: &str) -> bool {
+    slot(path).is_some() || path.split_once('.').is_some_and(|(_, member)| BY_RULE_ALONE.contains(&member))
 }
 
 /// Whether a contact of this type can have the field.

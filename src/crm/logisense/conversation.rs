@@ -4,62 +4,37 @@
 //! answers that are there, and ends with the first request that has none yet. Lists are looked into before anything is
 //! written, since a list that has to be read first begins the delivery anew.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    slice,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{
-    About, BY_EMAIL, BY_FIRST_NAME, BY_LAST_NAME, BY_PHONE, BY_REFERENCE, BY_TITLE, Logisense, body_of,
+    About, BY_EMAIL, BY_FIRST_NAME, BY_LAST_NAME, BY_PHONE, BY_REFERENCE, BY_TITLE, Logisense,
     children::{self, Plan, Remembered, Wanted, WantedPoint, is_child, is_of_address},
     lists::{self, Lists, PointType, Unread},
-    unreadable,
     wire::{self, Contact, Own, PointKind, address},
 };
 use crate::{
     config::{Adopt, ClearWith, UnknownPlace},
-    contact::{
-        ContactId,
-        normalise::{self, name},
-        record::Status,
-    },
+    contact::{ContactId, normalise, record::Status},
     crm::{
-        Accepted, Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, REMOTE_CONTACT, Request,
-        RequestKind, Step, Verdict, link::Sent, reference::Known,
+        Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, REMOTE_CONTACT, Request, RequestKind,
+        Step, Verdict,
+        dialogue::{
+            self, Answers, Heard, ambiguous, body_of, failed, is_compatible, judged, remote_ids, unknown_contact,
+            unreadable,
+        },
+        link::Sent,
+        reference::Known,
     },
     event::{Operation, OutcomeKind, Reason, ReasonCode},
 };
 
-/// The result of a step of a conversation, or what is to be done before there is one.
-pub(super) type Heard<T> = Result<T, Box<Step>>;
-
-fn judged<T>(verdict: Verdict) -> Heard<T> {
-    Err(Box::new(Step::Judged(verdict)))
-}
-
-fn failed<T>(failure: Failure) -> Heard<T> {
-    Err(Box::new(Step::Failed(failure)))
-}
-
-fn ambiguous<T>() -> Heard<T> {
-    judged(Verdict::new(OutcomeKind::Rejected, ReasonCode::AmbiguousMatch))
-}
-
-fn unknown_contact<T>() -> Heard<T> {
-    judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact))
-}
-
-fn contact(id: u64) -> BTreeMap<String, String> {
-    BTreeMap::from([(REMOTE_CONTACT.to_owned(), id.to_string())])
-}
-
 pub(super) struct Conversation<'a> {
     logisense: &'a Logisense,
     delivery: &'a Delivery<'a>,
-    answers: slice::Iter<'a, Answer>,
+    answers: Answers<'a>,
 }
 
 /// What a delivery speaks of.
@@ -74,7 +49,7 @@ struct Spoken<'a> {
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(logisense: &'a Logisense, delivery: &'a Delivery<'a>, answers: &'a [Answer]) -> Self {
-        Self { logisense, delivery, answers: answers.iter() }
+        Self { logisense, delivery, answers: Answers::new(answers) }
     }
 
     pub(super) fn run(&mut self) -> Heard<Step> {
@@ -83,7 +58,7 @@ impl<'a> Conversation<'a> {
         match (delivery.projection.presence, id) {
             (Presence::Absent, Some(id)) => {
                 self.delete(id)?;
-                Ok(self.done(contact(id)))
+                Ok(self.done(remote_ids(id.to_string())))
             }
             (Presence::Absent, None) => self.find_to_delete(),
             (Presence::Active | Presence::Inactive, Some(id)) => self.bring(id),
@@ -95,12 +70,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn done(&self, remote_ids: BTreeMap<String, String>) -> Step {
-        let operation = match (self.delivery.record.status, self.delivery.projection.presence) {
-            (Status::Erased, Presence::Absent) => Operation::Erase,
-            (Status::Erased, _) => Operation::Blank,
-            _ => self.delivery.operation,
-        };
-        Step::Done(Accepted { operation, remote_ids })
+        dialogue::done(self.delivery, remote_ids)
     }
 
     fn key(&self) -> String {
@@ -110,7 +80,7 @@ impl<'a> Conversation<'a> {
     // What is said to LogiSense, one request each.
 
     fn ask(&mut self, request: Request) -> Heard<&'a Answer> {
-        self.answers.next().ok_or_else(|| Box::new(Step::Call(request)))
+        self.answers.to(request)
     }
 
     fn succeed(&self, answer: &Answer, about: About) -> Heard<()> {
@@ -152,7 +122,7 @@ impl<'a> Conversation<'a> {
         let answer = self.ask(self.logisense.request(Method::POST, "Contact/", body, RequestKind::Create))?;
         self.succeed(answer, About::Tenant)?;
         match wire::results(body_of(answer)).as_deref() {
-            Some([made]) => Ok(Step::Created(contact(made.identity))),
+            Some([made]) => Ok(Step::Created(remote_ids(made.identity.to_string()))),
             _ => failed(unreadable(answer, Effect::Unknown)),
         }
     }
@@ -352,7 +322,7 @@ impl<'a> Conversation<'a> {
                 return ambiguous();
             }
         }
-        let mut remote_ids = contact(id);
+        let mut remote_ids = remote_ids(id.to_string());
         remote_ids.extend(ids);
         Ok(self.done(remote_ids))
     }
@@ -367,6 +337,8 @@ impl<'a> Conversation<'a> {
         for (field, value) in &spoken.own {
             let value = match *field {
                 wire::CONTACT_TYPE => contact_type.into(),
+                // A flag is never empty: it is cleared to what it is by default.
+                wire::USED_FOR_TAX if value.is_null() => false.into(),
                 _ => value.clone(),
             };
             if !there.is_some_and(|there| there.holds(field, &value)) {
@@ -458,10 +430,10 @@ impl<'a> Conversation<'a> {
             Some(keys) => self.search(keys)?,
         };
         match (found.halves.as_slice(), found.ours.as_slice(), found.others.as_slice()) {
-            ([half], [], _) => return Ok(Step::Created(contact(half.identity))),
-            ([], [one], _) => return Ok(Step::Found(contact(one.identity))),
+            ([half], [], _) => return Ok(Step::Created(remote_ids(half.identity.to_string()))),
+            ([], [one], _) => return Ok(Step::Found(remote_ids(one.identity.to_string()))),
             ([], [], [one]) => {
-                let mut ids = contact(one.identity);
+                let mut ids = remote_ids(one.identity.to_string());
                 ids.insert(children::KEPT.to_owned(), children::kept(&one.details));
                 return Ok(Step::Found(ids));
             }
@@ -488,7 +460,7 @@ impl<'a> Conversation<'a> {
             self.delete(*one)?;
         }
         match ours.first() {
-            Some(first) => Ok(self.done(contact(*first))),
+            Some(first) => Ok(self.done(remote_ids(first.to_string()))),
             None => unknown_contact(),
         }
     }
@@ -497,7 +469,7 @@ impl<'a> Conversation<'a> {
     fn find_to_blank(&mut self) -> Heard<Step> {
         match self.find_ours()?.as_slice() {
             [] => unknown_contact(),
-            [one] => Ok(Step::Found(contact(*one))),
+            [one] => Ok(Step::Found(remote_ids(one.to_string()))),
             [..] => ambiguous(),
         }
     }
@@ -653,13 +625,10 @@ impl<'a> Conversation<'a> {
         let text = |key: &str| keys.values.get(key).map(String::as_str);
         let ours = full(text(BY_FIRST_NAME), text(BY_LAST_NAME));
         let theirs = full(there.first_name.as_deref(), there.last_name.as_deref());
-        let is_name = |text: &str| !name::Words::of(text).is_empty();
         self.logisense.adopt == Adopt::ByKey
             && !is_marked
             && (has(BY_EMAIL, normalise::email) || has(BY_PHONE, |text| normalise::phone(text, None)))
-            && is_name(&ours)
-            && is_name(&theirs)
-            && name::compatible_full(&ours, &theirs)
+            && is_compatible(&ours, &theirs)
     }
 }
 

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     config::OnDelete,
-    crm::{Presence, REMOTE_CONTACT, link::Sent, reference::Library, session::Session, transport::Transport},
+    crm::{
+        Presence, REMOTE_CONTACT, TransportError, link::Sent, reference::Library, session::Session,
+        transport::Transport,
+    },
     event::{Operation, OutcomeKind},
     privacy::{Hasher, Secret},
     protection::Protections,

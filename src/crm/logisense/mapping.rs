@@ -6,7 +6,7 @@
 //!
 //! Every attribute of the document is either carried or reported; [`NOWHERE`] lists those without any counterpart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -15,13 +15,18 @@ use super::{
     wire::{self, PointKind, address},
 };
 use crate::{
-    config::{LogisenseSettings, MiddleName, OnDelete, OnErase, StreetNumber},
-    contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
+    config::{LogisenseSettings, MiddleName, OnDelete, OnErase},
+    contact::{ContactId, ContactRecord, document::Said, record::Status},
     crm::{
         CONSENTS, Loss, Presence, Projection, Verdict,
+        draft::{
+            self, NAME_PARTS,
+            why::{HALF_POSITION, NO_FIELD, ONE_ONLY},
+        },
         link::Link,
         reading::{
-            Items, blank_is_empty, is_fax, is_of_type, member, member_text, post_office_box, says_something, value,
+            Items, Position, is_fax, is_of_type, is_primary, member, member_text, post_office_box, says_something,
+            street_lines,
         },
     },
     event::{OutcomeKind, ReasonCode},
@@ -56,15 +61,8 @@ const NOWHERE: &[&str] = &[
     "/relations",
 ];
 
-const NO_FIELD: &str = "no field for it";
-const ONE_ONLY: &str = "room for one only";
 const TOO_MANY: &str = "more than points_max";
 const NO_TYPE: &str = "no type of contact points for it in the settings";
-
-/// Whether nothing of a contact was ever sent.
-fn is_unknown(link: Option<&Link>) -> bool {
-    link.is_none_or(|link| link.sent.is_empty() && link.remote_ids.is_empty() && link.intent.is_none())
-}
 
 impl Mapping {
     /// What LogiSense has no place for, whatever the contact.
@@ -80,33 +78,32 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let absent = || Projection { presence: Presence::Absent, ..Projection::default() };
-        let kept = || Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy);
         match record.status {
             Status::Live => self.live(record),
-            _ if is_unknown(link) => Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact)),
+            _ if !link.is_some_and(Link::may_be_held) => Err(Verdict::never_sent()),
             Status::Deleted | Status::Merged => match self.on_delete {
-                OnDelete::Keep => Err(kept()),
-                OnDelete::Delete => Ok(absent()),
-                OnDelete::Deactivate => Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Deactivate)),
+                OnDelete::Keep => Err(Verdict::kept()),
+                OnDelete::Delete => Ok(Projection::absent()),
+                OnDelete::Deactivate => Err(Verdict::unsupported(ReasonCode::Deactivate)),
             },
             Status::Erased => match self.on_erase {
-                OnErase::Keep => Err(kept()),
-                OnErase::Delete => Ok(absent()),
+                OnErase::Keep => Err(Verdict::kept()),
+                OnErase::Delete => Ok(Projection::absent()),
                 OnErase::Blank => Ok(self.blank(record.contact_id)),
             },
         }
     }
 
     fn live(&self, record: &ContactRecord) -> Result<Projection, Verdict> {
-        let nothing = Document::default();
-        let document = record.contact.as_ref().unwrap_or(&nothing);
-        let mut draft = Draft::new(&self.settings, document);
+        let mut draft = self.draft(record);
         draft.names()?;
         draft.rest();
         draft.reference(record.contact_id);
-        let losses = draft.losses.into_iter().collect();
-        Ok(Projection { fields: draft.fields, presence: Presence::Active, losses })
+        Ok(draft.finish(Presence::Active))
+    }
+
+    fn draft<'a>(&'a self, record: &'a ContactRecord) -> Draft<'a> {
+        Draft::new(&self.settings, record, BTreeMap::new()).never_clearing(&self.settings.never_cleared)
     }
 
     /// Nothing but our own reference, which tells nobody anything.
@@ -122,8 +119,7 @@ impl Mapping {
 
     /// The names, and the first e-mail address and telephone number, that a document gives.
     pub(super) fn recognisable(&self, record: &ContactRecord) -> BTreeMap<String, Value> {
-        let Some(document) = &record.contact else { return BTreeMap::new() };
-        let mut draft = Draft::new(&self.settings, document);
+        let mut draft = self.draft(record);
         if let Err(_nameless) = draft.names() {
             return BTreeMap::new();
         }
@@ -133,71 +129,22 @@ impl Mapping {
 }
 
 /// A projection in the making.
-struct Draft<'a> {
-    settings: &'a LogisenseSettings,
-    document: &'a Document,
-    fields: BTreeMap<String, Value>,
-    losses: BTreeSet<Loss>,
-}
+type Draft<'a> = draft::Draft<'a, LogisenseSettings>;
 
 impl<'a> Draft<'a> {
-    fn new(settings: &'a LogisenseSettings, document: &'a Document) -> Self {
-        Self { settings, document, fields: BTreeMap::new(), losses: BTreeSet::new() }
-    }
-
-    fn set(&mut self, path: impl Into<String>, value: impl Into<Value>) {
-        self.fields.insert(path.into(), value.into());
-    }
-
-    fn clear(&mut self, path: impl Into<String>) {
-        let path = path.into();
-        if !self.settings.never_cleared.contains(&path) {
-            self.fields.insert(path, Value::Null);
-        }
-    }
-
-    fn say(&mut self, path: impl Into<String>, said: Said<&str>) {
-        match said {
-            Said::Value(text) => self.set(path, text.trim()),
-            Said::Empty => self.clear(path),
-            Said::Absent => {}
-        }
-    }
-
-    fn lose(&mut self, field: &'static str, why: &'static str) {
-        self.losses.insert(Loss { field, why });
-    }
-
-    fn lose_if_said(&mut self, field: &'static str, why: &'static str) {
-        if says_something(self.document.at(field)) {
-            self.lose(field, why);
-        }
-    }
-
-    /// The text at a pointer; blank text says as little as `null`.
-    fn text(&self, pointer: &str) -> Said<&'a str> {
-        blank_is_empty(self.document.text(pointer))
-    }
-
     /// All but the names.
     fn rest(&mut self) {
         self.points();
         self.address();
         self.free_attributes();
-        if self.document.at("/active") == Said::Value(&Value::Bool(false)) {
+        if self.presence_said() == Some(Presence::Inactive) {
             self.lose("/active", NO_FIELD);
         }
-        for pointer in NOWHERE {
-            self.lose_if_said(pointer, NO_FIELD);
-        }
-    }
-
-    fn is_organization(&self) -> bool {
-        self.document.text("/kind") == Said::Value("organization")
+        self.lose_each_said(NOWHERE, NO_FIELD);
     }
 
     fn names(&mut self) -> Result<(), Verdict> {
-        let settings = self.settings;
+        let settings = self.rules;
         let contact_type = if self.is_organization() {
             if settings.organization_contact_type.is_empty() {
                 return Err(Verdict::field(OutcomeKind::Unsupported, ReasonCode::Kind, "/kind"));
@@ -216,46 +163,28 @@ impl<'a> Draft<'a> {
     }
 
     fn organization_name(&mut self) -> Result<(), Verdict> {
-        const POINTER: &str = "/organization/name";
-        let Some(name) = value(self.text(POINTER)) else {
-            return Err(Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, POINTER));
-        };
+        let name = self.required("/organization/name")?;
         self.set(wire::LAST_NAME, name.trim());
-        for pointer in [
-            "/name/honorificPrefix",
-            "/name/givenName",
-            "/name/middleName",
-            "/name/familyName",
-            "/name/honorificSuffix",
-            "/name/formatted",
-        ] {
-            self.lose_if_said(pointer, "an organisation goes by its own name");
-        }
+        self.lose_each_said(&NAME_PARTS, "an organisation goes by its own name");
         Ok(())
     }
 
     fn persons_name(&mut self) -> Result<(), Verdict> {
-        const POINTER: &str = "/name/familyName";
-        let Some(family) = value(self.text(POINTER)) else {
-            return Err(Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, POINTER));
-        };
+        let family = self.required("/name/familyName")?;
         self.set(wire::LAST_NAME, family.trim());
-        self.say(wire::TITLE, self.text("/name/honorificPrefix"));
-        let (given, middle) = (self.text("/name/givenName"), self.text("/name/middleName"));
-        match (given, value(middle)) {
-            (Said::Value(given), Some(middle)) if self.settings.middle_name == MiddleName::Append => {
+        self.say_trimmed(wire::TITLE, self.text("/name/honorificPrefix"));
+        match (self.text("/name/givenName"), self.words("/name/middleName")) {
+            (Said::Value(given), Some(middle)) if self.rules.middle_name == MiddleName::Append => {
                 self.set(wire::FIRST_NAME, format!("{} {}", given.trim(), middle.trim()));
             }
             (given, middle) => {
-                self.say(wire::FIRST_NAME, given);
+                self.say_trimmed(wire::FIRST_NAME, given);
                 if middle.is_some() {
                     self.lose("/name/middleName", NO_FIELD);
                 }
             }
         }
-        self.lose_if_said("/name/honorificSuffix", NO_FIELD);
-        self.lose_if_said("/name/formatted", NO_FIELD);
-        self.lose_if_said("/organization/name", NO_FIELD);
+        self.lose_each_said(&["/name/honorificSuffix", "/name/formatted", "/organization/name"], NO_FIELD);
         Ok(())
     }
 
@@ -276,7 +205,7 @@ impl<'a> Draft<'a> {
             self.lose("/phoneNumbers/type", "its type of contact points is that of others too");
         }
         for (items, pointer) in [(&emails, "/emails/primary"), (&phones, "/phoneNumbers/primary")] {
-            if items.each().any(|item| item.get("primary").and_then(Value::as_bool) == Some(true)) {
+            if items.each().any(is_primary) {
                 self.lose(pointer, NO_FIELD);
             }
         }
@@ -292,7 +221,7 @@ impl<'a> Draft<'a> {
             Some("work") => PointKind::Work,
             Some(_) => return true,
         };
-        let types = &self.settings.contact_points;
+        let types = &self.rules.contact_points;
         let name = type_name(types, kind);
         let same = |other: &PointKind| *other != kind && type_name(types, *other).eq_ignore_ascii_case(name);
         [PointKind::Mobile, PointKind::Work, PointKind::Home, PointKind::Fax].iter().any(same)
@@ -309,13 +238,13 @@ impl<'a> Draft<'a> {
                 values.push(value);
             }
         }
-        if type_name(&self.settings.contact_points, kind).is_empty() {
+        if type_name(&self.rules.contact_points, kind).is_empty() {
             if !values.is_empty() {
                 self.lose(field, NO_TYPE);
             }
             return;
         }
-        let most = self.settings.points_max;
+        let most = self.rules.points_max;
         if values.len() > most {
             self.lose(field, TOO_MANY);
         }
@@ -325,7 +254,7 @@ impl<'a> Draft<'a> {
     }
 
     fn reference(&mut self, contact: ContactId) {
-        if !self.settings.contact_points.reference.is_empty() {
+        if !self.rules.contact_points.reference.is_empty() {
             self.set(PointKind::Reference.path(1), contact.key());
         }
     }
@@ -346,37 +275,24 @@ impl<'a> Draft<'a> {
         if member_text(chosen, "type").is_some() {
             self.lose("/addresses/type", NO_FIELD);
         }
-        if chosen.get("primary").and_then(Value::as_bool) == Some(true) {
+        if is_primary(chosen) {
             self.lose("/addresses/primary", NO_FIELD);
         }
         self.lines(chosen);
-        self.say(address::CITY, member(chosen, "locality"));
-        self.say(address::ZIP_CODE, member(chosen, "postalCode"));
-        self.say(address::COUNTRY, member(chosen, "country"));
+        self.say_trimmed(address::CITY, member(chosen, "locality"));
+        self.say_trimmed(address::ZIP_CODE, member(chosen, "postalCode"));
+        self.say_trimmed(address::COUNTRY, member(chosen, "country"));
         match (member(chosen, "region"), member(chosen, "country")) {
             // States are known by their countries.
             (Said::Value(_), Said::Empty | Said::Absent) => self.lose("/addresses/region", "no country with it"),
-            (region, _) => self.say(address::STATE, region),
+            (region, _) => self.say_trimmed(address::STATE, region),
         }
         self.position(chosen);
     }
 
     /// The first line of the street with its number, and all that follows it on the second.
     fn lines(&mut self, chosen: &Value) {
-        let street = member(chosen, "streetAddress");
-        let lines = value(street).into_iter().flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
-        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-        if let Some(number) = member_text(chosen, "streetNumber") {
-            match lines.first_mut() {
-                None => lines.push(number.to_owned()),
-                Some(first) => {
-                    *first = match self.settings.street_number {
-                        StreetNumber::Before => format!("{number} {first}"),
-                        StreetNumber::After => format!("{first} {number}"),
-                    }
-                }
-            }
-        }
+        let mut lines = street_lines(chosen, self.rules.street_number);
         let inside = ["apartment", "floor"].into_iter().filter_map(|part| member_text(chosen, part));
         lines.extend(inside.map(|part| part.trim().to_owned()));
         lines.extend(member_text(chosen, "poBox").map(post_office_box));
@@ -399,26 +315,20 @@ impl<'a> Draft<'a> {
 
     /// Both degrees or neither.
     fn position(&mut self, chosen: &Value) {
-        match chosen.get("geo") {
-            None => {}
-            Some(Value::Null) => [address::LATITUDE, address::LONGITUDE].into_iter().for_each(|path| self.clear(path)),
-            Some(geo) => {
-                let degrees = |name: &str| geo.get(name).filter(|degrees| degrees.is_number()).cloned();
-                match (degrees("latitude"), degrees("longitude")) {
-                    (Some(latitude), Some(longitude)) => {
-                        self.set(address::LATITUDE, latitude);
-                        self.set(address::LONGITUDE, longitude);
-                    }
-                    (None, None) => {}
-                    (Some(_), None) | (None, Some(_)) => self.lose("/addresses/geo", "half of a position"),
-                }
+        match Position::of(chosen) {
+            Position::Unsaid => {}
+            Position::Empty => [address::LATITUDE, address::LONGITUDE].into_iter().for_each(|path| self.clear(path)),
+            Position::Known { latitude, longitude } => {
+                self.set(address::LATITUDE, latitude);
+                self.set(address::LONGITUDE, longitude);
             }
+            Position::Half => self.lose("/addresses/geo", HALF_POSITION),
         }
     }
 
     fn free_attributes(&mut self) {
         let Said::Value(Value::Object(attributes)) = self.document.at("/attributes") else { return };
-        let name = self.settings.contact_type_attribute.as_str();
+        let name = self.rules.contact_type_attribute.as_str();
         for (attribute, value) in attributes {
             let text = match value {
                 Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),

@@ -12,6 +12,7 @@
 
 mod children;
 mod conversation;
+mod fields;
 mod lists;
 mod login;
 mod mapping;
@@ -20,10 +21,7 @@ mod wire;
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Method,
-    header::{ACCEPT, CONTENT_TYPE},
-};
+use http::Method;
 use serde_json::Value;
 
 use self::{
@@ -33,9 +31,10 @@ use self::{
     wire::{PointKind, Said},
 };
 use super::{
-    Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Loss, Projection, Request, RequestKind,
-    SetupError, Step, TransportError, Verdict, classify,
+    Answer, Connector, Delivery, Effect, Failure, FailureClass, Field, LookUpKeys, Loss, NotSettable, Projection,
+    Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
+    dialogue::{body_of, json_request},
     link::Link,
     reference::References,
     session::{
@@ -121,11 +120,7 @@ impl Logisense {
 
     /// A request to the resource server.
     fn request(&self, method: Method, rest: &str, body: Option<Bytes>, kind: RequestKind) -> Request {
-        const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        let mut headers: Vec<(HeaderName, HeaderValue)> = vec![(ACCEPT, JSON)];
-        headers.extend(body.is_some().then_some((CONTENT_TYPE, JSON)));
-        let path = format!("{}/{rest}", self.settings.resource_path);
-        Request { method, path, headers, body: body.unwrap_or_default(), kind }
+        json_request(method, format!("{}/{rest}", self.settings.resource_path), body, kind)
     }
 
     /// Why an answer is not a success.
@@ -184,6 +179,10 @@ impl Connector for Logisense {
         wire::clearable(self.settings.points_max).collect()
     }
 
+    fn field(&self, name: &str) -> Result<Field, NotSettable> {
+        fields::settable(name)
+    }
+
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
         Some(match record.status {
             Status::Live => self.keys(record, &projection.fields),
@@ -210,10 +209,6 @@ pub(crate) fn is_clearable(field: &str, points_max: usize) -> bool {
     wire::clearable(points_max).any(|clearable| clearable == field)
 }
 
-fn body_of(answer: &Answer) -> &[u8] {
-    answer.as_ref().map(|response| response.body.as_ref()).unwrap_or_default()
-}
-
 /// What the path of a request names, and so what a 404 says.
 #[derive(Debug, Clone, Copy)]
 enum About {
@@ -221,17 +216,6 @@ enum About {
     Tenant,
     /// The contact that the link names.
     Linked,
-}
-
-/// An answer of success whose body cannot be used although it is needed.
-fn unreadable(answer: &Answer, effect: Effect) -> Failure {
-    let http_status = match answer {
-        Ok(response) => Some(response.status.as_u16()),
-        Err(TransportError::UnusableBody { status, .. }) => Some(status.as_u16()),
-        Err(_) => None,
-    };
-    let reason = Reason { http_status, ..ReasonCode::Refused.into() };
-    Failure { class: FailureClass::Transient, effect, reason, retry_after: None }
 }
 
 fn section(crm: &CrmSettings) -> Result<&LogisenseSettings, SetupError> {

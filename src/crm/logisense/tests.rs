@@ -6,31 +6,14 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
+pub(super) use crate::crm::testing::{CONTACT, record};
 use crate::{
     config::{LoginAs, MiddleName, OnDelete, UnknownPlace},
-    contact::{ContactId, Document, schema},
+    contact::schema,
     crm::{Presence, Response, link::Sent, reference::Library, session::login::Login as _, testing::logisense_crm},
     event::{Operation, OutcomeKind},
     privacy::Secret,
 };
-
-pub(super) const CONTACT: ContactId = ContactId(uuid::Uuid::from_u128(451));
-
-pub(super) fn record(contact: Value) -> ContactRecord {
-    ContactRecord {
-        contact_id: CONTACT,
-        version: 1,
-        status: Status::Live,
-        merged_into: None,
-        contact: serde_json::from_value::<Option<Document>>(contact).unwrap(),
-        provenance: BTreeMap::new(),
-        members: Vec::new(),
-        event: None,
-        received_at: jiff::Timestamp::UNIX_EPOCH,
-        epoch: 1,
-        format: 1,
-    }
-}
 
 /// A name, which is the least that LogiSense takes, and on top of it what a test is about.
 pub(super) fn contact(more: Value) -> Value {

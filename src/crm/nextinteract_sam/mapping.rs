@@ -4,28 +4,29 @@
 //! attribute of the document is either carried or reported; [`NOWHERE`] lists those without any counterpart. Two of them
 //! matter to whom they are about, and are delivered without: a withdrawn consent, and that a contact is not active.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{civil::Date, tz::TimeZone};
 use serde_json::Value;
 
 use super::wire::{self, AddressKeys};
 use crate::{
-    config::{
-        BirthDateForm, CrmSettings, NextinteractSamSettings, OnDelete, OnErase, OrganizationKind, PhoneForm,
-        StreetNumber,
-    },
-    contact::{ContactRecord, Document, document::Said, record::Status},
+    config::{BirthDateForm, CrmSettings, NextinteractSamSettings, OnDelete, OnErase, OrganizationKind},
+    contact::{ContactRecord, document::Said, record::Status},
     crm::{
         Loss, Presence, Projection, Verdict,
+        draft::{
+            self,
+            why::{NO_FIELD, SWITCHED_OFF},
+        },
         link::Link,
         reading::{
-            Items, blank_is_empty, complete_name, is_fax, is_of_type, member_text, post_office_box, says_something,
-            value,
+            Items, complete_name, is_fax, is_of_type, is_primary, member_text, post_office_box, says_something,
+            street_lines,
         },
         written,
     },
-    event::{OutcomeKind, ReasonCode},
+    event::ReasonCode,
 };
 
 /// The rules of one company.
@@ -52,10 +53,8 @@ const NOWHERE: &[&str] = &[
     "/relations",
 ];
 
-const NO_FIELD: &str = "no field for it";
 const TWO_ONLY: &str = "room for two only";
 const ONE_OF_EACH: &str = "room for one of each kind only";
-const SWITCHED_OFF: &str = "switched off by configuration";
 const NOT_INTERNATIONAL: &str = "not an international number";
 const NOT_EXPRESSIBLE: &str = "consent_not_expressible";
 const NOT_ACTIVE: &str = "always active there";
@@ -90,25 +89,22 @@ impl Mapping {
         let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
         match record.status {
             Status::Live => {}
-            _ if !ever_sent => return Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact)),
+            _ if !ever_sent => return Err(Verdict::never_sent()),
             Status::Erased => return self.erase(record),
             Status::Deleted | Status::Merged => {
                 return Err(match self.on_delete {
-                    OnDelete::Keep => Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy),
-                    OnDelete::Delete => Verdict::new(OutcomeKind::Unsupported, ReasonCode::Delete),
-                    OnDelete::Deactivate => Verdict::new(OutcomeKind::Unsupported, ReasonCode::Deactivate),
+                    OnDelete::Keep => Verdict::kept(),
+                    OnDelete::Delete => Verdict::unsupported(ReasonCode::Delete),
+                    OnDelete::Deactivate => Verdict::unsupported(ReasonCode::Deactivate),
                 });
             }
         }
-        let nothing = Document::default();
-        let document = record.contact.as_ref().unwrap_or(&nothing);
-        let is_organization = document.text("/kind") == Said::Value("organization");
+        let key = (wire::EXTERNAL_ID.to_owned(), record.contact_id.key().into());
+        let mut draft = Draft::new(self, record, BTreeMap::from([key]));
+        let is_organization = draft.is_organization();
         if is_organization && self.settings.organization == OrganizationKind::Unsupported {
-            return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Kind));
+            return Err(Verdict::unsupported(ReasonCode::Kind));
         }
-
-        let mut draft = Draft { mapping: self, document, fields: BTreeMap::new(), losses: BTreeSet::new() };
-        draft.set(wire::EXTERNAL_ID, record.contact_id.key());
         if is_organization {
             draft.organization_as_contact()?;
         } else {
@@ -122,19 +118,16 @@ impl Mapping {
         draft.people();
         draft.free_attributes();
         draft.consent();
-        for pointer in NOWHERE {
-            draft.lose_if_said(pointer, NO_FIELD);
-        }
-        let Draft { fields, losses, .. } = draft;
-        Ok(Projection { fields, presence: Presence::Active, losses: losses.into_iter().collect() })
+        draft.lose_each_said(NOWHERE, NO_FIELD);
+        Ok(draft.finish(Presence::Active))
     }
 
     /// What is left of a contact whose person asked to be forgotten: our key, so that the same row is meant, and a word in
     /// place of what SAM insists on. All else is overwritten with nothing, as it is with every write.
     fn erase(&self, record: &ContactRecord) -> Result<Projection, Verdict> {
         match self.on_erase {
-            OnErase::Keep => return Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy)),
-            OnErase::Delete => return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Erase)),
+            OnErase::Keep => return Err(Verdict::kept()),
+            OnErase::Delete => return Err(Verdict::unsupported(ReasonCode::Erase)),
             OnErase::Blank => {}
         }
         let fields = BTreeMap::from([
@@ -150,58 +143,30 @@ fn says(part: &Value) -> bool {
     !part.is_null() && says_something(Said::Value(part))
 }
 
-fn missing(pointer: &str) -> Verdict {
-    Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, pointer)
-}
+/// A projection in the making. What is known to be empty is left out, like what is not said.
+type Draft<'a> = draft::Draft<'a, Mapping>;
 
-/// A projection in the making.
-struct Draft<'a> {
-    mapping: &'a Mapping,
-    document: &'a Document,
-    fields: BTreeMap<String, Value>,
-    losses: BTreeSet<Loss>,
-}
-
-impl<'a> Draft<'a> {
-    fn set(&mut self, key: &str, value: impl Into<Value>) {
-        self.fields.insert(key.to_owned(), value.into());
-    }
-
+impl Draft<'_> {
     fn has(&self, key: &str) -> bool {
         self.fields.contains_key(key)
     }
 
-    fn lose(&mut self, field: &'static str, why: &'static str) {
-        self.losses.insert(Loss { field, why });
-    }
-
-    fn lose_if_said(&mut self, field: &'static str, why: &'static str) {
-        if says_something(self.document.at(field)) {
-            self.lose(field, why);
-        }
-    }
-
-    /// The text at a pointer; blank text says nothing.
-    fn text(&self, pointer: &str) -> Option<&'a str> {
-        value(blank_is_empty(self.document.text(pointer)))
-    }
-
     fn copy_text(&mut self, key: &str, pointer: &str) {
-        if let Some(text) = self.text(pointer) {
+        if let Some(text) = self.words(pointer) {
             self.set(key, text);
         }
     }
 
     fn name(&mut self) -> Result<(), Verdict> {
         self.copy_text(wire::TITLE, "/name/honorificPrefix");
-        let mut given = self.text("/name/givenName").map(str::to_owned);
-        let mut family = self.text("/name/familyName").map(str::to_owned);
-        if let Some(formatted) = self.text("/name/formatted") {
+        let mut given = self.words("/name/givenName").map(str::to_owned);
+        let mut family = self.words("/name/familyName").map(str::to_owned);
+        if let Some(formatted) = self.words("/name/formatted") {
             if given.is_some() && family.is_some() {
                 self.lose("/name/formatted", NO_FIELD);
             } else {
-                let around = [self.text("/name/honorificPrefix"), self.text("/name/honorificSuffix")];
-                let middle = self.text("/name/middleName");
+                let around = [self.words("/name/honorificPrefix"), self.words("/name/honorificSuffix")];
+                let middle = self.words("/name/middleName");
                 (given, family) = complete_name(formatted, around, middle, given, family);
                 if given.is_none() && family.is_none() {
                     // It cannot be told apart, and one name is all that SAM insists on.
@@ -209,7 +174,7 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        self.set(wire::LAST_NAME, family.ok_or_else(|| missing("/name/familyName"))?);
+        self.set(wire::LAST_NAME, family.ok_or_else(|| Verdict::missing("/name/familyName"))?);
         if let Some(given) = given {
             self.set(wire::FIRST_NAME, given);
         }
@@ -218,17 +183,16 @@ impl<'a> Draft<'a> {
 
     /// SAM knows persons only: the name of an organization is the last name of one.
     fn organization_as_contact(&mut self) -> Result<(), Verdict> {
-        let formatted = self.text("/name/formatted");
-        let name = self.text("/organization/name").or(formatted).ok_or_else(|| missing("/organization/name"))?;
+        let formatted = self.words("/name/formatted");
+        let name = self.words("/organization/name").or(formatted);
+        let name = name.ok_or_else(|| Verdict::missing("/organization/name"))?;
         if formatted.is_some_and(|formatted| formatted != name) {
             self.lose("/name/formatted", NO_FIELD);
         }
         self.set(wire::LAST_NAME, name);
         self.set(wire::COMPANY, name);
         self.lose("/kind", NO_FIELD);
-        for pointer in ["/name/honorificPrefix", "/name/givenName", "/name/familyName"] {
-            self.lose_if_said(pointer, NO_FIELD);
-        }
+        self.lose_each_said(&["/name/honorificPrefix", "/name/givenName", "/name/familyName"], NO_FIELD);
         Ok(())
     }
 
@@ -249,18 +213,10 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A number as SAM is told it; `None` if it cannot be written so.
-    fn written(&self, phone: &Value) -> Option<String> {
-        let text = member_text(phone, "value")?;
-        match self.mapping.settings.phone_form {
-            PhoneForm::AsWritten => Some(text.trim().to_owned()),
-            PhoneForm::International => written::phone(text),
-        }
-    }
-
     fn phones(&mut self) {
         let phones = Items::of(self.document, "/phoneNumbers", |item| member_text(item, "value").is_some());
-        let fits = |item: &Value| self.written(item).is_some();
+        let written = |item: &Value| written::phone_in(self.rules.settings.phone_form, item);
+        let fits = |item: &Value| written(item).is_some();
         let is_mobile = |item: &Value| is_of_type(item, "mobile");
         let is_other = |item: &Value| is_of_type(item, "other");
         let is_line = |item: &Value| !is_mobile(item) && !is_fax(item) && !is_other(item);
@@ -275,7 +231,7 @@ impl<'a> Draft<'a> {
         let chosen =
             [(wire::MOBILE, mobile), (wire::PHONE, phone), (wire::OTHER_PHONE, other), (wire::FAX_NUMBER, fax)];
         let numbers: Vec<(&str, String)> =
-            chosen.into_iter().filter_map(|(key, item)| Some((key, self.written(item?)?))).collect();
+            chosen.into_iter().filter_map(|(key, item)| Some((key, written(item?)?))).collect();
         let fitting = phones.each().filter(|item| fits(item)).count();
         let unfit = phones.count() - fitting;
         if fitting > numbers.len() {
@@ -299,7 +255,7 @@ impl<'a> Draft<'a> {
         });
         let work = addresses.first(|item| is_of_type(item, "work")).or_else(|| addresses.first(|_| true));
         let another = |item: &&Value| work.is_some_and(|work| !std::ptr::eq(work, *item));
-        let primary = |item: &&Value| item.get("primary").and_then(Value::as_bool) == Some(true);
+        let primary = |item: &&Value| is_primary(item);
         let next = addresses.each().filter(another).find(primary).or_else(|| addresses.each().find(another));
         for (keys, address) in [(&wire::WORK_ADDRESS, work), (&wire::OTHER_ADDRESS, next)] {
             if let Some(address) = address {
@@ -332,15 +288,7 @@ impl<'a> Draft<'a> {
 
     /// Street with number, apartment, floor, box, district: one line each, three at most; the third holds all that is left.
     fn lines(&self, address: &Value) -> Vec<String> {
-        let street = member_text(address, "streetAddress").into_iter().flat_map(str::lines).map(str::trim);
-        let mut lines: Vec<String> = street.filter(|line| !line.is_empty()).map(str::to_owned).collect();
-        if let Some(number) = member_text(address, "streetNumber") {
-            match (lines.first_mut(), self.mapping.settings.street_number) {
-                (None, _) => lines.push(number.to_owned()),
-                (Some(street), StreetNumber::Before) => *street = format!("{number} {street}"),
-                (Some(street), StreetNumber::After) => *street = format!("{street} {number}"),
-            }
-        }
+        let mut lines = street_lines(address, self.rules.settings.street_number);
         lines.extend(
             ["apartment", "floor"].into_iter().filter_map(|name| member_text(address, name)).map(str::to_owned),
         );
@@ -358,7 +306,7 @@ impl<'a> Draft<'a> {
             self.copy_text(wire::COMPANY, "/organization/name");
         }
         self.copy_text(wire::DEPARTMENT, "/organization/department");
-        let settings = &self.mapping.settings;
+        let settings = &self.rules.settings;
         let by_default = [
             (wire::PROFESSION, PROFESSION, "/organization/title", settings.profession_from_job_title),
             (wire::SPECIALTY, SPECIALTY, "/organization/marketSector", settings.specialty_from_market_sector),
@@ -375,8 +323,8 @@ impl<'a> Draft<'a> {
     }
 
     fn birth_date(&mut self) {
-        let Some(text) = self.text("/birthDate") else { return };
-        match self.mapping.settings.birth_date {
+        let Some(text) = self.words("/birthDate") else { return };
+        match self.rules.settings.birth_date {
             BirthDateForm::Omit => self.lose("/birthDate", SWITCHED_OFF),
             BirthDateForm::Date => self.set(wire::DATE_OF_BIRTH, text),
             BirthDateForm::EpochMs => match text.parse::<Date>().and_then(|day| day.to_zoned(TimeZone::UTC)) {
@@ -389,13 +337,13 @@ impl<'a> Draft<'a> {
     /// What stands beside the contact itself: notes, and who looks after it.
     fn people(&mut self) {
         self.copy_text(wire::NOTES, "/notes");
-        if self.mapping.settings.send_owner {
+        if self.rules.settings.send_owner {
             self.copy_text(wire::OWNED_BY, "/owner");
         } else {
             self.lose_if_said("/owner", SWITCHED_OFF);
         }
-        if self.mapping.settings.send_source {
-            self.set(wire::CREATED_BY, self.mapping.instance.as_str());
+        if self.rules.settings.send_source {
+            self.set(wire::CREATED_BY, self.rules.instance.as_str());
         }
     }
 
@@ -413,7 +361,7 @@ impl<'a> Draft<'a> {
     fn free_attributes(&mut self) {
         for (name, key) in ATTRIBUTES {
             if let Some(text) = self.attribute(name) {
-                self.set(key, text);
+                self.set(*key, text);
             }
         }
         if let Said::Value(Value::Object(attributes)) = self.document.at("/attributes") {
@@ -433,7 +381,7 @@ impl<'a> Draft<'a> {
             }
         }
         // So they all are there.
-        if self.document.at("/active") == Said::Value(&Value::Bool(false)) {
+        if self.presence_said() == Some(Presence::Inactive) {
             self.lose("/active", NOT_ACTIVE);
         }
     }

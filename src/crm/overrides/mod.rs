@@ -9,6 +9,7 @@
 //!   erasure clears it all the same.
 //! - Who was sent and is to leave is treated as if all its sources had deleted it, under the policy for that. Whoever has
 //!   left is left alone until it may come back.
+//! - A rule for a field that a contact does not have (a company has no first name) says nothing of that contact.
 //! - What is gone is not held up: a rule that would reject a contact changes nothing of one that is retired.
 //!
 //! Pure.
@@ -85,13 +86,18 @@ impl Overrides {
 
 fn refused(key: &str, why: NotSettable) -> Misfit {
     let (reason, remedy) = match why {
-        NotSettable::Kind => (
-            "rules for fields are not available for this kind of CRM",
-            "remove the rule; what its own table offers (as user_defined of crm_com) is in config/reference.toml",
-        ),
         NotSettable::Unknown => {
             ("the CRM has no such field", "use its own names, with quotes around one that has dots")
         }
+        NotSettable::Id => ("the CRM gives this field by itself", "remove the rule"),
+        NotSettable::Form => (
+            "this field decides which others a contact has",
+            "remove the rule; /kind decides, and what the contact says",
+        ),
+        NotSettable::Entry => (
+            "this is an entry among others, each written by an action of its own",
+            "remove the rule; /emails, /phoneNumbers and /addresses decide",
+        ),
         NotSettable::Reference => {
             ("this field marks a contact as ours, and is how it is found again", "remove the rule")
         }
@@ -180,6 +186,9 @@ impl Overridden {
     ) -> Result<(), Verdict> {
         let is_live = record.status == Status::Live;
         for (name, rule) in &self.overrides.rules {
+            if !self.inner.has_field(name, projection) {
+                continue;
+            }
             let pointer = || rule.place().map_or_else(|| name.clone(), |place| place.pointer.clone());
             let made = rule.make(document);
             let code = match made {
@@ -199,7 +208,7 @@ impl Overridden {
                 projection.losses.push(Loss { field: place.path(), why: UNFIT });
             }
             match made {
-                Made::Value(value) => drop(projection.fields.insert(name.clone(), value)),
+                Made::Value(value) => drop(projection.fields.insert(name.clone(), self.inner.shaped(name, value))),
                 Made::Empty => drop(projection.fields.insert(name.clone(), Value::Null)),
                 Made::Nothing | Made::Unfit | Made::Refused => drop(projection.fields.remove(name)),
             }

@@ -205,6 +205,11 @@ impl Takes {
             },
             Self::Boolean => value.is_boolean().then(|| value.clone()),
             Self::Scalar => plain(value).map(|_| value.clone()),
+            Self::Date => {
+                // A day is a moment as well: its midnight.
+                let text = value.as_str().map(str::trim)?;
+                text.parse::<jiff::civil::DateTime>().is_ok().then(|| text.into())
+            }
             Self::Parts => None,
         }
     }
@@ -215,6 +220,7 @@ impl Takes {
             (_, Holds::Others) | (Self::Parts, _) => false,
             (_, Holds::Scalar) | (Self::Text | Self::Scalar, _) => true,
             (Self::Choice(_), holds) => matches!(holds, Holds::Text | Holds::Choice(_)),
+            (Self::Date, holds) => holds == Holds::Text,
             (Self::Number, holds) => matches!(holds, Holds::Number | Holds::Text),
             (Self::Boolean, holds) => holds == Holds::Boolean,
         }
@@ -227,6 +233,7 @@ impl Takes {
             Self::Number => "it takes a number".to_owned(),
             Self::Boolean => "it takes true or false; `values` can turn a text into one".to_owned(),
             Self::Scalar => "it takes a text, a number, true or false".to_owned(),
+            Self::Date => "it takes a day (2026-11-23) or a moment without a zone (2026-11-23T18:30:00)".to_owned(),
             Self::Parts => "it can only be left to the CRM's users, with `omit = true`".to_owned(),
         }
     }

@@ -447,13 +447,145 @@ fn what_a_crm_cannot_carry_is_told_before_any_contact_loses_it() {
     }
 }
 
+fn crm_com(fields: Value) -> CrmSettings {
+    with_fields(crm_com_crm(), fields)
+}
+
+fn company() -> Value {
+    json!({ "kind": "organization", "organization": { "name": "Acme" }, "attributes": { "tier": "gold", "since": "2001-04-01" } })
+}
+
 #[test]
-fn a_rule_for_a_kind_that_takes_none_is_told_so() {
-    for settings in [crm_com_crm(), logisense_crm()] {
-        let settings = with_fields(settings, json!({ "title": "/attributes/tier" }));
-        let misfits = crm::misfits(&settings, "contact-hub");
-        let told: Vec<_> = misfits.iter().map(|misfit| (misfit.key.as_str(), misfit.reason.as_str())).collect();
-        assert_eq!(told, [("fields.title", "rules for fields are not available for this kind of CRM")]);
+fn members_and_slots_of_crm_com_are_filled_in_its_own_shapes() {
+    let settings = crm_com(json!({
+        "category_identifier": "/attributes/tier",
+        "privacy_level_identifier": { "constant": "3" },
+        "udf_string_3": "/attributes/tier",
+        "udf_float_2": { "from": "/attributes/tier", "values": { "gold": 1.5 } },
+        "udf_date_1": "/attributes/since",
+        "send_affiliate_marketing_material": { "constant": false },
+        "company_profile.established_date": "/attributes/since",
+        "company_profile.registered_in_country_identifier": { "constant": "CY" },
+        "company_profile.number_of_employees": { "constant": 12 },
+        "demographics.date_of_birth": "/attributes/since",
+        "demographics.industry_identifier": { "constant": "Tourism" },
+    }));
+    let connector = connector(&settings);
+    let fields = connector.project(&record(company()), None).unwrap().fields;
+    for (name, expected) in [
+        ("category_identifier", json!({ "name": "gold" })),
+        ("privacy_level_identifier", json!({ "number": 3 })),
+        ("udf_string_3", json!("gold")),
+        ("udf_float_2", json!(1.5)),
+        ("udf_date_1", json!("2001-04-01T00:00:00")),
+        ("send_affiliate_marketing_material", json!(false)),
+        ("company_profile.established_date", json!("2001-04-01T00:00:00")),
+        ("company_profile.registered_in_country_identifier", json!({ "two_character_code": "CY" })),
+        ("company_profile.number_of_employees", json!(12)),
+    ] {
+        assert_eq!(fields.get(name), Some(&expected), "{name}");
+    }
+    assert!(fields.keys().all(|name| !name.starts_with("demographics")), "a company has none: {:?}", fields.keys());
+    let person = record(json!({ "attributes": { "since": "2001-04-01" } }));
+    let fields = connector.project(&person, None).unwrap().fields;
+    assert_eq!(fields["demographics.date_of_birth"], json!({ "day": 1, "month": 4, "year": 2001 }));
+    assert_eq!(fields["demographics.industry_identifier"], json!({ "name": "Tourism" }));
+    assert!(fields.keys().all(|name| !name.starts_with("company_profile")), "a person has none");
+    let losses = connector.project(&record(json!({ "attributes": { "since": "in spring" } })), None).unwrap().losses;
+    assert!(losses.contains(&Loss { field: "/attributes", why: UNFIT }), "{losses:?}");
+}
+
+#[test]
+fn a_name_of_a_company_that_a_rule_asks_for_is_not_missed_by_persons() {
+    let settings = crm_com(json!({ "company_name": "/attributes/trade_name" }));
+    assert!(connector(&settings).project(&record(json!({})), None).is_ok());
+    let missing = Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, "/attributes/trade_name");
+    assert_eq!(connector(&settings).project(&record(company()), None).unwrap_err(), missing);
+}
+
+#[test]
+fn an_erasure_empties_the_slots_of_crm_com_that_rules_fill_or_once_filled_and_no_others() {
+    let erased = ContactRecord { status: Status::Erased, contact: None, ..record(json!({})) };
+    let ruled = connector(&crm_com(json!({ "udf_string_3": "/attributes/tier", "udf_string_4": { "omit": true } })));
+    let fields = ruled.project(&erased, Some(&link(&["first_name", "udf_date_2"]))).unwrap().fields;
+    assert_eq!((fields.get("udf_string_3"), fields.get("udf_date_2")), (Some(&Value::Null), Some(&Value::Null)));
+    for others in ["udf_string_4", "udf_string_5", "company_profile.profile_year"] {
+        assert!(!fields.contains_key(others), "{others}");
+    }
+    assert_eq!(fields["udf_string_16"], json!(CONTACT.key()));
+}
+
+#[test]
+fn what_a_rule_may_not_touch_of_crm_com_and_logisense_is_told_with_its_reason() {
+    for (name, reason) in [
+        ("phone_set.MOBILE", "an entry among others"),
+        ("email_set", "an entry among others"),
+        ("relation_set", "an entry among others"),
+        ("type", "decides which others"),
+        ("udf_string_16", "marks a contact as ours"),
+        ("id", "gives this field by itself"),
+        ("contact_information_identifier", "gives this field by itself"),
+        ("udf_string_17", "no such field"),
+        ("demographics.shoe", "no such field"),
+    ] {
+        misfit(&crm_com(json!({ name: "/attributes/tier" })), &format!("fields.{name}"), reason);
+    }
+    let mut active = crm_com(json!({ "udf_string_1": "/attributes/tier" }));
+    active.crm_com.as_mut().unwrap().user_defined.insert("/active".into(), "udf_string_1".into());
+    misfit(&active, "fields.udf_string_1", "whether the contact is active");
+    misfit(&crm_com(json!({ "udf_date_1": { "constant": "soon" } })), "fields.udf_date_1.constant", "does not take");
+    misfit(&crm_com(json!({ "first_name": { "omit": true } })), "fields.first_name.omit", "no contact without");
+    for (name, reason) in [
+        ("contactPoint.email.1", "an entry among others"),
+        ("contactPoint.reference.1", "marks a contact as ours"),
+        ("address.latitude", "an entry among others"),
+        ("identity", "gives this field by itself"),
+        ("nickname", "no such field"),
+    ] {
+        misfit(&with_fields(logisense_crm(), json!({ name: "/attributes/tier" })), &format!("fields.{name}"), reason);
+    }
+}
+
+#[test]
+fn a_contact_of_logisense_is_filled_and_its_flag_cleared_by_what_it_says() {
+    let connector = connector(&with_fields(
+        logisense_crm(),
+        json!({
+            "contactTypeId": { "from": "/attributes/tier", "values": { "gold": "Key account" }, "otherwise": "Billing" },
+            "title": "/attributes/salutation", "isUsedForTax": "/attributes/taxed", "address.address2": { "constant": "c/o" },
+        }),
+    ));
+    let attributes = json!({ "attributes": { "tier": "gold", "salutation": "Frau", "taxed": true } });
+    let projection = connector.project(&record(attributes), None).unwrap();
+    for (name, expected) in [
+        ("contactTypeId", json!("Key account")),
+        ("title", json!("Frau")),
+        ("isUsedForTax", json!(true)),
+        ("address.address2", json!("c/o")),
+    ] {
+        assert_eq!(projection.fields.get(name), Some(&expected), "{name}");
+    }
+    assert_eq!(projection.losses, []);
+    let empty = record(json!({ "attributes": { "tier": "tin", "taxed": null, "salutation": null } }));
+    let fields = connector.project(&empty, None).unwrap().fields;
+    assert_eq!((&fields["isUsedForTax"], &fields["title"]), (&Value::Null, &Value::Null));
+    // What rules fill is emptied with the rest.
+    let erased = ContactRecord { status: Status::Erased, contact: None, ..record(json!({})) };
+    let fields = connector.project(&erased, Some(&link(&["title", "address.address2"]))).unwrap().fields;
+    assert_eq!((&fields["title"], &fields["address.address2"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn what_rules_carry_to_crm_com_and_logisense_is_not_told_as_lost() {
+    for (settings, name) in [(crm_com_crm(), "udf_string_3"), (logisense_crm(), "title")] {
+        let told = |settings: &CrmSettings| connector(settings).cannot_carry();
+        let lost = |losses: &[Loss]| losses.iter().any(|loss| loss.field == "/organization/department");
+        assert!(lost(&told(&settings)));
+        let document = || record(json!({ "organization": { "department": "Sales" } }));
+        let projected = |settings: &CrmSettings| connector(settings).project(&document(), None).unwrap().losses;
+        assert!(lost(&projected(&settings)));
+        let ruled = with_fields(settings, json!({ name: "/organization/department" }));
+        assert!(!lost(&told(&ruled)) && !lost(&projected(&ruled)), "{}", ruled.name);
     }
 }
 

@@ -16,17 +16,22 @@ use serde_json::Value;
 
 use super::{wire, wire::meta};
 use crate::{
-    config::{FormClear, MetaScalars, OnDelete, OnErase, PhoneForm, PrevistoSettings, StreetNumber},
-    contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
+    config::{FormClear, MetaScalars, OnDelete, OnErase, PrevistoSettings},
+    contact::{ContactId, ContactRecord, document::Said, record::Status},
     crm::{
         Loss, Presence, Projection, REMOTE_CONTACT, Verdict,
+        draft::{
+            self, NAME_PARTS,
+            why::{HALF_POSITION, NO_FIELD, NOT_IN_LIST, ONE_ONLY, SWITCHED_OFF},
+        },
         link::Link,
         reading::{
-            Items, blank_is_empty, is_fax, is_of_type, member, member_text, post_office_box, says_something, value,
+            Items, Position, is_fax, is_of_type, member, member_text, post_office_box, says_something, street_lines,
+            value,
         },
         written,
     },
-    event::{OutcomeKind, ReasonCode},
+    event::ReasonCode,
 };
 
 /// The rules of one organisation in Previsto.
@@ -41,16 +46,8 @@ pub(super) struct Mapping {
 /// Attributes that Previsto has no field for, and that make no sense as a text by themselves.
 const NOWHERE: &[&str] = &["/organization/industry", "/identifiers", "/owner", "/photos", "/relations"];
 
-const NO_FIELD: &str = "no field for it";
-const ONE_ONLY: &str = "room for one only";
-const NOT_IN_LIST: &str = "not in the list of allowed values";
 const NOT_INTERNATIONAL: &str = "not a full international number";
 const NO_ADDRESS: &str = "not an e-mail address";
-
-/// Whether nothing of a contact was ever sent.
-pub(super) fn is_unknown(link: Option<&Link>) -> bool {
-    link.is_none_or(|link| link.sent.is_empty() && link.remote_ids.is_empty() && link.intent.is_none())
-}
 
 impl Mapping {
     pub(super) fn new(settings: &PrevistoSettings, on_delete: OnDelete, on_erase: OnErase, source: &str) -> Self {
@@ -65,30 +62,30 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let absent = || Projection { presence: Presence::Absent, ..Projection::default() };
-        let kept = || Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy);
-        let unsupported = |code| Verdict::new(OutcomeKind::Unsupported, code);
         match record.status {
             Status::Live => self.live(record, link),
-            _ if is_unknown(link) => Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact)),
+            _ if !link.is_some_and(Link::may_be_held) => Err(Verdict::never_sent()),
             Status::Deleted | Status::Merged => match self.on_delete {
-                OnDelete::Keep => Err(kept()),
-                OnDelete::Delete => Ok(absent()),
-                OnDelete::Deactivate if !self.settings.archived_on_update => Err(unsupported(ReasonCode::Deactivate)),
+                OnDelete::Keep => Err(Verdict::kept()),
+                OnDelete::Delete => Ok(Projection::absent()),
+                OnDelete::Deactivate if !self.settings.archived_on_update => {
+                    Err(Verdict::unsupported(ReasonCode::Deactivate))
+                }
                 OnDelete::Deactivate => Ok(self.archived(record)),
             },
             Status::Erased => match self.on_erase {
-                OnErase::Keep => Err(kept()),
-                OnErase::Delete => Ok(absent()),
-                OnErase::Blank if self.settings.clear_with == FormClear::Omit => Err(unsupported(ReasonCode::Erase)),
+                OnErase::Keep => Err(Verdict::kept()),
+                OnErase::Delete => Ok(Projection::absent()),
+                OnErase::Blank if self.settings.clear_with == FormClear::Omit => {
+                    Err(Verdict::unsupported(ReasonCode::Erase))
+                }
                 OnErase::Blank => Ok(self.blank(record.contact_id)),
             },
         }
     }
 
     fn live(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let nothing = Document::default();
-        let mut draft = self.draft(record, &nothing);
+        let mut draft = self.draft(record);
         draft.all()?;
         let presence = draft.presence(link);
         Ok(draft.finish(presence))
@@ -96,8 +93,7 @@ impl Mapping {
 
     /// The contact as it last was, archived. A record without a document archives the contact as it is.
     fn archived(&self, record: &ContactRecord) -> Projection {
-        let nothing = Document::default();
-        let mut draft = self.draft(record, &nothing);
+        let mut draft = self.draft(record);
         // Previsto has a name already; that the record has none any more changes nothing.
         if let Err(_nameless) = draft.all() {
             draft.rest();
@@ -130,16 +126,14 @@ impl Mapping {
         fields
     }
 
-    fn draft<'a>(&'a self, record: &'a ContactRecord, nothing: &'a Document) -> Draft<'a> {
-        let document = record.contact.as_ref().unwrap_or(nothing);
-        let fields = self.references(record.contact_id);
-        Draft { settings: &self.settings, document, fields, losses: BTreeSet::new() }
+    fn draft<'a>(&'a self, record: &'a ContactRecord) -> Draft<'a> {
+        Draft::new(&self.settings, record, self.references(record.contact_id))
+            .never_clearing(&self.settings.never_cleared)
     }
 
     /// The e-mail address and the telephone number that a document gives.
     pub(super) fn reachable(&self, record: &ContactRecord) -> BTreeMap<String, Value> {
-        let nothing = Document::default();
-        let mut draft = self.draft(record, &nothing);
+        let mut draft = self.draft(record);
         draft.fields.clear();
         draft.email();
         draft.phone();
@@ -148,52 +142,9 @@ impl Mapping {
 }
 
 /// A projection in the making.
-struct Draft<'a> {
-    settings: &'a PrevistoSettings,
-    document: &'a Document,
-    fields: BTreeMap<String, Value>,
-    losses: BTreeSet<Loss>,
-}
+type Draft<'a> = draft::Draft<'a, PrevistoSettings>;
 
-impl<'a> Draft<'a> {
-    fn finish(self, presence: Presence) -> Projection {
-        Projection { fields: self.fields, presence, losses: self.losses.into_iter().collect() }
-    }
-
-    fn set(&mut self, path: impl Into<String>, value: impl Into<Value>) {
-        self.fields.insert(path.into(), value.into());
-    }
-
-    fn clear(&mut self, path: impl Into<String>) {
-        let path = path.into();
-        if !self.settings.never_cleared.contains(&path) {
-            self.fields.insert(path, Value::Null);
-        }
-    }
-
-    fn say(&mut self, path: impl Into<String>, said: Said<&str>) {
-        match said {
-            Said::Value(text) => self.set(path, text),
-            Said::Empty => self.clear(path),
-            Said::Absent => {}
-        }
-    }
-
-    fn lose(&mut self, field: &'static str, why: &'static str) {
-        self.losses.insert(Loss { field, why });
-    }
-
-    fn lose_if_said(&mut self, field: &'static str, why: &'static str) {
-        if says_something(self.document.at(field)) {
-            self.lose(field, why);
-        }
-    }
-
-    /// The text at a pointer; blank text says as little as `null`.
-    fn text(&self, pointer: &str) -> Said<&'a str> {
-        blank_is_empty(self.document.text(pointer))
-    }
-
+impl Draft<'_> {
     /// All but the presence. A contact without a name is none.
     fn all(&mut self) -> Result<(), Verdict> {
         self.name()?;
@@ -209,32 +160,19 @@ impl<'a> Draft<'a> {
         self.dictionary();
         self.say(wire::NOTE, self.text("/notes"));
         self.free_attributes();
-        for pointer in NOWHERE {
-            self.lose_if_said(pointer, NO_FIELD);
-        }
-    }
-
-    fn is_organization(&self) -> bool {
-        self.document.text("/kind") == Said::Value("organization")
+        self.lose_each_said(NOWHERE, NO_FIELD);
     }
 
     fn name(&mut self) -> Result<(), Verdict> {
-        let organization = value(self.text("/organization/name")).filter(|_| self.is_organization());
+        let organization = self.words("/organization/name").filter(|_| self.is_organization());
         let person = self.persons_name();
         let Some(name) = organization.map(str::to_owned).or(person) else {
             let pointer = if self.is_organization() { "/organization/name" } else { "/name" };
-            return Err(Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, pointer));
+            return Err(Verdict::missing(pointer));
         };
-        for pointer in [
-            "/name/honorificPrefix",
-            "/name/givenName",
-            "/name/middleName",
-            "/name/familyName",
-            "/name/honorificSuffix",
-            "/name/formatted",
-        ] {
+        for pointer in NAME_PARTS {
             // What stands in the name that is sent is carried, though nobody can tell the parts apart any more.
-            if value(self.text(pointer)).is_some_and(|part| !holds_words(&name, part)) {
+            if self.words(pointer).is_some_and(|part| !holds_words(&name, part)) {
                 self.lose(pointer, NO_FIELD);
             }
         }
@@ -244,12 +182,11 @@ impl<'a> Draft<'a> {
 
     /// The full name, or else its parts without titles.
     fn persons_name(&self) -> Option<String> {
-        if let Said::Value(formatted) = self.text("/name/formatted") {
+        if let Some(formatted) = self.words("/name/formatted") {
             return Some(formatted.trim().to_owned());
         }
         let parts = ["/name/givenName", "/name/middleName", "/name/familyName"];
-        let parts: Vec<&str> =
-            parts.into_iter().filter_map(|pointer| value(self.text(pointer))).map(str::trim).collect();
+        let parts: Vec<&str> = parts.into_iter().filter_map(|part| self.words(part)).map(str::trim).collect();
         (!parts.is_empty()).then(|| parts.join(" "))
     }
 
@@ -271,23 +208,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// How a number is sent; `None` if Previsto would not take it.
-    fn written(&self, phone: &Value) -> Option<String> {
-        let text = member_text(phone, "value")?;
-        match self.settings.phone_form {
-            PhoneForm::AsWritten => Some(text.trim().to_owned()),
-            PhoneForm::International => written::phone(text),
-        }
-    }
-
     fn phone(&mut self) {
         let phones = Items::of(self.document, "/phoneNumbers", |item| member_text(item, "value").is_some());
-        let fits = |item: &Value| !is_fax(item) && self.written(item).is_some();
+        let written = |item: &Value| written::phone_in(self.rules.phone_form, item);
+        let fits = |item: &Value| !is_fax(item) && written(item).is_some();
         let mobile = phones.first(|item| fits(item) && is_of_type(item, "mobile"));
         let chosen = mobile.or_else(|| phones.first(fits));
         let fitting = phones.each().filter(|item| fits(item)).count();
-        let unfit = phones.each().filter(|item| !is_fax(item) && self.written(item).is_none()).count();
-        if let Some((item, text)) = chosen.and_then(|item| Some((item, self.written(item)?))) {
+        let unfit = phones.each().filter(|item| !is_fax(item) && written(item).is_none()).count();
+        if let Some((item, text)) = chosen.and_then(|item| Some((item, written(item)?))) {
             self.set(wire::PHONE, text);
             self.lose_member(item, "type", "/phoneNumbers/type");
         } else if phones.are_empty {
@@ -341,19 +270,7 @@ impl<'a> Draft<'a> {
     /// Street with number, further lines, floor; where there is none of them, the box.
     fn street(&mut self, address: &Value) {
         let street = member(address, "streetAddress");
-        let lines = value(street).into_iter().flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
-        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-        if let Said::Value(number) = member(address, "streetNumber") {
-            match lines.first_mut() {
-                None => lines.push(number.to_owned()),
-                Some(first) => {
-                    *first = match self.settings.street_number {
-                        StreetNumber::Before => format!("{number} {first}"),
-                        StreetNumber::After => format!("{first} {number}"),
-                    }
-                }
-            }
-        }
+        let mut lines = street_lines(address, self.rules.street_number);
         lines.extend(member_text(address, "floor").map(str::to_owned));
         match member(address, "poBox") {
             Said::Value(number) if lines.is_empty() => lines.push(post_office_box(number)),
@@ -369,17 +286,11 @@ impl<'a> Draft<'a> {
 
     /// Both degrees or neither: without a position, Previsto finds one by the address itself.
     fn location(&mut self, address: &Value) {
-        match address.get("geo") {
-            None => {}
-            Some(Value::Null) => self.clear(wire::LOCATION),
-            Some(geo) => {
-                let degrees = |name: &str| geo.get(name).filter(|degrees| degrees.is_number()).cloned();
-                match (degrees("longitude"), degrees("latitude")) {
-                    (Some(longitude), Some(latitude)) => self.set(wire::LOCATION, vec![longitude, latitude]),
-                    (None, None) => {}
-                    (Some(_), None) | (None, Some(_)) => self.lose("/addresses/geo", "half of a position"),
-                }
-            }
+        match Position::of(address) {
+            Position::Unsaid => {}
+            Position::Empty => self.clear(wire::LOCATION),
+            Position::Known { latitude, longitude } => self.set(wire::LOCATION, vec![longitude, latitude]),
+            Position::Half => self.lose("/addresses/geo", HALF_POSITION),
         }
     }
 
@@ -448,9 +359,9 @@ impl<'a> Draft<'a> {
     }
 
     fn free_attribute(&mut self, name: &str, value: &Value) {
-        let path = wire::meta_path(&format!("{}{name}", self.settings.attribute_prefix));
+        let path = wire::meta_path(&format!("{}{name}", self.rules.attribute_prefix));
         let is_text = matches!(value, Value::String(_) | Value::Null);
-        if !wire::is_key(name) || (!is_text && self.settings.meta_scalars == MetaScalars::Omit) {
+        if !wire::is_key(name) || (!is_text && self.rules.meta_scalars == MetaScalars::Omit) {
             if !value.is_null() {
                 self.lose("/attributes", NO_FIELD);
             }
@@ -465,15 +376,11 @@ impl<'a> Draft<'a> {
     /// Where a document does not say whether it is active, it is: Previsto's own default, so Previsto is told only if it
     /// was told something before.
     fn presence(&mut self, link: Option<&Link>) -> Presence {
-        let said = match self.document.at("/active") {
-            Said::Value(Value::Bool(true)) => Some(Presence::Active),
-            Said::Value(Value::Bool(false)) => Some(Presence::Inactive),
-            _ => None,
-        };
+        let said = self.presence_said();
         let is_linked = link.is_some_and(|link| link.remote_ids.contains_key(REMOTE_CONTACT));
-        if is_linked && !self.settings.archived_on_update {
+        if is_linked && !self.rules.archived_on_update {
             if said.is_some() {
-                self.lose("/active", "switched off by configuration");
+                self.lose("/active", SWITCHED_OFF);
             }
             return link.and_then(|link| link.presence).unwrap_or_default();
         }

@@ -15,7 +15,7 @@ mod mapping;
 mod read;
 mod wire;
 
-use std::{collections::BTreeMap, slice};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{
@@ -32,19 +32,19 @@ use super::{
     Accepted, Answer, Connector, Delivery, Effect, Failure, FailureClass, Field, LookUpKeys, Loss, NotSettable,
     Presence, Projection, REMOTE_CONTACT, Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
+    dialogue::{
+        self, Answers, Heard, ambiguous, body_of, failed, is_compatible, judged, remote_ids, stays_as_it_is,
+        unknown_contact, unreadable, without_clears,
+    },
     remote::Reader,
     session::{SecretSource, placement::Placement, static_token::StaticToken},
     written,
 };
 use crate::{
-    config::{Adopt, CrmSettings, FieldRule, PrevistoSettings, SearchKey},
-    contact::{
-        ContactRecord,
-        normalise::{self, name},
-        record::Status,
-    },
+    config::{Adopt, CrmSettings, PrevistoSettings, SearchKey},
+    contact::{ContactRecord, normalise, record::Status},
     crm::link::Link,
-    event::{Operation, OutcomeKind, Reason, ReasonCode},
+    event::{Operation, OutcomeKind, ReasonCode},
 };
 
 /// Where all contacts are.
@@ -65,10 +65,8 @@ impl Previsto {
     pub fn new(crm: &CrmSettings, instance: &str) -> Result<Self, SetupError> {
         let mut settings = section(crm)?.clone();
         // What is found and was ours is brought to the projection as a whole, but for these.
-        let is_left = |rule: &FieldRule| matches!(rule, FieldRule::Table(table) if table.omit);
-        settings
-            .never_cleared
-            .extend(crm.fields.iter().filter(|(_, rule)| is_left(rule)).map(|(name, _)| name.clone()));
+        let left = crm.fields.iter().filter(|(_, rule)| rule.is_omitted()).map(|(name, _)| name.clone());
+        settings.never_cleared.extend(left);
         Ok(Self {
             adopt: crm.adopt,
             mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase, instance),
@@ -184,7 +182,7 @@ impl Connector for Previsto {
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
-        let mut conversation = Conversation { previsto: self, delivery, answers: answers.iter() };
+        let mut conversation = Conversation { previsto: self, delivery, answers: Answers::new(answers) };
         conversation.run().unwrap_or_else(|step| *step)
     }
 
@@ -207,10 +205,6 @@ fn field_of(key: SearchKey) -> &'static str {
     }
 }
 
-fn body_of(answer: &Answer) -> &[u8] {
-    answer.as_ref().map(|response| response.body.as_ref()).unwrap_or_default()
-}
-
 /// What the path of a request names, and so what a 404 says.
 #[derive(Debug, Clone, Copy)]
 enum About {
@@ -221,33 +215,11 @@ enum About {
     Found,
 }
 
-/// The result of a step of a conversation, or what is to be done before there is one.
-type Heard<T> = Result<T, Box<Step>>;
-
-fn judged<T>(outcome: OutcomeKind, code: ReasonCode) -> Heard<T> {
-    Err(Box::new(Step::Judged(Verdict::new(outcome, code))))
-}
-
-fn failed<T>(failure: Failure) -> Heard<T> {
-    Err(Box::new(Step::Failed(failure)))
-}
-
-/// An answer of success whose body cannot be used although it is needed.
-fn unreadable<T>(answer: &Answer, effect: Effect) -> Heard<T> {
-    let http_status = match answer {
-        Ok(response) => Some(response.status.as_u16()),
-        Err(super::TransportError::UnusableBody { status, .. }) => Some(status.as_u16()),
-        Err(_) => None,
-    };
-    let reason = Reason { http_status, ..ReasonCode::Refused.into() };
-    failed(Failure { class: FailureClass::Transient, effect, reason, retry_after: None })
-}
-
 /// The requests of one delivery, in order.
 struct Conversation<'a> {
     previsto: &'a Previsto,
     delivery: &'a Delivery<'a>,
-    answers: slice::Iter<'a, Answer>,
+    answers: Answers<'a>,
 }
 
 impl<'a> Conversation<'a> {
@@ -271,23 +243,17 @@ impl<'a> Conversation<'a> {
     }
 
     fn done(&self, id: &str) -> Step {
-        let operation = match (self.delivery.record.status, self.delivery.projection.presence) {
-            (Status::Erased, Presence::Absent) => Operation::Erase,
-            (Status::Erased, _) => Operation::Blank,
-            _ => self.delivery.operation,
-        };
-        Self::done_as(operation, id)
+        dialogue::done(self.delivery, remote_ids(id))
     }
 
     fn done_as(operation: Operation, id: &str) -> Step {
-        let remote_ids = BTreeMap::from([(REMOTE_CONTACT.to_owned(), id.to_owned())]);
-        Step::Done(Accepted { operation, remote_ids })
+        Step::Done(Accepted { operation, remote_ids: remote_ids(id) })
     }
 
     // What is said to Previsto, one request each.
 
     fn ask(&mut self, request: Request) -> Heard<&'a Answer> {
-        self.answers.next().ok_or_else(|| Box::new(Step::Call(request)))
+        self.answers.to(request)
     }
 
     fn succeed(&self, answer: &Answer, about: About) -> Heard<()> {
@@ -299,14 +265,12 @@ impl<'a> Conversation<'a> {
     }
 
     fn create(&mut self) -> Heard<Step> {
-        // A new contact has nothing to clear.
-        let said = self.delivery.projection.fields.iter().filter(|(_, value)| !value.is_null());
-        let fields: BTreeMap<_, _> = said.map(|(path, value)| (path.clone(), value.clone())).collect();
+        let fields = without_clears(&self.delivery.projection.fields);
         let body = self.previsto.forms.body(&fields).unwrap_or_default();
         let request = self.previsto.request(Method::POST, CONTACTS.to_owned(), Some(body), RequestKind::Create);
         let answer = self.ask(request)?;
         self.succeed(answer, About::Contacts)?;
-        let Some(contact) = wire::contact(body_of(answer)) else { return unreadable(answer, Effect::Unknown) };
+        let Some(contact) = wire::contact(body_of(answer)) else { return failed(unreadable(answer, Effect::Unknown)) };
         Self::is_archived_as_asked(&fields, contact.archived)?;
         Ok(Self::done_as(Operation::Create, &contact.id))
     }
@@ -332,7 +296,7 @@ impl<'a> Conversation<'a> {
     fn is_archived_as_asked(fields: &BTreeMap<String, Value>, archived: Option<bool>) -> Heard<()> {
         match (fields.get(wire::ARCHIVED).and_then(Value::as_bool), archived) {
             (Some(asked), Some(archived)) if asked != archived => {
-                judged(OutcomeKind::Unsupported, ReasonCode::Deactivate)
+                judged(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Deactivate))
             }
             _ => Ok(()),
         }
@@ -341,7 +305,7 @@ impl<'a> Conversation<'a> {
     fn read(&mut self, id: &str, about: About) -> Heard<Contact> {
         let answer = self.ask(self.previsto.request(Method::GET, Self::path(id), None, RequestKind::Read))?;
         self.succeed(answer, about)?;
-        wire::contact(body_of(answer)).map_or_else(|| unreadable(answer, Effect::None), Ok)
+        wire::contact(body_of(answer)).map_or_else(|| failed(unreadable(answer, Effect::None)), Ok)
     }
 
     fn delete(&mut self, id: &str) -> Heard<()> {
@@ -358,7 +322,7 @@ impl<'a> Conversation<'a> {
         let path = format!("{CONTACTS}?search={}&size={size}&page={page}", wire::escape(text));
         let answer = self.ask(self.previsto.request(Method::GET, path, None, RequestKind::Read))?;
         self.succeed(answer, About::Contacts)?;
-        wire::page(body_of(answer)).map_or_else(|| unreadable(answer, Effect::None), Ok)
+        wire::page(body_of(answer)).map_or_else(|| failed(unreadable(answer, Effect::None)), Ok)
     }
 
     // What a delivery does with them.
@@ -366,7 +330,7 @@ impl<'a> Conversation<'a> {
     fn update(&mut self, id: &str) -> Heard<Step> {
         let fields = self.changed();
         if self.previsto.forms.body(&fields).is_none() {
-            return judged(OutcomeKind::Unchanged, ReasonCode::SameProjection);
+            return judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection));
         }
         self.set(id, &fields, About::Linked)?;
         Ok(self.done(id))
@@ -403,7 +367,7 @@ impl<'a> Conversation<'a> {
         }
         match ours.first() {
             Some(first) => Ok(self.done(&first.id)),
-            None => judged(OutcomeKind::Unchanged, ReasonCode::UnknownContact),
+            None => unknown_contact(),
         }
     }
 
@@ -415,7 +379,7 @@ impl<'a> Conversation<'a> {
         }
         match ours.first() {
             Some(first) => Ok(self.done(&first.id)),
-            None => judged(OutcomeKind::Unchanged, ReasonCode::UnknownContact),
+            None => unknown_contact(),
         }
     }
 
@@ -543,9 +507,8 @@ impl<'a> Conversation<'a> {
     /// What an update carries.
     fn changed(&self) -> BTreeMap<String, Value> {
         let said = &self.delivery.projection.fields;
-        let changes = self.delivery.changes.iter();
-        let changes = changes.filter_map(|path| Some((path.to_string(), said.get(&**path)?.clone())));
-        let mut fields: BTreeMap<_, _> = changes.chain(self.cleared()).collect();
+        let mut fields = dialogue::changed(self.delivery);
+        fields.extend(self.cleared());
         if fields.keys().any(|path| wire::meta_key(path).is_some()) {
             // Whether `meta` is merged or replaced is not documented, so all that is ours goes with any part of it.
             let all = said.iter().filter(|(path, value)| wire::meta_key(path).is_some() && !value.is_null());
@@ -563,22 +526,6 @@ impl<'a> Conversation<'a> {
         let gone = clears.iter().filter(|path| !projection.fields.contains_key(*path));
         gone.filter(|path| self.previsto.may_clear(path, record)).map(|path| (path.clone(), Value::Null)).collect()
     }
-}
-
-/// A contact that is archived without a document keeps what Previsto has.
-fn stays_as_it_is(record: &ContactRecord) -> bool {
-    matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none()
-}
-
-/// Whether both are names, and may be one person's. A wrong match writes one person over another; a missed one only makes a
-/// second contact.
-fn is_compatible(ours: &str, theirs: &str) -> bool {
-    let is_name = |text: &str| !name::Words::of(text).is_empty();
-    is_name(ours) && is_name(theirs) && name::compatible_full(ours, theirs)
-}
-
-fn ambiguous<T>() -> Heard<T> {
-    judged(OutcomeKind::Rejected, ReasonCode::AmbiguousMatch)
 }
 
 /// What a search found: with our reference, and without.

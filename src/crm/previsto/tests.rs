@@ -6,30 +6,12 @@ use proptest::{collection, prelude::*};
 use serde_json::json;
 
 use super::*;
+pub(super) use crate::crm::testing::{CONTACT, KEY, link_with, record};
 use crate::{
     config::{FormClear, LocationForm, MetaScalars, OnDelete, OnErase, PhoneForm, StreetNumber},
-    contact::{ContactId, Document, schema},
-    crm::{link::Intent, link::Sent, testing::previsto_crm},
+    contact::{Document, schema},
+    crm::{link::Intent, testing::previsto_crm},
 };
-
-pub(super) const CONTACT: ContactId = ContactId(uuid::Uuid::from_u128(451));
-pub(super) const KEY: &str = "00000000-0000-0000-0000-0000000001c3";
-
-pub(super) fn record(contact: Value) -> ContactRecord {
-    ContactRecord {
-        contact_id: CONTACT,
-        version: 1,
-        status: Status::Live,
-        merged_into: None,
-        contact: serde_json::from_value::<Option<Document>>(contact).unwrap(),
-        provenance: BTreeMap::new(),
-        members: Vec::new(),
-        event: None,
-        received_at: jiff::Timestamp::UNIX_EPOCH,
-        epoch: 1,
-        format: 1,
-    }
-}
 
 /// A name, which is the least that Previsto takes, and on top of it what a test is about.
 pub(super) fn contact(more: Value) -> Value {
@@ -56,15 +38,6 @@ pub(super) fn connector_with(change: impl FnOnce(&mut CrmSettings)) -> Previsto 
     let mut crm = previsto_crm();
     change(&mut crm);
     Previsto::new(&crm, "contact-hub").unwrap()
-}
-
-/// A link that says that these fields were accepted, by a contact of this id.
-pub(super) fn link_with(sent: &[&str], id: Option<&str>) -> Link {
-    let mut link = Link::new(CONTACT);
-    link.sent = sent.iter().map(|path| ((*path).into(), Sent::Hash(1))).collect();
-    link.presence = Some(Presence::Active);
-    link.remote_ids.extend(id.map(|id| (REMOTE_CONTACT.to_owned(), id.to_owned())));
-    link
 }
 
 /// `more` on top of the least becomes `expected` on top of the least, with these losses.

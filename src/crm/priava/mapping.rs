@@ -7,7 +7,7 @@
 //!
 //! Every attribute of the document is either carried or reported; [`NOWHERE`] lists those without any counterpart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -16,17 +16,21 @@ use super::{
     wire::{AddressField, AddressPart, Field, Names},
 };
 use crate::{
-    config::{CountryForm, MiddleName, OnDelete, OnErase, PriavaSettings, StreetNumber},
-    contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
+    config::{CountryForm, MiddleName, OnDelete, OnErase, PriavaSettings},
+    contact::{ContactId, ContactRecord, document::Said, record::Status},
     crm::{
         Loss, Presence, Projection, Verdict,
+        draft::{
+            self,
+            why::{NO_FIELD, NOT_IN_LIST, ONE_ONLY, SWITCHED_OFF},
+        },
         link::Link,
         reading::{
-            Items, blank_is_empty, complete_name, is_fax, is_of_type, member, member_text, post_office_box,
-            says_something, value,
+            Items, complete_name, is_fax, is_of_type, member, member_text, post_office_box, says_something,
+            street_lines, value,
         },
     },
-    event::{OutcomeKind, ReasonCode},
+    event::ReasonCode,
 };
 
 /// The rules of one tenant.
@@ -60,11 +64,6 @@ const NOWHERE: &[&str] = &[
     "/relations",
 ];
 
-const NO_FIELD: &str = "no field for it";
-const ONE_ONLY: &str = "room for one only";
-const NOT_IN_LIST: &str = "not in the list of allowed values";
-const SWITCHED_OFF: &str = "switched off by configuration";
-
 /// The attribute that is Priava's debtor number.
 const DEBTOR_NUMBER: &str = "debtor_number";
 
@@ -97,31 +96,22 @@ impl Mapping {
         let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
         let presence = match record.status {
             Status::Live => None,
-            _ if !ever_sent => {
-                return Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact));
-            }
+            _ if !ever_sent => return Err(Verdict::never_sent()),
             Status::Erased => return self.erase(record, link),
             Status::Deleted | Status::Merged => match self.policies.on_delete {
-                OnDelete::Keep => {
-                    return Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy));
-                }
-                OnDelete::Delete => {
-                    return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Delete));
-                }
+                OnDelete::Keep => return Err(Verdict::kept()),
+                OnDelete::Delete => return Err(Verdict::unsupported(ReasonCode::Delete)),
                 // Priava wants a name and an e-mail address with each write, this one too.
                 OnDelete::Deactivate if record.contact.is_none() => {
-                    return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Deactivate));
+                    return Err(Verdict::unsupported(ReasonCode::Deactivate));
                 }
                 OnDelete::Deactivate => Some(Presence::Inactive),
             },
         };
-        let nothing = Document::default();
-        let document = record.contact.as_ref().unwrap_or(&nothing);
-        if document.text("/kind") == Said::Value("organization") {
-            return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Kind));
+        let mut draft = Draft::new(self, record, BTreeMap::new()).never_clearing(&self.settings.never_cleared);
+        if draft.is_organization() {
+            return Err(Verdict::unsupported(ReasonCode::Kind));
         }
-
-        let mut draft = Draft { mapping: self, document, fields: BTreeMap::new(), losses: BTreeSet::new() };
         draft.keys(record.contact_id);
         draft.name()?;
         draft.email()?;
@@ -130,13 +120,10 @@ impl Mapping {
         draft.organization();
         draft.consent();
         draft.free_attributes();
-        for pointer in NOWHERE {
-            draft.lose_if_said(pointer, NO_FIELD);
-        }
+        draft.lose_each_said(NOWHERE, NO_FIELD);
         let was_told = link.is_some_and(|link| link.sent.contains_key(self.names.field(Field::Inactive)));
         let presence = draft.presence(presence, was_told);
-        let Draft { fields, losses, .. } = draft;
-        Ok(Projection { fields, presence, losses: losses.into_iter().collect() })
+        Ok(draft.finish(presence))
     }
 
     /// What is left of a contact whose person asked to be forgotten: our key, so that the same contact is meant whatever
@@ -144,96 +131,62 @@ impl Mapping {
     /// emptied, also what is otherwise left to Priava's users.
     fn erase(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
         match self.policies.on_erase {
-            OnErase::Keep => return Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy)),
-            OnErase::Delete => return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Erase)),
+            OnErase::Keep => return Err(Verdict::kept()),
+            OnErase::Delete => return Err(Verdict::unsupported(ReasonCode::Erase)),
             OnErase::Blank => {}
         }
-        let nothing = Document::default();
+        let forgotten = ContactRecord { contact: None, ..record.clone() };
         let sent = link.into_iter().flat_map(|link| link.sent.keys()).map(|path| (path.to_string(), Value::Null));
-        let mut draft = Draft { mapping: self, document: &nothing, fields: sent.collect(), losses: BTreeSet::new() };
+        let mut draft = Draft::new(self, &forgotten, sent.collect());
         draft.keys(record.contact_id);
-        draft.set(Field::FirstName, self.settings.placeholder_first_name.as_str());
-        draft.set(Field::LastName, self.settings.placeholder_last_name.as_str());
-        draft.set(Field::Email, self.settings.placeholder_email.as_str());
+        draft.set_field(Field::FirstName, self.settings.placeholder_first_name.as_str());
+        draft.set_field(Field::LastName, self.settings.placeholder_last_name.as_str());
+        draft.set_field(Field::Email, self.settings.placeholder_email.as_str());
         let presence = draft.presence(Some(Presence::Inactive), true);
-        Ok(Projection { fields: draft.fields, presence, losses: Vec::new() })
+        Ok(draft.finish(presence))
     }
-}
-
-fn missing(pointer: &str) -> Verdict {
-    Verdict::field(OutcomeKind::Rejected, ReasonCode::MissingField, pointer)
 }
 
 /// A projection in the making.
-struct Draft<'a> {
-    mapping: &'a Mapping,
-    document: &'a Document,
-    fields: BTreeMap<String, Value>,
-    losses: BTreeSet<Loss>,
-}
+type Draft<'a> = draft::Draft<'a, Mapping>;
 
 impl<'a> Draft<'a> {
-    fn set(&mut self, field: Field, value: impl Into<Value>) {
-        self.fields.insert(self.mapping.names.field(field).to_owned(), value.into());
-    }
-
-    fn clear(&mut self, path: String) {
-        if !self.mapping.settings.never_cleared.contains(&path) {
-            self.fields.insert(path, Value::Null);
-        }
+    fn set_field(&mut self, field: Field, value: impl Into<Value>) {
+        self.set(self.rules.names.field(field), value);
     }
 
     fn clear_field(&mut self, field: Field) {
-        self.clear(self.mapping.names.field(field).to_owned());
-    }
-
-    fn lose(&mut self, field: &'static str, why: &'static str) {
-        self.losses.insert(Loss { field, why });
-    }
-
-    fn lose_if_said(&mut self, field: &'static str, why: &'static str) {
-        if says_something(self.document.at(field)) {
-            self.lose(field, why);
-        }
-    }
-
-    /// The text at a pointer; blank text says as little as `null`.
-    fn text(&self, pointer: &str) -> Said<&'a str> {
-        blank_is_empty(self.document.text(pointer))
+        self.clear(self.rules.names.field(field));
     }
 
     fn copy_text(&mut self, field: Field, pointer: &str) {
-        match self.text(pointer) {
-            Said::Value(text) => self.set(field, text),
-            Said::Empty => self.clear_field(field),
-            Said::Absent => {}
-        }
+        self.say(self.rules.names.field(field), self.text(pointer));
     }
 
     /// What makes a repeat harmless: Priava finds the contact by these two, from the first write on.
     fn keys(&mut self, contact: ContactId) {
-        self.set(Field::ExternalIntegrationId, contact.key());
-        self.set(Field::IntegrationSrc, self.mapping.integration_src.as_str());
+        self.set_field(Field::ExternalIntegrationId, contact.key());
+        self.set_field(Field::IntegrationSrc, self.rules.integration_src.as_str());
     }
 
     fn name(&mut self) -> Result<(), Verdict> {
         self.title();
-        let mut given = value(self.text("/name/givenName")).map(str::to_owned);
-        let mut family = value(self.text("/name/familyName")).map(str::to_owned);
-        let middle = value(self.text("/name/middleName"));
-        let formatted = value(self.text("/name/formatted"));
+        let mut given = self.words("/name/givenName").map(str::to_owned);
+        let mut family = self.words("/name/familyName").map(str::to_owned);
+        let middle = self.words("/name/middleName");
+        let formatted = self.words("/name/formatted");
         if let Some(formatted) = formatted {
             if given.is_none() || family.is_none() {
-                let around = [value(self.text("/name/honorificPrefix")), value(self.text("/name/honorificSuffix"))];
+                let around = [self.words("/name/honorificPrefix"), self.words("/name/honorificSuffix")];
                 (given, family) = complete_name(formatted, around, middle, given, family);
             } else {
                 self.lose("/name/formatted", NO_FIELD);
             }
         }
-        let mut first_name = given.ok_or_else(|| missing("/name/givenName"))?;
-        let last_name = family.ok_or_else(|| missing("/name/familyName"))?;
+        let mut first_name = given.ok_or_else(|| Verdict::missing("/name/givenName"))?;
+        let last_name = family.ok_or_else(|| Verdict::missing("/name/familyName"))?;
         if let Some(middle) = middle {
-            match self.mapping.settings.middle_name {
+            match self.rules.settings.middle_name {
                 MiddleName::Drop => self.lose("/name/middleName", NO_FIELD),
                 MiddleName::Append => {
                     first_name.push(' ');
@@ -241,8 +194,8 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        self.set(Field::FirstName, first_name);
-        self.set(Field::LastName, last_name);
+        self.set_field(Field::FirstName, first_name);
+        self.set_field(Field::LastName, last_name);
         Ok(())
     }
 
@@ -250,9 +203,9 @@ impl<'a> Draft<'a> {
         match self.text("/name/honorificPrefix") {
             Said::Value(prefix) => {
                 let wanted = plain_title(prefix);
-                let mapping = self.mapping;
+                let mapping = self.rules;
                 match mapping.settings.titles.iter().find(|title| plain_title(title) == wanted) {
-                    Some(title) => self.set(Field::Title, title.as_str()),
+                    Some(title) => self.set_field(Field::Title, title.as_str()),
                     None => self.lose("/name/honorificPrefix", NOT_IN_LIST),
                 }
             }
@@ -264,7 +217,7 @@ impl<'a> Draft<'a> {
     fn email(&mut self) -> Result<(), Verdict> {
         let emails = Items::of(self.document, "/emails", |item| member_text(item, "value").is_some());
         let email = emails.first(|_| true).and_then(|item| member_text(item, "value"));
-        self.set(Field::Email, email.ok_or_else(|| missing("/emails"))?);
+        self.set_field(Field::Email, email.ok_or_else(|| Verdict::missing("/emails"))?);
         if emails.count() > 1 {
             self.lose("/emails/value", ONE_ONLY);
         }
@@ -277,7 +230,7 @@ impl<'a> Draft<'a> {
         for (field, is_mobile) in [(Field::Mobile, true), (Field::PhoneNumber, false)] {
             let chosen = phones.first(|phone| !is_fax(phone) && is_of_type(phone, "mobile") == is_mobile);
             if let Some(number) = chosen.and_then(|phone| member_text(phone, "value")) {
-                self.set(field, number);
+                self.set_field(field, number);
                 carried += 1;
             } else if phones.are_empty {
                 self.clear_field(field);
@@ -291,7 +244,7 @@ impl<'a> Draft<'a> {
         }
         // Either number does to create a contact. A contact that Priava has may lose its last one.
         if carried == 0 && !ever_sent {
-            return Err(missing("/phoneNumbers"));
+            return Err(Verdict::missing("/phoneNumbers"));
         }
         Ok(())
     }
@@ -307,7 +260,7 @@ impl<'a> Draft<'a> {
                 }
                 None if addresses.are_empty => {
                     for part in AddressPart::ALL {
-                        self.clear(self.mapping.names.part(address_field, part));
+                        self.clear(self.rules.names.part(address_field, part));
                     }
                 }
                 None => {}
@@ -335,7 +288,7 @@ impl<'a> Draft<'a> {
         self.address_part(field, AddressPart::State, member(address, "region"));
         self.address_part(field, AddressPart::Postcode, member(address, "postalCode"));
         let country = match member(address, "country") {
-            Said::Value(code) => match self.mapping.country(code) {
+            Said::Value(code) => match self.rules.country(code) {
                 Some(country) => Said::Value(country),
                 None => {
                     self.lose("/addresses/country", NOT_IN_LIST);
@@ -356,14 +309,7 @@ impl<'a> Draft<'a> {
     }
 
     fn address_part(&mut self, field: AddressField, part: AddressPart, said: Said<&str>) {
-        let path = self.mapping.names.part(field, part);
-        match said {
-            Said::Value(text) => {
-                self.fields.insert(path, Value::from(text));
-            }
-            Said::Empty => self.clear(path),
-            Said::Absent => {}
-        }
+        self.say(self.rules.names.part(field, part), said);
     }
 
     /// Box, street with number, apartment, floor: one line each; what exceeds the third line is joined onto it.
@@ -377,25 +323,7 @@ impl<'a> Draft<'a> {
             }
         }
         let street = member(address, "streetAddress");
-        let mut street_lines: Vec<String> = value(street)
-            .into_iter()
-            .flat_map(str::lines)
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .map(str::to_owned)
-            .collect();
-        if let Said::Value(number) = member(address, "streetNumber") {
-            match street_lines.first_mut() {
-                None => street_lines.push(number.to_owned()),
-                Some(first) => {
-                    *first = match self.mapping.settings.street_number {
-                        StreetNumber::Before => format!("{number} {first}"),
-                        StreetNumber::After => format!("{first} {number}"),
-                    }
-                }
-            }
-        }
-        lines.append(&mut street_lines);
+        lines.append(&mut street_lines(address, self.rules.settings.street_number));
         lines.extend(
             ["apartment", "floor"].into_iter().filter_map(|name| value(member(address, name))).map(str::to_owned),
         );
@@ -425,17 +353,15 @@ impl<'a> Draft<'a> {
             (Field::OrganisationType, "/organization/type"),
             (Field::OrganisationMarketSector, "/organization/marketSector"),
         ];
-        if !self.mapping.settings.send_organisation {
+        if !self.rules.settings.send_organisation {
             self.lose_if_said("/organization/name", SWITCHED_OFF);
-            for (_, pointer) in only_with_name {
-                self.lose_if_said(pointer, SWITCHED_OFF);
-            }
+            self.lose_each_said(&only_with_name.map(|(_, pointer)| pointer), SWITCHED_OFF);
             return;
         }
         self.copy_text(Field::Organisation, "/organization/name");
         for (field, pointer) in only_with_name {
             // Both describe the organisation that the name may create, and are nothing by themselves.
-            if value(self.text("/organization/name")).is_some() {
+            if self.words("/organization/name").is_some() {
                 self.copy_text(field, pointer);
             } else {
                 self.lose_if_said(pointer, "used only together with the name of the organization");
@@ -446,10 +372,10 @@ impl<'a> Draft<'a> {
     /// Unknown consent is left out; it is never sent as a guess.
     fn consent(&mut self) {
         if let Said::Value(Value::Bool(marketing)) = self.document.at("/consent/marketing") {
-            self.set(Field::MarketingOptOut, !marketing);
+            self.set_field(Field::MarketingOptOut, !marketing);
         }
         if let Said::Value(Value::Bool(consents)) = self.document.at("/consent/dataProcessing") {
-            self.set(Field::PersonalInformationConsent, *consents);
+            self.set_field(Field::PersonalInformationConsent, *consents);
         }
     }
 
@@ -463,12 +389,12 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        let namespace = self.mapping.settings.external_reference_no.as_str();
+        let namespace = self.rules.settings.external_reference_no.as_str();
         if let Said::Value(Value::Object(identifiers)) = self.document.at("/identifiers") {
             for (name, value) in identifiers {
                 let visible = !namespace.is_empty() && name == namespace;
                 match value.as_str().filter(|_| visible).and_then(whole_number) {
-                    Some(number) => self.set(Field::ExternalReferenceNo, number),
+                    Some(number) => self.set_field(Field::ExternalReferenceNo, number),
                     None if value.is_null() && visible => self.clear_field(Field::ExternalReferenceNo),
                     None if value.is_null() => {}
                     None => self.lose("/identifiers", if visible { "not a whole number" } else { NO_FIELD }),
@@ -479,8 +405,8 @@ impl<'a> Draft<'a> {
 
     fn debtor_number(&mut self, value: &Value) {
         match value {
-            Value::String(text) if !text.trim().is_empty() => self.set(Field::DebtorNumber, text.as_str()),
-            Value::Number(number) => self.set(Field::DebtorNumber, number.to_string()),
+            Value::String(text) if !text.trim().is_empty() => self.set_field(Field::DebtorNumber, text.as_str()),
+            Value::Number(number) => self.set_field(Field::DebtorNumber, number.to_string()),
             Value::Null | Value::String(_) => self.clear_field(Field::DebtorNumber),
             Value::Bool(_) | Value::Array(_) | Value::Object(_) => self.lose("/attributes", NO_FIELD),
         }
@@ -489,15 +415,10 @@ impl<'a> Draft<'a> {
     /// `decided` by the record's status, or else by what the document says. Where it says nothing, a contact is active:
     /// Priava's own default, so it is told only if it was told something before.
     fn presence(&mut self, decided: Option<Presence>, was_told: bool) -> Presence {
-        let said = match self.document.at("/active") {
-            Said::Value(Value::Bool(true)) => Some(Presence::Active),
-            Said::Value(Value::Bool(false)) => Some(Presence::Inactive),
-            _ => None,
-        };
-        let told = decided.or(said).or(was_told.then_some(Presence::Active));
-        let inactive = self.mapping.settings.inactive_value;
+        let told = decided.or(self.presence_said()).or(was_told.then_some(Presence::Active));
+        let inactive = self.rules.settings.inactive_value;
         if let Some(presence) = told {
-            self.set(Field::Inactive, if presence == Presence::Inactive { inactive } else { !inactive });
+            self.set_field(Field::Inactive, if presence == Presence::Inactive { inactive } else { !inactive });
         }
         told.unwrap_or_default()
     }

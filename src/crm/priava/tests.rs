@@ -6,30 +6,13 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::crm::testing::{CONTACT, record};
 use crate::{
     config::{CountryForm, MiddleName, OnDelete, OnErase, StreetNumber},
-    contact::{ContactId, Document, record::Status},
+    contact::record::Status,
     crm::{Effect, Presence, Response, TransportError, link::Sent, reference::References, testing::priava_settings},
     event::{Operation, OutcomeKind, Reason},
 };
-
-const CONTACT: ContactId = ContactId(uuid::Uuid::from_u128(451));
-
-fn record(contact: Value) -> ContactRecord {
-    ContactRecord {
-        contact_id: CONTACT,
-        version: 1,
-        status: Status::Live,
-        merged_into: None,
-        contact: serde_json::from_value::<Option<Document>>(contact).unwrap(),
-        provenance: BTreeMap::new(),
-        members: Vec::new(),
-        event: None,
-        received_at: jiff::Timestamp::UNIX_EPOCH,
-        epoch: 1,
-        format: 1,
-    }
-}
 
 /// The least that Priava takes, and on top of it what a test is about.
 fn contact(more: Value) -> Value {
@@ -83,10 +66,7 @@ fn erased() -> ContactRecord {
 
 /// A link that says that these fields were accepted.
 fn link_with(sent: &[&str]) -> Link {
-    let mut link = Link::new(CONTACT);
-    link.sent = sent.iter().map(|path| ((*path).into(), Sent::Hash(1))).collect();
-    link.presence = Some(Presence::Active);
-    link
+    crate::crm::testing::link_with(sent, None)
 }
 
 /// `more` on top of the least becomes `expected` on top of the least, with these losses.

@@ -7,16 +7,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Draft, NO_FIELD, NOT_IN_LIST};
+use super::Draft;
 use crate::{
-    config::{CrmComAddressFormat, CrmComStreet, StreetNumber},
-    contact::Document,
+    config::{CrmComAddressFormat, CrmComStreet},
+    contact::document::Said,
     crm::{
         crm_com::{
             countries, phone,
             wire::{Set, address},
         },
-        reading::{Items, is_of_type, member, member_text, post_office_box, says_something, value},
+        draft::why::{NO_FIELD, NOT_IN_LIST},
+        reading::{
+            Items, is_of_type, is_primary, member, member_text, post_office_box, says_something, value, with_number,
+        },
     },
 };
 
@@ -35,9 +38,7 @@ struct Candidate {
 }
 
 pub(super) fn emails(draft: &mut Draft<'_>) {
-    let nothing = Document::default();
-    let document = draft.document.unwrap_or(&nothing);
-    let emails = Items::of(document, "/emails", |item| member_text(item, "value").is_some());
+    let emails = Items::of(draft.document, "/emails", |item| member_text(item, "value").is_some());
     let mut candidates = Vec::new();
     for item in primary_first(&emails) {
         let Some(text) = member_text(item, "value").map(str::trim).filter(|text| is_address(text)) else {
@@ -58,12 +59,10 @@ fn is_address(text: &str) -> bool {
 }
 
 pub(super) fn phones(draft: &mut Draft<'_>) {
-    let nothing = Document::default();
-    let document = draft.document.unwrap_or(&nothing);
-    let phones = Items::of(document, "/phoneNumbers", |item| member_text(item, "value").is_some());
+    let phones = Items::of(draft.document, "/phoneNumbers", |item| member_text(item, "value").is_some());
     let mut candidates = Vec::new();
     for item in primary_first(&phones) {
-        let number = member_text(item, "value").and_then(|text| phone::number(text, &draft.settings.phone_country));
+        let number = member_text(item, "value").and_then(|text| phone::number(text, &draft.rules.phone_country));
         let Some(number) = number else {
             draft.lose("/phoneNumbers/value", NO_COUNTRY);
             continue;
@@ -80,9 +79,7 @@ pub(super) fn phones(draft: &mut Draft<'_>) {
 }
 
 pub(super) fn addresses(draft: &mut Draft<'_>) {
-    let nothing = Document::default();
-    let document = draft.document.unwrap_or(&nothing);
-    let addresses = Items::of(document, "/addresses", |item| says_something(super::Said::Value(item)));
+    let addresses = Items::of(draft.document, "/addresses", |item| says_something(Said::Value(item)));
     let mut candidates = Vec::new();
     for item in primary_first(&addresses) {
         let Some(members) = address_members(draft, item) else {
@@ -102,12 +99,8 @@ fn primary_first<'a>(items: &Items<'a>) -> Vec<&'a Value> {
     items
 }
 
-fn is_primary(item: &Value) -> bool {
-    item.get("primary").and_then(Value::as_bool) == Some(true)
-}
-
 fn candidate(draft: &Draft<'_>, item: &Value, own: Option<&'static str>, mut members: Map<String, Value>) -> Candidate {
-    if draft.settings.send_primary && is_primary(item) {
+    if draft.rules.send_primary && is_primary(item) {
         members.insert("is_primary".to_owned(), true.into());
     }
     Candidate { own, is_labelled: member_text(item, "type").is_some(), members }
@@ -135,7 +128,7 @@ fn place(
         if placed.values().any(|known| *known == candidate.members) {
             continue;
         }
-        let free = draft.settings.overflow_types.iter().find(|of_type| !placed.contains_key(*of_type)).cloned();
+        let free = draft.rules.overflow_types.iter().find(|of_type| !placed.contains_key(*of_type)).cloned();
         match free {
             Some(of_type) => {
                 placed.insert(of_type, candidate.members);
@@ -161,12 +154,12 @@ fn address_members(draft: &mut Draft<'_>, item: &Value) -> Option<Map<String, Va
         .map(|street| street.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", "));
     let (number, floor, apartment) =
         (member_text(item, "streetNumber"), member_text(item, "floor"), member_text(item, "apartment"));
-    let instead = draft.settings.without_street.iter().find_map(|instead| match instead {
+    let instead = draft.rules.without_street.iter().find_map(|instead| match instead {
         CrmComStreet::PoBox => member_text(item, "poBox").map(|number| post_office_box(number.trim())),
         CrmComStreet::Locality => member_text(item, "locality").map(|place| place.trim().to_owned()),
     });
     let mut street = street.or(instead)?;
-    match draft.settings.address_format {
+    match draft.rules.address_format {
         CrmComAddressFormat::CrmCom => {
             match floor.map(|floor| (floor, floor.trim().parse::<i32>())) {
                 Some((_, Ok(floor))) => drop(members.insert(address::FLOOR.to_owned(), floor.into())),
@@ -181,10 +174,7 @@ fn address_members(draft: &mut Draft<'_>, item: &Value) -> Option<Map<String, Va
         }
         CrmComAddressFormat::International => {
             if let Some(number) = number.map(str::trim) {
-                street = match draft.settings.street_number {
-                    StreetNumber::Before => format!("{number} {street}"),
-                    StreetNumber::After => format!("{street} {number}"),
-                };
+                street = with_number(&street, number, draft.rules.street_number);
             }
             let parts = [Some(street.as_str()), floor.map(str::trim), apartment.map(str::trim)];
             let line: Vec<&str> = parts.into_iter().flatten().collect();
@@ -207,7 +197,7 @@ fn address_members(draft: &mut Draft<'_>, item: &Value) -> Option<Map<String, Va
             draft.lose("/addresses/country", NOT_IN_LIST);
         }
     }
-    if item.get("geo").is_some_and(|geo| says_something(super::Said::Value(geo))) {
+    if item.get("geo").is_some_and(|geo| says_something(Said::Value(geo))) {
         draft.lose("/addresses/geo", NO_FIELD);
     }
     Some(members)

@@ -64,7 +64,7 @@ async fn previsto(contacts: usize, folder: &Path) -> (crm::Crm, Caller) {
         session: built.session.clone(),
         transport: Arc::new(InProcess::new(sandbox, Duration::from_secs(5), 1 << 20)),
         library: Arc::new(Library::new(Duration::from_secs(60), Duration::from_secs(60))),
-        turn: Arc::new(Free),
+        turn: Arc::new(Rate::whole(0.0)),
     };
     (built, caller)
 }
@@ -179,7 +179,7 @@ impl Reader for Circling {
         ReadStep::Done(Page { items: vec![held], next: Some(walk.at.unwrap_or_default() + 1), total: None })
     }
 
-    fn differences(&self, _compared: &Compared<'_>) -> BTreeSet<String> {
+    fn differences(&self, _compared: &Compared<'_>, _answers: &[Answer]) -> ReadStep<BTreeSet<String>> {
         unreachable!("it is only listed")
     }
 }

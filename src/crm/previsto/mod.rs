@@ -32,7 +32,7 @@ use super::{
     Accepted, Answer, Connector, Delivery, Effect, Failure, FailureClass, Field, LookUpKeys, Loss, NotSettable,
     Presence, Projection, REMOTE_CONTACT, Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
-    remote::Reader,
+    remote::{NoReader, Reader},
     session::{SecretSource, placement::Placement, static_token::StaticToken},
     written,
 };
@@ -188,8 +188,8 @@ impl Connector for Previsto {
         conversation.run().unwrap_or_else(|step| *step)
     }
 
-    fn reader(&self) -> Option<&dyn Reader> {
-        Some(self)
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Ok(self)
     }
 }
 

@@ -34,13 +34,28 @@ impl InProcess {
     }
 }
 
+/// A path without its segments `..` and those that these take back (RFC 3986, section 5.2.4).
+fn resolved(address: &str) -> String {
+    let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        if segment == ".." {
+            segments.pop();
+        } else {
+            segments.push(segment);
+        }
+    }
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/{}{query}", segments.join("/"))
+}
+
 #[async_trait]
 impl Transport for InProcess {
     async fn exchange(&self, request: Request) -> Answer {
         let deadline = Instant::now() + self.request_deadline;
         let mut sent = http::Request::new(request.body);
         *sent.method_mut() = request.method;
-        let address = format!("{}{}", self.sandbox.kind().base_path(), request.path);
+        let address = resolved(&format!("{}{}", self.sandbox.kind().base_path(), request.path));
         *sent.uri_mut() = address
             .try_into()
             .map_err(|_invalid| TransportError::NotSent { reason: "the request's path is malformed".to_owned() })?;

@@ -125,7 +125,7 @@ impl<'a> Conversation<'a> {
 
     fn show(&mut self, id: &str, names: &[&str], about: About) -> Heard<Contact> {
         let settings = &self.crm_com.settings;
-        let mut path = format!("/contact_information/show?contact_information_identifier=id={}", wire::escape(id));
+        let mut path = super::identified("show", id);
         if settings.send_fields_set {
             let names: Vec<&str> =
                 ["id", wire::TYPE, &settings.external_ref_slot].iter().chain(names).copied().collect();
@@ -427,8 +427,7 @@ impl<'a> Conversation<'a> {
         let said = &projection.fields;
         let changes = changes.iter().filter_map(|path| Some((path.to_string(), said.get(&**path)?.clone())));
         let mut fields: BTreeMap<String, Value> = changes.collect();
-        let stays = matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none();
-        if stays {
+        if super::stays_as_it_is(record) {
             return fields;
         }
         // Of a contact that was there before us, only what it is known to have from us is cleared.

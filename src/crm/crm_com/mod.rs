@@ -13,11 +13,13 @@
 //!
 //! What CRM.COM does not document is a setting; see [`CrmComSettings`].
 
+mod compare;
 mod countries;
 mod delivery;
 mod login;
 mod mapping;
 mod phone;
+mod read;
 mod refusals;
 mod sets;
 mod wire;
@@ -40,6 +42,7 @@ use self::{
 };
 use super::{
     Answer, Connector, Delivery, LookUpKeys, Loss, Projection, Request, RequestKind, SetupError, Step, Verdict,
+    remote::{NoReader, Reader},
 };
 use crate::{
     config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
@@ -54,6 +57,8 @@ pub struct CrmCom {
     adopt: Adopt,
     mapping: Mapping,
     refusals: Refusals,
+    /// What leads from the base URL to the server, below which files are.
+    to_server: String,
 }
 
 impl CrmCom {
@@ -64,6 +69,7 @@ impl CrmCom {
             adopt: crm.adopt,
             mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase, instance),
             refusals: Refusals::new(&settings)?,
+            to_server: read::to_server(&crm.base_url),
             settings,
         })
     }
@@ -151,6 +157,10 @@ impl Connector for CrmCom {
         })
     }
 
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Ok(self)
+    }
+
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         Conversation::new(self, delivery, answers).run().unwrap_or_else(|step| *step)
     }
@@ -178,7 +188,7 @@ pub(crate) fn is_custom_type(name: &str) -> bool {
 }
 
 /// A key as a list takes it.
-fn name_of(key: CrmComKey) -> &'static str {
+const fn name_of(key: CrmComKey) -> &'static str {
     match key {
         CrmComKey::EmailAddress => "email_address",
         CrmComKey::PhoneNumber => "phone_number",
@@ -198,6 +208,15 @@ fn place_of(key: CrmComKey) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Whether a contact keeps what CRM.COM has of it: it is retired, and nothing is known of what it was.
+fn stays_as_it_is(record: &ContactRecord) -> bool {
+    matches!(record.status, Status::Deleted | Status::Merged) && record.contact.is_none()
+}
+
+fn identified(what: &str, id: &str) -> String {
+    format!("/contact_information/{what}?contact_information_identifier=id={}", wire::escape(id))
+}
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 fn get(path: String) -> Request {
@@ -215,6 +234,8 @@ fn section(crm: &CrmSettings) -> Result<&CrmComSettings, SetupError> {
 
 #[cfg(test)]
 mod driven;
+#[cfg(test)]
+mod read_back;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]

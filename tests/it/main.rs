@@ -3,6 +3,7 @@
 mod bad_input;
 mod creates;
 mod crm_com;
+mod drift;
 mod explain;
 mod history;
 mod ingest;

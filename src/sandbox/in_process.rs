@@ -89,3 +89,20 @@ impl Transport for InProcess {
         Ok(Response { status, headers: head.headers, body })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::resolved;
+
+    #[test]
+    fn a_path_is_resolved_as_over_http() {
+        for (address, expected) in [
+            ("/api/v2/contacts/1?q=../2", "/api/v2/contacts/1?q=../2"),
+            ("/api/v2/../../files/x?id=1", "/files/x?id=1"),
+            ("/api/../../../files", "/files"),
+            ("/api/v2/Contact/", "/api/v2/Contact/"),
+        ] {
+            assert_eq!(resolved(address), expected);
+        }
+    }
+}

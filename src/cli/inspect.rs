@@ -244,4 +244,6 @@ impl List<'_> {
 }
 
 #[cfg(test)]
+mod kinds;
+#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::{
     crm::{
         Answer,
         remote::{Compared, Held, ReadStep},
-        testing::{crm_settings, previsto_crm},
+        testing::{crm_settings, previsto_crm, sam_crm},
     },
     sandbox::{Kind, Sandbox, SandboxSettings, in_process::InProcess},
 };
@@ -132,7 +132,10 @@ fn what_the_crm_cannot_do_is_said_with_what_it_can() {
     std::fs::write(&token, "t").unwrap();
     let priava = crm::build(&crm_settings(token.clone()), "sim").unwrap();
     let error = reader(&priava, "venues").map(drop).unwrap_err();
-    assert!(error.to_string().starts_with("contacts of venues cannot be read back"), "{error}");
+    assert!(error.to_string().starts_with("contacts of venues cannot be read back: its API takes contacts"), "{error}");
+    let sam = crm::build(&sam_crm(token.clone(), token.clone()), "sim").unwrap();
+    let error = reader(&sam, "visits").map(drop).unwrap_err();
+    assert!(error.to_string().contains("its API has no call that gives a contact back"), "{error}");
 
     let mut settings = previsto_crm();
     settings.previsto.as_mut().unwrap().api_key_file = Some(token);

@@ -86,7 +86,8 @@ fn managed(set: Set, ours: &Map<String, Value>) -> impl Iterator<Item = &'static
 pub(super) fn differs(settings: &CrmComSettings, set: Set, wanted: &Value, theirs: Option<Entry<'_>>) -> bool {
     match (wanted, theirs) {
         (Value::Object(ours), Some(entry)) => {
-            !is_same(settings, set, ours, entry) && !(marks_agree(ours, entry) && means_the_same(set, ours, entry))
+            let is_equal = is_same(settings, set, ours, entry);
+            !(is_equal || marks_agree(ours, entry) && means_the_same(set, ours, entry))
         }
         (Value::Object(_), None) | (_, Some(_)) => true,
         (_, None) => false,

@@ -4,7 +4,7 @@
 //! to try whether a credential may read. It changes nothing in the CRM. What a CRM holds goes to standard output and
 //! nowhere else, and how a list was narrowed is not repeated either.
 //!
-//! Its requests come on top of those of the workers, one at a time.
+//! Its requests come on top of those of the workers: one at a time, and no more of them than the CRM's requests_per_second.
 
 use std::{
     collections::HashSet,
@@ -21,9 +21,10 @@ use crate::{
     crm::{
         self,
         reference::Library,
-        remote::{Caller, Free, One, Page, ReadError, Reader, RemoteView, Walk},
+        remote::{Caller, One, Page, ReadError, Reader, RemoteView, Walk},
         transport::Http,
     },
+    replicator::Rate,
 };
 
 const EXAMPLES: &str = "\
@@ -31,11 +32,15 @@ Examples:
   contact-replicator inspect --config config/embedded.toml --crm previsto con_90a1
   contact-replicator inspect --config config/embedded.toml --crm previsto --list --limit 20
   echo 'Aarhus' | contact-replicator inspect --config config/embedded.toml --crm previsto --list --by search=-
+  contact-replicator inspect --config replicator.toml --crm crm-com --view photo 7C0E5A5B9F3E4E0C8B7A11D2A90F4451
+  echo 'ilka@example.com' | contact-replicator inspect --config replicator.toml --crm crm-com --list --by email_address=-
+  contact-replicator inspect --config replicator.toml --crm logisense --list --view detail --limit 50
 
 One contact is printed as the CRM tells it, as JSON; of a list, one contact a line. Where a list is longer than --limit, or
 breaks off, it is said on standard error where to go on (--from).
 
-It ends with 1 if the CRM has no such contact. Of the kinds of CRMs, only Previsto can be asked so far.";
+It ends with 1 if the CRM has no such contact. Contacts of Previsto, CRM.COM and LogiSense can be read back; those of Priava and
+NextInteract SAM cannot.";
 
 /// Longest value of --by that is read from standard input.
 const VALUE_BYTES_MAX: u64 = 8 * 1024;
@@ -118,17 +123,14 @@ fn caller(crm: &CrmSettings, instance: &str) -> Result<(crm::Crm, Caller), Comma
         session: built.session.clone(),
         transport: Arc::new(http),
         library: Arc::new(Library::new(crm.delivery.reference_age_max, crm.delivery.reference_miss_age)),
-        turn: Arc::new(Free),
+        turn: Arc::new(Rate::whole(crm.delivery.requests_per_second)),
     };
     Ok((built, caller))
 }
 
 fn reader<'a>(built: &'a crm::Crm, name: &str) -> Result<&'a dyn Reader, UsageError> {
-    built.connector.reader().ok_or_else(|| {
-        UsageError(format!(
-            "contacts of {name} cannot be read back: of the kinds of CRMs, only Previsto can be asked; look at its own pages"
-        ))
-    })
+    let reader = built.connector.reader();
+    reader.map_err(|why| UsageError(format!("contacts of {name} cannot be read back: {why}; look at its own pages")))
 }
 
 /// The way in which contacts are to be shown.
@@ -149,6 +151,9 @@ fn by(
     input: &mut impl Read,
 ) -> Result<Option<(String, String)>, CommandError> {
     let keys = || reader.keys().join(", ");
+    if said.is_some() && reader.keys().is_empty() {
+        return Err(UsageError("this CRM lists all contacts or none: leave out --by".into()).into());
+    }
     let Some(said) = said else {
         return match reader.needs_key() {
             false => Ok(None),
@@ -238,5 +243,7 @@ impl List<'_> {
     }
 }
 
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod tests;

@@ -38,7 +38,8 @@ the CRM, within requests_per_second of the worker that is asked, and rests while
 
 With --repair, what differs or is gone is driven anew, as by resync; verify again when the outcomes are there.
 
-It ends with 1 if anything differs, is gone, or could not be read, repaired or not.";
+It ends with 1 if anything differs, is gone, or could not be read, repaired or not. Contacts of Previsto, CRM.COM and LogiSense
+are compared; those of Priava and NextInteract SAM cannot be read back.";
 
 /// Who is compared if nobody says.
 const SAMPLE: u64 = 100;

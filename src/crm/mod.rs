@@ -31,7 +31,7 @@
 //! | success that is no 2xx, or is one and none | each connector: [`crm_com`] goes by its codes, [`nextinteract_sam`] by rows |
 //! | limits of rate and concurrency, `Retry-After` | `replicator::limits`, `replicator::concurrency`, `replicator::gate` |
 //! | order per contact | `replicator::lane`. Between contacts (relations): not yet |
-//! | comparison that knows what does not come back as sent | [`remote::Reader::differences`]; Previsto so far |
+//! | comparison that knows what does not come back as sent | [`remote::Reader::differences`] of [`previsto`], [`crm_com`] and [`logisense`] |
 //! | what is gone | [`FailureClass::Gone`], `on_gone` |
 //! | side effects that are switched | settings of each kind: `send_organisation`, `is_used_for_tax`, steering fields of Previsto |
 //! | credentials kept out of logs | [`session::placement`] puts them on a copy; [`Request`] does not print queries and bodies |
@@ -86,7 +86,7 @@ use self::{
     link::Link,
     overrides::{Overridden, Overrides},
     reference::{Learned, References},
-    remote::Reader,
+    remote::{NoReader, Reader},
     session::{Session, SessionError},
 };
 use crate::{
@@ -99,7 +99,8 @@ use crate::{
 #[derive(Clone, PartialEq)]
 pub struct Request {
     pub method: http::Method,
-    /// Path and query below the base URL, percent-encoded, starting with `/`.
+    /// Path and query below the base URL, percent-encoded, starting with `/`. Segments `..` lead above it (RFC 3986,
+    /// section 5.2.4).
     pub path: String,
     /// Header names in lower case. Credentials are marked sensitive.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
@@ -481,9 +482,12 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// The next request of a delivery, or its result. `answers` are those of the requests so far, oldest first.
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step;
 
-    /// Reads back what the CRM holds; `None` where it offers no way to do so.
-    fn reader(&self) -> Option<&dyn Reader> {
-        None
+    /// Reads back what the CRM holds.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Err(NoReader("no way is known to ask it for one"))
     }
 
     /// How requests of several contacts travel as one; `None` where each travels by itself.

@@ -245,6 +245,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn segments_of_two_dots_lead_above_the_base_url() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = http_with(&format!("http://{}/api/v2", listener.local_addr().unwrap()), |_| ());
+        let served = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 4096];
+            let read = socket.read(&mut buffer).await.unwrap();
+            socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&buffer[..read]).lines().next().unwrap().to_owned()
+        };
+        let (answer, line) = tokio::join!(http.exchange(request("/../../files/x?id=../1")), served);
+        assert_eq!((answer.unwrap().status.as_u16(), line.as_str()), (204, "POST /files/x?id=../1 HTTP/1.1"));
+    }
+
+    #[tokio::test]
     async fn a_redirect_is_an_answer_and_is_not_followed() {
         let url = server(b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n", false).await;
         let response = http_with(&url, |_| ()).exchange(request("/x")).await.unwrap();

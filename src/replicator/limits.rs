@@ -64,6 +64,13 @@ impl Rate {
         Self { per_second, limiter: Mutex::new(None) }
     }
 
+    /// The whole rate, for a process that shares it with nobody.
+    pub fn whole(per_second: f64) -> Self {
+        let rate = Self::new(per_second);
+        rate.share(1, 1);
+        rate
+    }
+
     /// Takes the share of `owned` partitions among `all`.
     pub(super) fn share(&self, owned: usize, all: u32) {
         let share = self.per_second * owned as f64 / f64::from(all.max(1));
@@ -111,6 +118,13 @@ mod tests {
         rate.share(6, 24);
         let took = leave(&rate, 51).await;
         assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(2_200), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_alone_takes_all_of_it() {
+        let took = leave(&Rate::whole(2.0), 3).await;
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1_100), "{took:?}");
+        assert_eq!(leave(&Rate::whole(0.0), 1_000).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

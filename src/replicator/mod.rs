@@ -34,7 +34,6 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
 
-pub use self::limits::Rate;
 use self::{
     attempt::Shared,
     batching::Collector,
@@ -46,6 +45,7 @@ use self::{
     retry::Schedule,
     way::Way,
 };
+pub use self::{limits::Rate, way::Beside};
 use crate::{
     clock::Clock,
     config::{DeliverySettings, OnGone, TopicNames},

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     crm::{
         Answer, Request, TransportError,
-        remote::Turn as _,
+        remote::Turn,
         session::{CredentialNumber, Session},
         transport::Transport,
     },
@@ -114,6 +115,26 @@ impl Way {
         self.metrics.exchange_ended(&self.crm, class, ended - started);
         self.concurrency.lock().exchanged(ended - started, is_too_much(class), ended);
         (answer, credential)
+    }
+}
+
+/// The turn of requests beside deliveries: they share the rate, and what they took is told as that of any exchange.
+#[derive(Debug)]
+pub struct Beside {
+    /// Name of the CRM.
+    pub crm: Arc<str>,
+    pub rate: Arc<Rate>,
+    pub metrics: Metrics,
+}
+
+#[async_trait]
+impl Turn for Beside {
+    async fn wait(&self) {
+        self.rate.wait().await;
+    }
+
+    fn ended(&self, answer: &Answer, took: Duration) {
+        self.metrics.exchange_ended(&self.crm, class_of(answer), took);
     }
 }
 

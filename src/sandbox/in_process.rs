@@ -34,13 +34,28 @@ impl InProcess {
     }
 }
 
+/// A path without its segments `..` and those that these take back (RFC 3986, section 5.2.4).
+fn resolved(address: &str) -> String {
+    let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        if segment == ".." {
+            segments.pop();
+        } else {
+            segments.push(segment);
+        }
+    }
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/{}{query}", segments.join("/"))
+}
+
 #[async_trait]
 impl Transport for InProcess {
     async fn exchange(&self, request: Request) -> Answer {
         let deadline = Instant::now() + self.request_deadline;
         let mut sent = http::Request::new(request.body);
         *sent.method_mut() = request.method;
-        let address = format!("{}{}", self.sandbox.kind().base_path(), request.path);
+        let address = resolved(&format!("{}{}", self.sandbox.kind().base_path(), request.path));
         *sent.uri_mut() = address
             .try_into()
             .map_err(|_invalid| TransportError::NotSent { reason: "the request's path is malformed".to_owned() })?;
@@ -72,5 +87,22 @@ impl Transport for InProcess {
         }
         let (head, body) = response.into_parts();
         Ok(Response { status, headers: head.headers, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolved;
+
+    #[test]
+    fn a_path_is_resolved_as_over_http() {
+        for (address, expected) in [
+            ("/api/v2/contacts/1?q=../2", "/api/v2/contacts/1?q=../2"),
+            ("/api/v2/../../files/x?id=1", "/files/x?id=1"),
+            ("/api/../../../files", "/files"),
+            ("/api/v2/Contact/", "/api/v2/Contact/"),
+        ] {
+            assert_eq!(resolved(address), expected);
+        }
     }
 }

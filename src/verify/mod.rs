@@ -33,7 +33,10 @@ use self::run::Run;
 use crate::{
     config::DeliverySettings,
     contact::ContactId,
-    crm::{Connector, remote::Caller},
+    crm::{
+        Connector,
+        remote::{Caller, NoReader},
+    },
     explain::{Desk, ExplainError},
 };
 
@@ -143,10 +146,8 @@ impl Counts {
 pub enum VerifyError {
     #[error("there is no CRM of that name in the worker's settings; there are: {known}")]
     UnknownCrm { known: String },
-    #[error(
-        "contacts of {crm} cannot be read back: of the kinds of CRMs, only Previsto can be asked, so nothing can be compared"
-    )]
-    Unreadable { crm: Arc<str> },
+    #[error("contacts of {crm} cannot be read back, so nothing can be compared: {why}")]
+    Unreadable { crm: Arc<str>, why: NoReader },
     #[error("a sample is of 1 to {SAMPLE_MAX} contacts; for more, compare all")]
     Sample,
     #[error("{crm} is being compared here already: end that, or wait for it")]
@@ -171,8 +172,8 @@ pub fn begin(desk: &Desk, order: &Order) -> Result<mpsc::Receiver<Line>, VerifyE
         return Err(VerifyError::UnknownCrm { known: known.join(", ") });
     };
     let way = parts.ways.get(crm).expect("every configured CRM has a way").clone();
-    if way.connector.reader().is_none() {
-        return Err(VerifyError::Unreadable { crm: crm.clone() });
+    if let Err(why) = way.connector.reader() {
+        return Err(VerifyError::Unreadable { crm: crm.clone(), why });
     }
     if matches!(order.whom, Whom::Sample(size) if !(1..=SAMPLE_MAX).contains(&size)) {
         return Err(VerifyError::Sample);

@@ -20,7 +20,7 @@ use crate::{
         Failure, FailureClass, Presence, Projection, REMOTE_CONTACT,
         link::{Link, Sent},
         reference::References,
-        remote::{Compared, Held, One, ReadError},
+        remote::{Compared, One, ReadError},
     },
     event::OutcomeKind,
     explain::Desk,
@@ -208,11 +208,8 @@ impl Run {
         links: &Links,
         view: &View,
     ) -> Result<(), Ended> {
-        let found = match self.read(&comparable.remote_id).await? {
-            Ok(held) => {
-                let fields = self.differences(&comparable, &held);
-                (!fields.is_empty()).then_some(Found::Drifted(fields))
-            }
+        let found = match self.read(&comparable).await? {
+            Ok(fields) => (!fields.is_empty()).then_some(Found::Drifted(fields)),
             Err(found) => Some(found),
         };
         // What was sent meanwhile was not there yet, or what was read is no longer so.
@@ -240,26 +237,33 @@ impl Run {
         mute.map_or(Ok(()), Err)
     }
 
-    fn differences(&self, comparable: &Comparable, held: &Held) -> BTreeSet<String> {
-        let Comparable { record, link, projection, .. } = comparable;
-        let references = self.way.caller.library.at(Instant::now());
-        let reader = self.way.connector.reader().expect("what cannot be read is not compared");
-        reader.differences(&Compared { record, link, projection, held, references: &references })
+    /// The fields in which the CRM holds something else than it should.
+    async fn differences(&self, comparable: &Comparable) -> Result<BTreeSet<String>, ReadError> {
+        let Comparable { record, link, projection, remote_id } = comparable;
+        let Way { connector, caller, .. } = &self.way;
+        let reader = connector.reader().expect("what cannot be read is not compared");
+        let view = reader.views().first().expect("what can be read is shown in some way").name;
+        let one =
+            |references: &References, answers: &[_]| reader.one(&One { id: remote_id, view, references }, answers);
+        let held = caller.read(one).await?;
+        let compare = |references: &References, answers: &[_]| {
+            reader.differences(&Compared { record, link, projection, held: &held, references }, answers)
+        };
+        let mut fields = caller.read(compare).await?;
+        // What is left to the CRM's users is no difference, whatever was sent of it once.
+        fields.retain(|field| !connector.leaves_alone(record, field));
+        Ok(fields)
     }
 
-    /// Reads one contact, when it is its turn.
-    async fn read(&mut self, remote_id: &str) -> Result<Result<Held, Found>, Ended> {
+    /// Reads one contact when it is its turn, and compares it.
+    async fn read(&mut self, comparable: &Comparable) -> Result<Result<BTreeSet<String>, Found>, Ended> {
         let mut tries = 0;
         loop {
             self.turn().await?;
-            let reader = self.way.connector.reader().expect("what cannot be read is not compared");
-            let view = reader.views().first().expect("what can be read is shown in some way").name;
-            let ask =
-                |references: &References, answers: &[_]| reader.one(&One { id: remote_id, view, references }, answers);
-            let error = match self.way.caller.read(ask).await {
-                Ok(held) => {
+            let error = match self.differences(comparable).await {
+                Ok(fields) => {
                     self.unread = 0;
-                    return Ok(Ok(held));
+                    return Ok(Ok(fields));
                 }
                 Err(error) => error,
             };

@@ -35,7 +35,7 @@ use crate::{
     metrics::Metrics,
     privacy::Hasher,
     protection::Protections,
-    replicator::{self, Rate},
+    replicator::{self, Beside, Rate},
     resolver::{self, Resolver},
     verify::Way,
     view::{View, ViewError, follower::Follower},
@@ -172,7 +172,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             session: crm.session.clone(),
             transport: transport.clone(),
             library: Arc::new(Library::new(delivery.reference_age_max, delivery.reference_miss_age)),
-            turn: rate.clone(),
+            turn: Arc::new(Beside { crm: name.clone(), rate: rate.clone(), metrics: metrics.clone() }),
         };
         ways.insert(name.clone(), Way::new(crm.connector.clone(), caller, delivery.clone()));
         let parts = replicator::Parts {

@@ -6,6 +6,7 @@ mod creates;
 mod credentials;
 mod crm_com;
 mod errors;
+mod drift;
 mod explain;
 mod history;
 mod ingest;

@@ -10,7 +10,7 @@ use crate::{
     crm::{
         Answer,
         remote::{Compared, Held, ReadStep},
-        testing::{crm_settings, previsto_crm},
+        testing::{crm_settings, previsto_crm, sam_crm},
     },
     sandbox::{Kind, Sandbox, SandboxSettings, in_process::InProcess},
 };
@@ -64,7 +64,7 @@ async fn previsto(contacts: usize, folder: &Path) -> (crm::Crm, Caller) {
         session: built.session.clone(),
         transport: Arc::new(InProcess::new(sandbox, Duration::from_secs(5), 1 << 20)),
         library: Arc::new(Library::new(Duration::from_secs(60), Duration::from_secs(60))),
-        turn: Arc::new(Free),
+        turn: Arc::new(Rate::whole(0.0)),
     };
     (built, caller)
 }
@@ -132,7 +132,10 @@ fn what_the_crm_cannot_do_is_said_with_what_it_can() {
     std::fs::write(&token, "t").unwrap();
     let priava = crm::build(&crm_settings(token.clone()), "sim").unwrap();
     let error = reader(&priava, "venues").map(drop).unwrap_err();
-    assert!(error.to_string().starts_with("contacts of venues cannot be read back"), "{error}");
+    assert!(error.to_string().starts_with("contacts of venues cannot be read back: its API takes contacts"), "{error}");
+    let sam = crm::build(&sam_crm(token.clone(), token.clone()), "sim").unwrap();
+    let error = reader(&sam, "visits").map(drop).unwrap_err();
+    assert!(error.to_string().contains("its API has no call that gives a contact back"), "{error}");
 
     let mut settings = previsto_crm();
     settings.previsto.as_mut().unwrap().api_key_file = Some(token);
@@ -179,7 +182,7 @@ impl Reader for Circling {
         ReadStep::Done(Page { items: vec![held], next: Some(walk.at.unwrap_or_default() + 1), total: None })
     }
 
-    fn differences(&self, _compared: &Compared<'_>) -> BTreeSet<String> {
+    fn differences(&self, _compared: &Compared<'_>, _answers: &[Answer]) -> ReadStep<BTreeSet<String>> {
         unreachable!("it is only listed")
     }
 }

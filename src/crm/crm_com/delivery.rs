@@ -116,7 +116,7 @@ impl<'a> Conversation<'a> {
 
     fn show(&mut self, id: &str, names: &[&str], about: About) -> Heard<Contact> {
         let settings = &self.crm_com.settings;
-        let mut path = format!("/contact_information/show?contact_information_identifier=id={}", wire::escape(id));
+        let mut path = super::identified("show", id);
         if settings.send_fields_set {
             let names: Vec<&str> =
                 ["id", wire::TYPE, &settings.external_ref_slot].iter().chain(names).copied().collect();
@@ -420,7 +420,7 @@ impl<'a> Conversation<'a> {
             !self.is_adopted() || matches!(sent, Some(crate::crm::link::Sent::Hash(_)))
         };
         let gone = clears.iter().filter(|path| !said.contains_key(*path) && is_from_us(path));
-        let gone = gone.filter(|path| self.crm_com.may_clear(path, self.delivery));
+        let gone = gone.filter(|path| self.crm_com.may_clear(path, record, *link));
         let of_type = said.get(wire::TYPE).and_then(Value::as_str);
         // A company has nothing that only persons have.
         let gone = gone.filter(|path| of_type.is_none_or(|of_type| wire::belongs(path, of_type)));

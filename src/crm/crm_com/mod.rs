@@ -13,12 +13,14 @@
 //!
 //! What CRM.COM does not document is a setting; see [`CrmComSettings`].
 
+mod compare;
 mod countries;
 mod delivery;
 mod fields;
 mod login;
 mod mapping;
 mod phone;
+mod read;
 mod refusals;
 mod sets;
 mod wire;
@@ -37,7 +39,9 @@ use self::{
 };
 use super::{
     Answer, Connector, Delivery, Field, LookUpKeys, Loss, NotSettable, Projection, Request, RequestKind, SetupError,
-    Step, Verdict, dialogue::json_request,
+    Step, Verdict,
+    dialogue::json_request,
+    remote::{NoReader, Reader},
 };
 use crate::{
     config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
@@ -54,6 +58,8 @@ pub struct CrmCom {
     refusals: Refusals,
     /// Fields that operators fill.
     ruled: BTreeSet<String>,
+    /// What leads from the base URL to the server, below which files are.
+    to_server: String,
 }
 
 impl CrmCom {
@@ -65,6 +71,7 @@ impl CrmCom {
             mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase, instance),
             refusals: Refusals::new(&settings)?,
             ruled: crm.fields.iter().filter(|(_, rule)| !rule.is_omitted()).map(|(name, _)| name.clone()).collect(),
+            to_server: read::to_server(&crm.base_url),
             settings,
         })
     }
@@ -100,9 +107,9 @@ impl CrmCom {
         }
     }
 
-    fn may_clear(&self, path: &str, delivery: &Delivery<'_>) -> bool {
-        let kept = self.settings.never_cleared.contains(path) && delivery.record.status != Status::Erased;
-        !kept && self.is_clearable(path, delivery.link)
+    fn may_clear(&self, path: &str, record: &ContactRecord, link: Option<&Link>) -> bool {
+        let kept = self.settings.never_cleared.contains(path) && record.status != Status::Erased;
+        !kept && self.is_clearable(path, link)
     }
 
     /// Names and our own references are overwritten, never cleared.
@@ -168,6 +175,10 @@ impl Connector for CrmCom {
         })
     }
 
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Ok(self)
+    }
+
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         Conversation::new(self, delivery, answers).run().unwrap_or_else(|step| *step)
     }
@@ -195,7 +206,7 @@ pub(crate) fn is_custom_type(name: &str) -> bool {
 }
 
 /// A key as a list takes it.
-fn name_of(key: CrmComKey) -> &'static str {
+const fn name_of(key: CrmComKey) -> &'static str {
     match key {
         CrmComKey::EmailAddress => "email_address",
         CrmComKey::PhoneNumber => "phone_number",
@@ -215,6 +226,10 @@ fn place_of(key: CrmComKey) -> Option<(&'static str, &'static str)> {
     }
 }
 
+fn identified(what: &str, id: &str) -> String {
+    format!("/contact_information/{what}?contact_information_identifier=id={}", wire::escape(id))
+}
+
 fn get(path: String) -> Request {
     json_request(Method::GET, path, None, RequestKind::Read)
 }
@@ -229,6 +244,8 @@ fn section(crm: &CrmSettings) -> Result<&CrmComSettings, SetupError> {
 
 #[cfg(test)]
 mod driven;
+#[cfg(test)]
+mod read_back;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]

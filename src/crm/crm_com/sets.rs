@@ -10,9 +10,12 @@ use serde_json::{Map, Value};
 
 use super::{
     countries, phone,
-    wire::{self, Contact, Entry, Members, Set, address},
+    wire::{self, Contact, Entry, Members, Set, address, read_name},
 };
-use crate::config::{CrmComCountryBy, CrmComEntryBy, CrmComSettings};
+use crate::{
+    config::{CrmComCountryBy, CrmComEntryBy, CrmComSettings},
+    crm::written,
+};
 
 /// The actions that bring a set of `shown` to `wanted`: by type, what is to be there, or `null` for nothing.
 pub(super) fn actions(
@@ -78,9 +81,39 @@ fn managed(set: Set, ours: &Map<String, Value>) -> impl Iterator<Item = &'static
     names.iter().copied().filter(move |name| *name != "is_primary" && is_of_format(name))
 }
 
-/// What an identifier is read as.
-fn read_name(name: &str) -> &str {
-    name.strip_suffix("_identifier").unwrap_or(name)
+/// Whether a set that is read has another entry of a type than is wanted there: by what it means, so that neither the case of
+/// an address nor the form of a number makes a difference.
+pub(super) fn differs(settings: &CrmComSettings, set: Set, wanted: &Value, theirs: Option<Entry<'_>>) -> bool {
+    match (wanted, theirs) {
+        (Value::Object(ours), Some(entry)) => {
+            let is_equal = is_same(settings, set, ours, entry);
+            !(is_equal || marks_agree(ours, entry) && means_the_same(set, ours, entry))
+        }
+        (Value::Object(_), None) | (_, Some(_)) => true,
+        (_, None) => false,
+    }
+}
+
+fn means_the_same(set: Set, ours: &Map<String, Value>, theirs: Entry<'_>) -> bool {
+    let ours = |name: &str| ours.get(name).and_then(Value::as_str);
+    match set {
+        Set::Addresses => false,
+        Set::Emails => {
+            let address = ours("email_address").and_then(written::email);
+            address.is_some() && address == theirs.text("email").and_then(written::email)
+        }
+        // Shown without its calling code, a number is compared without it.
+        Set::Phones => {
+            let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+            shown_number(theirs).is_none() && ours("number").map(digits) == theirs.text("number").map(digits)
+        }
+    }
+}
+
+/// Whether an entry that is to be the primary one is.
+fn marks_agree(ours: &Map<String, Value>, theirs: Entry<'_>) -> bool {
+    let is_primary = |value: Option<&Value>| value.and_then(Value::as_bool) == Some(true);
+    !is_primary(ours.get("is_primary")) || is_primary(Some(theirs.value("is_primary")))
 }
 
 fn is_blank(value: &Value) -> bool {
@@ -93,8 +126,7 @@ fn is_blank(value: &Value) -> bool {
 }
 
 fn is_same(settings: &CrmComSettings, set: Set, ours: &Map<String, Value>, theirs: Entry<'_>) -> bool {
-    let is_primary = |value: Option<&Value>| value.and_then(Value::as_bool) == Some(true);
-    if is_primary(ours.get("is_primary")) && !is_primary(Some(theirs.value("is_primary"))) {
+    if !marks_agree(ours, theirs) {
         return false;
     }
     match set {

@@ -24,6 +24,8 @@ pub(super) const NOTES: &str = "notes";
 pub(super) const DIRECT_MARKETING: &str = "send_direct_marketing_material";
 pub(super) const AFFILIATE_MARKETING: &str = "send_affiliate_marketing_material";
 
+/// Where flags about what is sent to a contact are read.
+const AUTHORIZATION_SETTINGS: &str = "authorization_settings";
 pub(super) const DEMOGRAPHICS: &str = "demographics";
 pub(super) const COMPANY_PROFILE: &str = "company_profile";
 
@@ -376,16 +378,21 @@ pub(super) fn with_set(start: Members, set: Set, items: Vec<Members>) -> Members
     if items.is_empty() { start } else { start.with_list(set.name(), items) }
 }
 
+/// What a member that is no set is read as.
+pub(super) fn read_name(name: &str) -> &str {
+    name.strip_suffix("_identifier").unwrap_or(name)
+}
+
 /// What to ask an update's answer to show: the contact's id, and by their read names the members of the body.
 pub(super) fn fields_set(body: &Members) -> String {
     let mut names = vec!["id"];
     for (name, _) in &body.0 {
         let read = match name.as_str() {
             "contact_information_identifier" => continue,
-            DIRECT_MARKETING | AFFILIATE_MARKETING => "authorization_settings",
+            DIRECT_MARKETING | AFFILIATE_MARKETING => AUTHORIZATION_SETTINGS,
             name => match Set::ALL.into_iter().find(|set| set.name() == name) {
                 Some(set) => set.read_name(),
-                None => name.strip_suffix("_identifier").unwrap_or(name),
+                None => read_name(name),
             },
         };
         if !names.contains(&read) {
@@ -478,6 +485,18 @@ impl Contact {
     /// What stands below the name of an object, such as `demographics`.
     pub(super) fn inner(&self, object: &str, name: &str) -> Option<&str> {
         self.members.get(object)?.get(name)?.as_str().map(str::trim).filter(|text| !text.is_empty())
+    }
+
+    /// What is shown of a path that is no entry of a set; null if nothing.
+    pub(super) fn value(&self, path: &str) -> &Value {
+        let shown = match path.split_once('.') {
+            Some((object, member)) => self.members.get(object).and_then(|object| object.get(read_name(member))),
+            None if [DIRECT_MARKETING, AFFILIATE_MARKETING].contains(&path) => {
+                self.members.get(AUTHORIZATION_SETTINGS).and_then(|settings| settings.get(path))
+            }
+            None => self.members.get(read_name(path)),
+        };
+        shown.unwrap_or(&Value::Null)
     }
 
     /// The entries of a set that are in use. Removed ones stay, marked as inactive.

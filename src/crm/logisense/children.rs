@@ -52,6 +52,10 @@ pub(super) struct Plan {
     created: Vec<String>,
     /// Ids by role; those of what is created are not among them.
     known: BTreeMap<String, String>,
+    /// Roles of points, and paths of the address, that are not as they are to be.
+    pub(super) differing: BTreeSet<String>,
+    /// Types of the points that are one too many, and that no link names.
+    pub(super) surplus: Vec<u64>,
 }
 
 /// The ids that a link has, by role.
@@ -158,6 +162,10 @@ impl Plan {
             let was_ours = named.get(&point.identity);
             let is_ours = wanted.own_types.contains(&point.contact_point_type_id) && !kept.contains(&point.identity);
             if was_ours.is_some() || is_ours {
+                match was_ours {
+                    Some(role) => drop(self.differing.insert(role.clone())),
+                    None => self.surplus.push(point.contact_point_type_id),
+                }
                 self.changes.points.push(PointPatch {
                     patch_type: wire::DELETE,
                     identity: Some(point.identity),
@@ -176,6 +184,12 @@ impl Plan {
         if wanted.address.is_empty() {
             return;
         }
+        let holds = |path: &str, value: &Value| match &held.address {
+            Some(there) => there.holds(path, value),
+            None => value.is_null(),
+        };
+        let differing = wanted.address.iter().filter(|(path, value)| !holds(path, value));
+        let differing: BTreeSet<String> = differing.map(|(path, _)| (*path).to_owned()).collect();
         let is_empty = wanted.whole_address.values().all(Value::is_null);
         let ours = ids.id(ADDRESS);
         match &held.address {
@@ -205,10 +219,14 @@ impl Plan {
                 }
             }
         }
+        if self.changes.address.is_some() {
+            self.differing.extend(differing);
+        }
     }
 
     fn create(&mut self, role: &str, type_id: u64, value: &str) {
         self.created.push(role.to_owned());
+        self.differing.insert(role.to_owned());
         self.changes.points.push(PointPatch {
             patch_type: wire::CREATE,
             contact_point_type_id: Some(type_id),
@@ -219,6 +237,7 @@ impl Plan {
 
     fn update(&mut self, role: &str, id: u64, value: &str) {
         self.known.insert(role.to_owned(), id.to_string());
+        self.differing.insert(role.to_owned());
         self.changes.points.push(PointPatch {
             patch_type: wire::UPDATE,
             identity: Some(id),

@@ -257,22 +257,11 @@ impl<'a> Conversation<'a> {
         if spoken.own.is_empty() && spoken.children.is_empty() && !is_incomplete {
             return judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection));
         }
-        let projection = self.delivery.projection;
-        let is_retyped = spoken.own.contains_key(wire::CONTACT_TYPE)
-            && projection.fields.keys().any(|path| PointKind::of(path).is_some());
+        let is_retyped = self.is_retyped(&spoken);
         let is_erased = self.delivery.record.status == Status::Erased;
         let must_read = is_incomplete || is_retyped || is_erased || !spoken.uncertain.is_empty();
         let mut there = if must_read { Some(self.detail(id)?) } else { None };
-        let needs_types = is_retyped || spoken.children.iter().any(|path| PointKind::of(path).is_some());
-        let names_type = spoken.own.contains_key(wire::CONTACT_TYPE);
-        let contact_type = if needs_types || names_type { self.contact_type()? } else { None };
-        let types = match contact_type.or_else(|| there.as_ref().and_then(|there| there.contact_type_id)) {
-            Some(contact_type) if needs_types => self.point_types(contact_type)?,
-            _ => BTreeMap::new(),
-        };
-        let whole_address =
-            if spoken.children.iter().any(|path| is_of_address(path)) { self.address()? } else { BTreeMap::new() };
-        let wanted = self.wanted(&spoken, &types, whole_address, is_retyped);
+        let (contact_type, wanted) = self.resolved(&spoken, there.as_ref())?;
         loop {
             let own = self.own(&spoken, contact_type, there.as_ref());
             let plan = match &there {
@@ -309,6 +298,52 @@ impl<'a> Conversation<'a> {
             };
             return self.brought(id, plan.ids(&results));
         }
+    }
+
+    /// Whether the contact is told its type, on which the types of its points depend.
+    fn is_retyped(&self, spoken: &Spoken<'_>) -> bool {
+        let mut fields = self.delivery.projection.fields.keys();
+        spoken.own.contains_key(wire::CONTACT_TYPE) && fields.any(|path| PointKind::of(path).is_some())
+    }
+
+    /// The type of the contact if it is needed, and what the contact is to have, with the tenant's numbers.
+    fn resolved(&mut self, spoken: &Spoken<'_>, there: Option<&Contact>) -> Heard<(Option<u64>, Wanted)> {
+        let is_retyped = self.is_retyped(spoken);
+        let needs_types = is_retyped || spoken.children.iter().any(|path| PointKind::of(path).is_some());
+        let names_type = spoken.own.contains_key(wire::CONTACT_TYPE);
+        let contact_type = if needs_types || names_type { self.contact_type()? } else { None };
+        let types = match contact_type.or_else(|| there.and_then(|there| there.contact_type_id)) {
+            Some(contact_type) if needs_types => self.point_types(contact_type)?,
+            _ => BTreeMap::new(),
+        };
+        let whole_address =
+            if spoken.children.iter().any(|path| is_of_address(path)) { self.address()? } else { BTreeMap::new() };
+        let wanted = self.wanted(spoken, &types, whole_address, is_retyped);
+        Ok((contact_type, wanted))
+    }
+
+    /// The fields of which something would be sent to bring `there` to the projection.
+    pub(super) fn differences(&mut self, there: &Contact) -> Heard<BTreeSet<String>> {
+        let spoken = self.spoken();
+        let (contact_type, wanted) = self.resolved(&spoken, Some(there))?;
+        let own = self.own(&spoken, contact_type, Some(there));
+        let wanted = self.with_own_types(&wanted, &spoken, self.is_retyped(&spoken), there);
+        let Plan { mut differing, surplus, .. } = Plan::compared(&wanted, self.remembered(), &there.details);
+        let lists = self.lists();
+        for point_type in surplus {
+            // By the place behind the last one of its kind.
+            let kind = PointKind::ALL.into_iter().find(|kind| lists.is_of_kind(point_type, *kind));
+            let taken = |kind: PointKind| {
+                wanted
+                    .points
+                    .iter()
+                    .filter(|point| point.held.is_some() && PointKind::of(&point.role) == Some(kind))
+                    .count()
+            };
+            differing.extend(kind.map(|kind| kind.path(taken(kind) + 1)));
+        }
+        differing.extend(own.fields().map(str::to_owned));
+        Ok(differing)
     }
 
     /// The contact is as it should be. One that was adopted is looked at once more: somebody else may have put their
@@ -412,8 +447,13 @@ impl<'a> Conversation<'a> {
     /// With the types of which points that no link names are ours: where it is not known what we made.
     fn with_own_types(&self, wanted: &Wanted, spoken: &Spoken<'_>, is_retyped: bool, there: &Contact) -> Wanted {
         let doubtful = spoken.uncertain.iter().filter_map(|path| PointKind::of(path));
-        let doubtful: BTreeSet<PointKind> =
-            if is_retyped { PointKind::ALL.into_iter().collect() } else { doubtful.collect() };
+        let mut doubtful: BTreeSet<PointKind> = doubtful.collect();
+        if is_retyped {
+            // Of a kind that was never sent, points are their owner's.
+            let sent = self.delivery.link.into_iter().flat_map(|link| link.sent.keys().map(|path| &**path));
+            let said = self.delivery.projection.fields.keys().map(String::as_str);
+            doubtful.extend(sent.chain(said).filter_map(PointKind::of));
+        }
         let lists = self.lists();
         let is_ours = |id: &u64| doubtful.iter().any(|kind| lists.is_of_kind(*id, *kind));
         let there = there.details.contact_points.iter().map(|point| point.contact_point_type_id);
@@ -582,7 +622,8 @@ impl<'a> Conversation<'a> {
         for number in 1..=self.logisense.settings.walk_pages_max {
             let rest = format!("Contact/Paged/Detail?pageNumber={number}&pageSize={size}&excludeTotalCount=false");
             let answer = self.read(&rest, About::Tenant)?;
-            let Some(page) = wire::page(body_of(answer)) else { return failed(unreadable(answer, Effect::None)) };
+            let page = wire::page::<Contact>(body_of(answer));
+            let Some(page) = page else { return failed(unreadable(answer, Effect::None)) };
             let is_last = page.items.len() < size as usize
                 || page.total_count.is_some_and(|total| u64::from(number) * u64::from(size) >= total);
             contacts.extend(page.items.into_iter().map(|contact| (contact.identity, contact)));

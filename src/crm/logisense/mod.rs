@@ -16,6 +16,7 @@ mod fields;
 mod lists;
 mod login;
 mod mapping;
+mod read;
 mod wire;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -37,6 +38,7 @@ use super::{
     dialogue::{body_of, json_request},
     link::Link,
     reference::References,
+    remote::{NoReader, Reader},
     session::{
         SecretSource,
         login::{LoginSession, LoginTerms},
@@ -125,18 +127,8 @@ impl Logisense {
 
     /// Why an answer is not a success.
     fn failure(&self, answer: &Answer, about: About, delivery: &Delivery<'_>) -> Option<Failure> {
-        let said = wire::said(body_of(answer));
-        let mut failure = match classify::failure(answer, &self.status_classes) {
-            Some(failure) => failure,
-            None => refused(answer, &said)?,
-        };
+        let (mut failure, said) = self.classified(answer, about)?;
         let status = failure.reason.http_status.unwrap_or_default();
-        if status == 404 && !self.settings.status_classes.contains_key("404") {
-            match about {
-                About::Linked => failure.class = FailureClass::Gone,
-                About::Tenant => {}
-            }
-        }
         failure.reason.crm_code = said.code.and_then(|code| code_of(code, delivery));
         tracing::debug!(
             crm = %self.crm,
@@ -146,6 +138,22 @@ impl Logisense {
             "LogiSense refused a request"
         );
         Some(failure)
+    }
+
+    /// Why an answer is not a success, and what it says of itself.
+    fn classified(&self, answer: &Answer, about: About) -> Option<(Failure, Said)> {
+        let said = wire::said(body_of(answer));
+        let mut failure = match classify::failure(answer, &self.status_classes) {
+            Some(failure) => failure,
+            None => refused(answer, &said)?,
+        };
+        if failure.reason.http_status == Some(404) && !self.settings.status_classes.contains_key("404") {
+            match about {
+                About::Linked => failure.class = FailureClass::Gone,
+                About::Tenant => {}
+            }
+        }
+        Some((failure, said))
     }
 }
 
@@ -161,9 +169,11 @@ fn refused(answer: &Answer, said: &Said) -> Option<Failure> {
     Some(Failure { class: FailureClass::Rejected, effect, reason, retry_after: None })
 }
 
+/// Highest number that is taken for the code of an error.
+const CODE_MAX: u64 = 999_999_999;
+
 /// A number of an error, unless it may be something that was sent.
 fn code_of(code: u64, delivery: &Delivery<'_>) -> Option<String> {
-    const CODE_MAX: u64 = 999_999_999;
     let text = code.to_string();
     let keys = delivery.look_up.into_iter().flat_map(|keys| keys.values.values().map(String::as_str));
     let mut sent = delivery.projection.fields.values().filter_map(Value::as_str).chain(keys);
@@ -197,6 +207,10 @@ impl Connector for Logisense {
 
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {
         self.lists(references).losses(projection)
+    }
+
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Ok(self)
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
@@ -240,5 +254,7 @@ pub(super) fn session(crm: &CrmSettings) -> Result<LoginSession, SetupError> {
 
 #[cfg(test)]
 mod driven;
+#[cfg(test)]
+mod read_back;
 #[cfg(test)]
 mod tests;

@@ -115,6 +115,13 @@ impl Own {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The fields that are said.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &'static str> {
+        let Self { contact_type_id, title, first_name, last_name, is_used_for_tax } = self;
+        let members = [contact_type_id, title, first_name, last_name, is_used_for_tax];
+        OWN.into_iter().zip(members).filter(|(_, said)| said.is_some()).map(|(field, _)| field)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -387,8 +394,8 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
 }
 
-/// The contact of an answer about one; `Some(None)`: there is none.
-pub(super) fn instance(body: &[u8]) -> Option<Option<Contact>> {
+/// The contact of an answer about one, as whatever it is to be read as; `Some(None)`: there is none.
+pub(super) fn instance<T: DeserializeOwned>(body: &[u8]) -> Option<Option<T>> {
     let envelope: BTreeMap<String, Value> = read(body)?;
     match envelope.get("instance")? {
         Value::Null => Some(None),
@@ -396,23 +403,35 @@ pub(super) fn instance(body: &[u8]) -> Option<Option<Contact>> {
     }
 }
 
-/// One page of contacts.
+/// A list of contacts, or one page of it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Page {
+pub(super) struct Page<T> {
+    /// Of the whole list.
     #[serde(default)]
     pub(super) total_count: Option<u64>,
-    pub(super) items: Vec<Contact>,
+    pub(super) items: Vec<T>,
 }
 
 /// A page with anything but contacts in it is none: what is passed over might be the one looked for.
-pub(super) fn page(body: &[u8]) -> Option<Page> {
+pub(super) fn page<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Paged {
-        paged_results: Page,
+    struct Paged<T> {
+        paged_results: Page<T>,
     }
-    read::<Paged>(body).map(|paged| paged.paged_results)
+    read::<Paged<T>>(body).map(|paged| paged.paged_results)
+}
+
+/// All contacts at once.
+pub(super) fn all<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
+    read(body)
+}
+
+/// How many contacts the pages of an answer have at most, where it says so: it may be less than was asked for.
+pub(super) fn page_size(body: &[u8]) -> Option<u64> {
+    let envelope: BTreeMap<String, Value> = read(body)?;
+    envelope.get("pagination")?.get("pageSize")?.as_u64()
 }
 
 /// The entries of a reference list.

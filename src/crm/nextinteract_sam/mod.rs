@@ -29,6 +29,7 @@ use super::{
     Accepted, Answer, BatchLimits, Batching, Connector, Delivery, Effect, Failure, FailureClass, Field, Loss,
     NotSettable, Projection, REMOTE_CONTACT, Request, RequestKind, Response, SetupError, Split, Step, TransportError,
     Verdict,
+    remote::{NoReader, Reader},
     session::{
         SecretSource,
         login::{LoginSession, LoginTerms},
@@ -155,6 +156,12 @@ impl Connector for NextinteractSam {
 
     fn cannot_carry(&self) -> Vec<Loss> {
         self.mapping.cannot_carry()
+    }
+
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Err(NoReader(
+            "its API has no call that gives a contact back: what `GET /rest/user/contact` shows is the caller's own record",
+        ))
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

@@ -27,8 +27,8 @@ use self::{
     rule::{Made, Rule},
 };
 use super::{
-    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, NotSettable, Presence, Projection, Reader,
-    References, Step, Verdict, link::Link,
+    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, NoReader, NotSettable, Presence, Projection,
+    Reader, References, Step, Verdict, link::Link,
 };
 use crate::{
     config::{CrmSettings, OnDelete, OnLeave},
@@ -308,7 +308,7 @@ impl Connector for Overridden {
         self.inner.batching()
     }
 
-    fn reader(&self) -> Option<&dyn Reader> {
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
         self.inner.reader()
     }
 

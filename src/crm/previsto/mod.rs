@@ -36,7 +36,7 @@ use super::{
         self, Answers, Heard, ambiguous, body_of, failed, is_compatible, judged, remote_ids, stays_as_it_is,
         unknown_contact, unreadable, without_clears,
     },
-    remote::Reader,
+    remote::{NoReader, Reader},
     session::{SecretSource, placement::Placement, static_token::StaticToken},
     written,
 };
@@ -186,8 +186,8 @@ impl Connector for Previsto {
         conversation.run().unwrap_or_else(|step| *step)
     }
 
-    fn reader(&self) -> Option<&dyn Reader> {
-        Some(self)
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Ok(self)
     }
 }
 

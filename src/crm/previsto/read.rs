@@ -123,13 +123,13 @@ impl Reader for Previsto {
         ReadStep::Done(Page { items, next, total })
     }
 
-    fn differences(&self, compared: &Compared<'_>) -> BTreeSet<String> {
+    fn differences(&self, compared: &Compared<'_>, _answers: &[Answer]) -> ReadStep<BTreeSet<String>> {
         let only_said = super::stays_as_it_is(compared.record);
         let expected = compared.expected().into_iter();
         let expected = expected.filter(|(path, _)| !only_said || compared.projection.fields.contains_key(*path));
         let differing = expected.filter(|(path, expected)| {
             self.is_kept_equal(compared, path, expected) && self.differs(compared, path, expected)
         });
-        differing.map(|(path, _)| path.to_owned()).collect()
+        ReadStep::Done(differing.map(|(path, _)| path.to_owned()).collect())
     }
 }

@@ -28,6 +28,7 @@ use super::{
     Accepted, Answer, Connector, Delivery, Failure, FailureClass, Field, Loss, NotSettable, Projection, REMOTE_CONTACT,
     Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
+    remote::{NoReader, Reader},
     session::{
         SecretSource, Session,
         login::{LoginSession, LoginTerms},
@@ -194,6 +195,10 @@ impl Connector for Priava {
             _ => return None,
         };
         Some(self.mapping.names().field(field).to_owned())
+    }
+
+    fn reader(&self) -> Result<&dyn Reader, NoReader> {
+        Err(NoReader("its API takes contacts, and has no call that gives one back"))
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

@@ -3,7 +3,7 @@
 //!
 //! Nothing is tried again here: whether that is worth it differs between a person who waits and a run over all contacts.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -19,20 +19,14 @@ use crate::crm::{
 /// Requests of one read: a contact takes one or two, lists that it refers to a few.
 const REQUESTS_MAX: u32 = 100;
 
-/// Gives leave to send.
+/// Gives leave to send, and hears what came of it.
 #[async_trait]
 pub trait Turn: Send + Sync + fmt::Debug {
     /// Waits until a request may leave. Cancel-safe.
     async fn wait(&self);
-}
 
-/// There is nobody to wait for.
-#[derive(Debug, Clone, Copy)]
-pub struct Free;
-
-#[async_trait]
-impl Turn for Free {
-    async fn wait(&self) {}
+    /// An exchange ended with this answer.
+    fn ended(&self, _answer: &Answer, _took: Duration) {}
 }
 
 /// What it takes to read a CRM.
@@ -138,7 +132,9 @@ impl Caller {
         self.session.ready(&*self.transport).await?;
         self.turn.wait().await;
         let credential = self.session.authorize(&mut request);
+        let started = Instant::now();
         let answer = self.transport.exchange(request).await;
+        self.turn.ended(&answer, started.elapsed());
         if let Ok(response) = &answer {
             self.session.answered(credential, response);
         }
@@ -152,7 +148,7 @@ fn trouble(answer: Option<&Answer>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     use bytes::Bytes;
     use parking_lot::Mutex;
@@ -197,12 +193,38 @@ mod tests {
         }
     }
 
+    /// Counts the requests that took their turn, and the answers that were heard of.
+    #[derive(Debug, Default)]
+    struct Counting {
+        waited: Mutex<u32>,
+        ended: Mutex<Vec<u16>>,
+    }
+
+    #[async_trait]
+    impl Turn for Counting {
+        async fn wait(&self) {
+            *self.waited.lock() += 1;
+        }
+
+        fn ended(&self, answer: &Answer, _took: Duration) {
+            self.ended.lock().push(status_of(answer));
+        }
+    }
+
+    #[tokio::test]
+    async fn each_request_takes_its_turn_and_its_answer_is_heard_of() {
+        let turn = Arc::new(Counting::default());
+        let caller = Caller { turn: turn.clone(), ..caller(&[401, 200], 1) };
+        caller.read(one).await.unwrap();
+        assert_eq!((*turn.waited.lock(), &*turn.ended.lock()), (2, &vec![401, 200]));
+    }
+
     fn caller(statuses: &[u16], renewals: u32) -> Caller {
         Caller {
             session: Arc::new(Renewing(Mutex::new(renewals))),
             transport: Arc::new(Scripted(Mutex::new(statuses.iter().rev().copied().collect()))),
             library: Arc::new(Library::new(Duration::from_secs(3600), Duration::from_secs(60))),
-            turn: Arc::new(Free),
+            turn: Arc::new(Counting::default()),
         }
     }
 

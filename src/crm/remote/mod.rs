@@ -1,7 +1,7 @@
 //! What a CRM holds, read back, for people who want to see it and for the comparison with our records.
 //!
-//! Some CRMs can be read and some cannot; a connector that can has a [`Reader`], as pure as the rest of it: from the answers
-//! so far it makes the next request of a read, or what came of it. [`Caller`] drives it. A reader changes nothing: it makes
+//! Some CRMs can be read and some cannot ([`NoReader`]); a connector that can has a [`Reader`], as pure as the rest of it: from
+//! the answers so far it makes the next request of a read, or what came of it. [`Caller`] drives it. A reader changes nothing: it makes
 //! requests of kind [`RequestKind::Read`](super::RequestKind::Read) alone, and the caller holds it to that.
 //!
 //! What is read is shown as the CRM wrote it. For the comparison a reader knows which fields come back otherwise than they
@@ -17,7 +17,7 @@ use std::{
 
 use serde_json::Value;
 
-pub use self::caller::{Caller, Free, ReadError, Turn};
+pub use self::caller::{Caller, ReadError, Turn};
 use super::{
     Answer, Failure, Projection, Request,
     link::{Link, Sent},
@@ -46,9 +46,15 @@ pub trait Reader: Send + Sync + fmt::Debug {
     /// The next request to read one page of a list, or the page.
     fn page(&self, walk: &Walk<'_>, answers: &[Answer]) -> ReadStep<Page>;
 
-    /// The fields, as a projection names them, in which the CRM holds something else than it should.
-    fn differences(&self, compared: &Compared<'_>) -> BTreeSet<String>;
+    /// The next request for a list that the comparison looks into, or the fields, as a projection names them, in which the
+    /// CRM holds something else than it should.
+    fn differences(&self, compared: &Compared<'_>, answers: &[Answer]) -> ReadStep<BTreeSet<String>>;
 }
+
+/// Why the contacts of a CRM cannot be read back: a clause that continues a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoReader(pub &'static str);
 
 /// A way of showing contacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

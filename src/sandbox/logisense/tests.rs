@@ -241,6 +241,37 @@ async fn contacts_are_searched_by_their_own_fields_where_that_is_possible() {
 }
 
 #[tokio::test]
+async fn contacts_are_read_bare_or_whole_as_documented() {
+    let caller = Caller::new(|_| ()).await;
+    let ids = [caller.create("one").await, caller.create("two").await];
+    let bare = |id: u64, title: &str| {
+        json!({
+            "identity": id, "contactTypeId": 20, "contactTypeName": "Billing", "title": title, "firstName": "Ilka",
+            "lastName": "Sundstrom", "isUsedForTax": false,
+        })
+    };
+    let both = json!([bare(ids[0], "one"), bare(ids[1], "two")]);
+    let read = async |rest: &str| {
+        let (status, mut body) = caller.ask("GET", rest, Value::Null).await;
+        assert!(body.as_object_mut().unwrap().remove("trackingId").is_some_and(|id| id.is_string()), "{body}");
+        (status, body)
+    };
+    assert_eq!(read("Contact/").await, (200, json!({ "totalCount": 2, "items": both })));
+    let pagination = |size: u32| json!({ "pageNumber": 1, "pageSize": size, "excludeTotalCount": false });
+    let paged = json!({ "pagination": pagination(20), "pagedResults": { "totalCount": 2, "items": both } });
+    assert_eq!(read("Contact/Paged").await, (200, paged));
+    let first = json!({ "pagination": pagination(1), "pagedResults": { "totalCount": 2, "items": [both[0]] } });
+    assert_eq!(read("Contact/Paged?pageNumber=1&pageSize=1&excludeTotalCount=false").await, (200, first));
+    assert_eq!(read(&format!("Contact/{}", ids[1])).await, (200, json!({ "instance": both[1] })));
+    let mut whole = bare(ids[1], "two");
+    whole["details"] = json!({ "contactPoints": [] });
+    assert_eq!(read(&format!("Contact/{}/Detail", ids[1])).await, (200, json!({ "instance": whole })));
+    for missing in ["Contact/1", "Contact/1/Detail"] {
+        assert_eq!(read(missing).await.0, 404, "{missing}");
+    }
+}
+
+#[tokio::test]
 async fn faults_strike_by_what_a_request_would_do() {
     let caller = Caller::new(|_| ()).await;
     let plan = FaultPlan {

@@ -40,8 +40,10 @@
 
 pub mod classify;
 pub mod crm_com;
+pub mod fingerprint;
 pub mod link;
 pub mod logisense;
+pub mod naming;
 pub mod nextinteract_sam;
 mod overrides;
 pub mod previsto;
@@ -61,6 +63,7 @@ use serde_json::Value;
 pub use self::overrides::Misfit;
 use self::{
     link::Link,
+    naming::Naming,
     overrides::{Overridden, Overrides},
     reference::{Learned, References},
     remote::Reader,
@@ -405,6 +408,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// by our own key, so that nothing need be looked for.
     fn look_up_keys(&self, _record: &ContactRecord, _projection: &Projection) -> Option<LookUpKeys> {
         None
+    }
+
+    /// What operators name a contact of the CRM by when they say which of ours it is.
+    fn naming(&self) -> Naming {
+        Naming::words()
     }
 
     /// Parts of a projection that are lost because the CRM's lists have no place for them, as far as these are known.

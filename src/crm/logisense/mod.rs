@@ -37,6 +37,7 @@ use super::{
     SetupError, Step, TransportError, Verdict, classify,
     classify::StatusClasses,
     link::Link,
+    naming::Naming,
     reference::References,
     session::{
         SecretSource,
@@ -194,6 +195,10 @@ impl Connector for Logisense {
 
     fn cannot_carry(&self) -> Vec<Loss> {
         Mapping::cannot_carry()
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::numbers()
     }
 
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {

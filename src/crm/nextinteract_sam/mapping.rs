@@ -17,7 +17,7 @@ use crate::{
     },
     contact::{ContactRecord, Document, document::Said, record::Status},
     crm::{
-        Loss, Presence, Projection, Verdict,
+        Loss, Presence, Projection, REMOTE_CONTACT, Verdict,
         link::Link,
         reading::{
             Items, blank_is_empty, complete_name, is_fax, is_of_type, member_text, post_office_box, says_something,
@@ -73,6 +73,11 @@ const ATTRIBUTES: &[(&str, &str)] = &[
 const PROFESSION: &str = "profession";
 const SPECIALTY: &str = "contactSpecialty";
 
+/// The key that goes with each write: our contact id, unless somebody said otherwise.
+pub(super) fn external_id(record: &ContactRecord, link: Option<&Link>) -> String {
+    link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT)).cloned().unwrap_or_else(|| record.contact_id.key())
+}
+
 impl Mapping {
     pub(super) fn new(crm: &CrmSettings, settings: &NextinteractSamSettings, instance: &str) -> Self {
         let (on_delete, on_erase) = (crm.on_delete, crm.on_erase);
@@ -87,11 +92,11 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
+        let ever_sent = link.is_some_and(Link::may_be_there);
         match record.status {
             Status::Live => {}
             _ if !ever_sent => return Err(Verdict::new(OutcomeKind::Unchanged, ReasonCode::UnknownContact)),
-            Status::Erased => return self.erase(record),
+            Status::Erased => return self.erase(record, link),
             Status::Deleted | Status::Merged => {
                 return Err(match self.on_delete {
                     OnDelete::Keep => Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy),
@@ -108,7 +113,7 @@ impl Mapping {
         }
 
         let mut draft = Draft { mapping: self, document, fields: BTreeMap::new(), losses: BTreeSet::new() };
-        draft.set(wire::EXTERNAL_ID, record.contact_id.key());
+        draft.set(wire::EXTERNAL_ID, external_id(record, link));
         if is_organization {
             draft.organization_as_contact()?;
         } else {
@@ -131,14 +136,14 @@ impl Mapping {
 
     /// What is left of a contact whose person asked to be forgotten: our key, so that the same row is meant, and a word in
     /// place of what SAM insists on. All else is overwritten with nothing, as it is with every write.
-    fn erase(&self, record: &ContactRecord) -> Result<Projection, Verdict> {
+    fn erase(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
         match self.on_erase {
             OnErase::Keep => return Err(Verdict::new(OutcomeKind::Filtered, ReasonCode::KeptByPolicy)),
             OnErase::Delete => return Err(Verdict::new(OutcomeKind::Unsupported, ReasonCode::Erase)),
             OnErase::Blank => {}
         }
         let fields = BTreeMap::from([
-            (wire::EXTERNAL_ID.to_owned(), Value::from(record.contact_id.key())),
+            (wire::EXTERNAL_ID.to_owned(), Value::from(external_id(record, link))),
             (wire::LAST_NAME.to_owned(), Value::from(self.settings.blank_last_name.as_str())),
         ]);
         Ok(Projection { fields, presence: Presence::Active, losses: Vec::new() })

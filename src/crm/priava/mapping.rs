@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{
     config::{CountryForm, MiddleName, OnDelete, OnErase, PriavaSettings, StreetNumber},
-    contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
+    contact::{ContactRecord, Document, document::Said, record::Status},
     crm::{
         Loss, Presence, Projection, Verdict,
         link::Link,
+        naming::EXTERNAL,
         reading::{
             Items, blank_is_empty, complete_name, is_fax, is_of_type, member, member_text, post_office_box,
             says_something, value,
@@ -94,7 +95,7 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
+        let ever_sent = link.is_some_and(Link::may_be_there);
         let presence = match record.status {
             Status::Live => None,
             _ if !ever_sent => {
@@ -122,7 +123,7 @@ impl Mapping {
         }
 
         let mut draft = Draft { mapping: self, document, fields: BTreeMap::new(), losses: BTreeSet::new() };
-        draft.keys(record.contact_id);
+        draft.keys(external_id(record, link));
         draft.name()?;
         draft.email()?;
         draft.phones(ever_sent)?;
@@ -151,13 +152,18 @@ impl Mapping {
         let nothing = Document::default();
         let sent = link.into_iter().flat_map(|link| link.sent.keys()).map(|path| (path.to_string(), Value::Null));
         let mut draft = Draft { mapping: self, document: &nothing, fields: sent.collect(), losses: BTreeSet::new() };
-        draft.keys(record.contact_id);
+        draft.keys(external_id(record, link));
         draft.set(Field::FirstName, self.settings.placeholder_first_name.as_str());
         draft.set(Field::LastName, self.settings.placeholder_last_name.as_str());
         draft.set(Field::Email, self.settings.placeholder_email.as_str());
         let presence = draft.presence(Some(Presence::Inactive), true);
         Ok(Projection { fields: draft.fields, presence, losses: Vec::new() })
     }
+}
+
+/// The key that goes with each write: our contact id, unless somebody said otherwise.
+pub(super) fn external_id(record: &ContactRecord, link: Option<&Link>) -> String {
+    link.and_then(|link| link.remote_ids.get(EXTERNAL)).cloned().unwrap_or_else(|| record.contact_id.key())
 }
 
 fn missing(pointer: &str) -> Verdict {
@@ -211,8 +217,8 @@ impl<'a> Draft<'a> {
     }
 
     /// What makes a repeat harmless: Priava finds the contact by these two, from the first write on.
-    fn keys(&mut self, contact: ContactId) {
-        self.set(Field::ExternalIntegrationId, contact.key());
+    fn keys(&mut self, external_id: String) {
+        self.set(Field::ExternalIntegrationId, external_id);
         self.set(Field::IntegrationSrc, self.mapping.integration_src.as_str());
     }
 

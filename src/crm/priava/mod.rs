@@ -28,6 +28,7 @@ use super::{
     Accepted, Answer, Connector, Delivery, Failure, FailureClass, Field, Loss, NotSettable, Projection, REMOTE_CONTACT,
     Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
+    naming::{EXTERNAL, Naming},
     session::{
         SecretSource, Session,
         login::{LoginSession, LoginTerms},
@@ -137,7 +138,9 @@ impl Priava {
         match classify::failure(answer, &self.status_classes) {
             None => {
                 let known = delivery.link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT)).cloned();
-                let id = wire::remote_id(body).or(known).unwrap_or_else(|| delivery.record.contact_id.key());
+                let id = wire::remote_id(body)
+                    .or(known)
+                    .unwrap_or_else(|| mapping::external_id(delivery.record, delivery.link));
                 let erased = delivery.record.status == Status::Erased;
                 Step::Done(Accepted {
                     operation: if erased { Operation::Blank } else { delivery.operation },
@@ -194,6 +197,10 @@ impl Connector for Priava {
             _ => return None,
         };
         Some(self.mapping.names().field(field).to_owned())
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::keys(EXTERNAL)
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

@@ -30,7 +30,7 @@ pub(super) enum Format {
     Csv,
 }
 
-/// A row and the line that it begins on.
+/// A row and the line that it begins on; in CSV, of empty lines before it the first.
 pub(super) struct Numbered {
     pub(super) line: u64,
     /// What it says; `None`: it has no remote id. Else why it is no row, with nothing of what it holds.
@@ -117,7 +117,12 @@ impl Rows {
 impl Form {
     fn csv(input: Box<dyn BufRead>, progress: Rc<Cell<u64>>) -> Result<Self, CommandError> {
         let bounded = Bounded { input, since_row: Rc::default(), progress };
-        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(bounded);
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .trim(csv::Trim::Headers)
+            // Or lines that end with both would be counted where the first ends. The other is taken off the last field.
+            .terminator(csv::Terminator::Any(b'\n'))
+            .from_reader(bounded);
         let names = reader.headers().map_err(unreadable)?;
         let column = |name: &str| {
             let found = names.iter().position(|column| column.eq_ignore_ascii_case(name));
@@ -182,24 +187,32 @@ fn row_of_json(line: &[u8]) -> Result<Option<Row>, String> {
 }
 
 fn next_record(reader: &mut csv::Reader<Bounded>, columns: &Columns) -> Result<Option<Numbered>, CommandError> {
-    reader.get_ref().since_row.set(0);
-    let line_after = reader.position().line();
     let mut record = csv::StringRecord::new();
-    match reader.read_record(&mut record) {
-        Ok(false) => return Ok(None),
-        Ok(true) => {}
-        Err(error) => match error.kind() {
-            csv::ErrorKind::Utf8 { pos, .. } => {
-                let line = pos.as_ref().map_or(line_after, csv::Position::line);
-                return Ok(Some(Numbered { line, row: Err("it is not UTF-8".to_owned()) }));
-            }
-            _ => return Err(unreadable(error)),
-        },
+    loop {
+        reader.get_ref().since_row.set(0);
+        let line_after = reader.position().line();
+        match reader.read_record(&mut record) {
+            Ok(false) => return Ok(None),
+            // An empty line that ends with both.
+            Ok(true) if record.len() == 1 && record.get(0) == Some("\r") => continue,
+            Ok(true) => {}
+            Err(error) => match error.kind() {
+                csv::ErrorKind::Utf8 { pos, .. } => {
+                    let line = pos.as_ref().map_or(line_after, csv::Position::line);
+                    return Ok(Some(Numbered { line, row: Err("it is not UTF-8".to_owned()) }));
+                }
+                _ => return Err(unreadable(error)),
+            },
+        }
+        let line = record.position().map_or(line_after, csv::Position::line);
+        let last = record.len().saturating_sub(1);
+        let field = |column: usize| {
+            let text = record.get(column).unwrap_or_default();
+            if column == last { text.strip_suffix('\r').unwrap_or(text) } else { text }.to_owned()
+        };
+        let row = row(field(columns.source), field(columns.subject), field(columns.remote_id));
+        return Ok(Some(Numbered { line, row: Ok(row) }));
     }
-    let line = record.position().map_or(line_after, csv::Position::line);
-    let field = |column: usize| record.get(column).unwrap_or_default().to_owned();
-    let row = row(field(columns.source), field(columns.subject), field(columns.remote_id));
-    Ok(Some(Numbered { line, row: Ok(row) }))
 }
 
 /// What a row says, if it says what the CRM calls somebody.

@@ -7,6 +7,7 @@ mod explain;
 mod history;
 mod ingest;
 mod invariants;
+mod links;
 mod logisense;
 mod mapping;
 mod outage;

@@ -42,10 +42,11 @@
 //! 11. [`explain`]: says of one contact who it is, why, and where each CRM stands with it.
 //! 12. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
 //! 13. [`verify`]: compares what a CRM holds with the records, where it can be read.
-//! 14. [`worker`]: all of these, with the view, in one process.
-//! 15. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 16. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 17. [`cli`]: the commands.
+//! 14. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
+//! 15. [`worker`]: all of these, with the view, in one process.
+//! 16. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 17. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 18. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -90,6 +91,7 @@ pub mod event;
 pub mod explain;
 pub mod identity;
 pub mod ingest;
+pub mod links;
 pub mod log;
 pub mod metrics;
 pub mod privacy;

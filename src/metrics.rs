@@ -172,6 +172,7 @@ struct PerCrm {
     pending: IntGauge,
     oldest_entry_age: IntGauge,
     parked: IntGauge,
+    other_mapping: IntGauge,
     resync_remaining: IntGauge,
     in_flight: IntGauge,
     in_flight_limit: IntGauge,
@@ -235,6 +236,11 @@ impl Metrics {
             "crm",
         )?;
         let parked = make.gauges("contacts_parked", "Contacts that wait for a later try.", "crm")?;
+        let other_mapping = make.gauges(
+            "links_of_other_mappings",
+            "Contacts that a CRM holds as another mapping than the configured one made them.",
+            "crm",
+        )?;
         let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
         let in_flight_limit = make.gauges("requests_in_flight_limit", "Requests that may be under way.", "crm")?;
         let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
@@ -297,6 +303,7 @@ impl Metrics {
                 pending: pending.with_label_values(&one),
                 oldest_entry_age: oldest_entry_age.with_label_values(&one),
                 parked: parked.with_label_values(&one),
+                other_mapping: other_mapping.with_label_values(&one),
                 resync_remaining: resync_remaining.with_label_values(&one),
                 in_flight: in_flight.with_label_values(&one),
                 in_flight_limit: in_flight_limit.with_label_values(&one),
@@ -489,6 +496,11 @@ impl Metrics {
 
     pub fn parked(&self, crm: &str, contacts: usize) {
         self.of(crm, |crm| crm.parked.set(whole(contacts)));
+    }
+
+    /// Contacts that the CRM holds as another mapping than the configured one made them.
+    pub fn links_of_other_mappings(&self, crm: &str, links: u64) {
+        self.of(crm, |crm| crm.other_mapping.set(i64::try_from(links).unwrap_or(i64::MAX)));
     }
 
     /// Contacts that a resync is still to ask for.

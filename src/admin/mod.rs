@@ -1,15 +1,17 @@
 //! Health and metrics over HTTP, and what operators ask about contacts and for them: `/livez`, `/readyz`, `/metrics`,
-//! `/explain`, `/resync`, `/verify`.
+//! `/explain`, `/resync`, `/links`, `/verify`.
 //!
 //! *Live* means that this process still answers; a process manager restarts what is not. *Ready* means that every part of
 //! the worker does its work, with sentences about those that do not. A CRM that is down makes nobody unready: it delays
 //! only itself, and restarting us would not mend it.
 //!
 //! It has no access control and shows no contact data: reasons are sentences about parts, metrics are counts. What is
-//! told of single contacts ([`explain`], [`verify`]) is told to this machine alone, and only this machine may ask for anything
+//! told of single contacts ([`explain`], [`links`], [`verify`]) is told to this machine alone, and only this machine may ask for anything
 //! ([`resync`]).
 
 mod explain;
+mod lines;
+mod links;
 mod readiness;
 mod resync;
 mod verify;
@@ -96,6 +98,8 @@ fn router(registry: Registry, readiness: Readiness, explaining: Explaining) -> R
         .route("/metrics", get(exposition).with_state(registry))
         .route("/explain", post(explain::explain).with_state(explaining.clone()))
         .route("/resync", post(resync::resync).with_state(explaining.clone()))
+        .route("/links", post(links::links).with_state(explaining.clone()))
+        .route("/links/export", post(links::export).with_state(explaining.clone()))
         .route("/verify", post(verify::verify).with_state(explaining))
 }
 

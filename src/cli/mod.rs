@@ -8,6 +8,7 @@ mod client;
 pub mod demo;
 mod explain;
 mod inspect;
+mod links;
 mod publish;
 mod reach;
 mod resync;
@@ -52,12 +53,13 @@ Examples:
   contact-replicator explain shop/4711
   contact-replicator topics --config config/kafka.toml --check
   contact-replicator resync --crm venues shop/4711
+  contact-replicator links import --crm previsto links.csv
   contact-replicator inspect --config config/embedded.toml --crm previsto con_90a1
   contact-replicator verify --crm previsto --sample 500
 
 Exit codes:
   0  done
-  1  a check failed: something is missing or wrong outside, lines were not published, nobody was found
+  1  a check failed: something is missing or wrong outside, lines were not published or imported, nobody was found
      to be explained, driven anew or shown, a CRM holds something else than it should, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
@@ -107,6 +109,11 @@ enum Command {
     /// For a CRM that was restored, written to by others, or added to the settings later. Asks a running worker of this
     /// machine; of all contacts, shows how far it is, and goes on without the command.
     Resync(resync::Arguments),
+    /// Say which contacts of a CRM are which of ours, or list them: for a CRM that is not empty.
+    ///
+    /// Asks a running worker of this machine. What is imported while the CRM is in shadow is updated from the first delivery on,
+    /// and not created again; of a contact of which a search found several, it is set which one it is.
+    Links(links::Arguments),
     /// Show what a CRM holds of a contact, or list its contacts.
     ///
     /// Asks the CRM itself with the credential of the settings, without a worker, and changes nothing.
@@ -196,6 +203,8 @@ enum CommandError {
     Unexplained(String),
     #[error("the worker did not take it: {0}")]
     NotResynced(String),
+    #[error("the worker did not take it: {0}")]
+    NotLinked(String),
     #[error("the worker did not compare: {0}")]
     NotVerified(String),
     #[error("the demo could not be shown")]
@@ -225,6 +234,7 @@ impl CommandError {
             | Self::Refused(_)
             | Self::Unexplained(_)
             | Self::NotResynced(_)
+            | Self::NotLinked(_)
             | Self::NotVerified(_)
             | Self::Crm { .. }
             | Self::Unread { .. }
@@ -264,6 +274,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Explain(arguments) => explain::run(arguments, surroundings).await,
         Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
         Command::Resync(arguments) => resync::run(arguments, surroundings).await,
+        Command::Links(arguments) => links::run(arguments, surroundings).await,
         Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
         Command::Verify(arguments) => verify::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Condition, CrmComSettings, DeliverySettings, FieldRule, LogisenseSettings, Mode, NextinteractSamSettings, OnLeave,
@@ -10,26 +10,36 @@ use super::{
 };
 
 /// One CRM: what all kinds share, and the part of its kind.
-#[derive(Debug, Clone, Deserialize)]
+///
+/// It is serialised for [`Fingerprint`](crate::crm::fingerprint::Fingerprint) alone: what does not shape what the CRM is sent
+/// is left out.
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CrmSettings {
     /// Names its topic of links, its group and its metrics; unique.
+    #[serde(skip_serializing)]
     pub name: Arc<str>,
     pub kind: CrmKind,
     /// Where its API begins; http or https, without query, user or password.
+    #[serde(skip_serializing)]
     pub base_url: String,
     /// Whether it is called.
+    #[serde(skip_serializing)]
     pub mode: Mode,
+    #[serde(skip_serializing)]
     pub delivery: DeliverySettings,
     /// What becomes of a contact that all sources deleted.
     pub on_delete: OnDelete,
     /// What becomes of a contact whose person asked to be forgotten.
     pub on_erase: OnErase,
     /// What becomes of a contact that somebody removed from the CRM.
+    #[serde(skip_serializing)]
     pub on_gone: OnGone,
     /// Whether a contact that is not linked is searched for before it is created, in CRMs that can be searched.
+    #[serde(skip_serializing)]
     pub find_before_create: bool,
     /// Which contacts found so are taken for ours.
+    #[serde(skip_serializing)]
     pub adopt: Adopt,
     /// What a contact must be for the CRM to have it: all of these hold.
     #[serde(rename = "where")]
@@ -55,7 +65,7 @@ pub struct CrmSettings {
     pub nextinteract_sam: Option<NextinteractSamSettings>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrmKind {
     Priava,
@@ -65,7 +75,7 @@ pub enum CrmKind {
     NextinteractSam,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDelete {
     Delete,
@@ -73,7 +83,7 @@ pub enum OnDelete {
     Keep,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnErase {
     Delete,

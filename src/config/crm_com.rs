@@ -10,38 +10,47 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::StreetNumber;
 use crate::crm::FailureClass;
 
 /// How one tenant of CRM.COM is spoken to. Defaults: table `crm_com` of the reference configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CrmComSettings {
     /// What `secret` is: the password of a user, or a web API key.
+    #[serde(skip_serializing)]
     pub login: CrmComLogin,
     /// Of a login by user: who logs in.
+    #[serde(skip_serializing)]
     pub username: String,
     /// Of a login by user: the organisation to log in to.
+    #[serde(skip_serializing)]
     pub organisation: String,
     /// Id of the organisational unit to work for; empty: not sent.
+    #[serde(skip_serializing)]
     pub unit: String,
     /// Name of the environment variable that holds the password or web API key. Exactly one of this and `secret_file` is
     /// set.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub secret_env: Option<String>,
     /// File that holds it; white space around it is ignored. Read again when it is refused.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub secret_file: Option<PathBuf>,
     /// How long a token lasts that does not say so itself.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub token_life: Duration,
     /// How long before its end a token is renewed.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub renew_before: Duration,
     /// Between two logins.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub login_interval: Duration,
     /// User-defined field of text that holds the contact id. What a user fills in there is overwritten.
     pub external_ref_slot: String,
@@ -50,16 +59,22 @@ pub struct CrmComSettings {
     /// JSON pointer of an attribute of the document to the user-defined field that holds it.
     pub user_defined: BTreeMap<String, String>,
     /// What is searched for before a contact is created, in this order.
+    #[serde(skip_serializing)]
     pub search_by: Vec<CrmComKey>,
     /// How a telephone number is written in a search.
+    #[serde(skip_serializing)]
     pub phone_search: CrmComPhoneSearch,
     /// Contacts asked for in one page of a search.
+    #[serde(skip_serializing)]
     pub page_size: u32,
     /// Pages read of one search; a search that has more is not decided.
+    #[serde(skip_serializing)]
     pub search_pages_max: u32,
     /// Whether answers are asked for by the names of what is needed of them.
+    #[serde(skip_serializing)]
     pub send_fields_set: bool,
     /// Whether an entry of a set is named by its id or by its type.
+    #[serde(skip_serializing)]
     pub entry_by: CrmComEntryBy,
     /// Types for what a set has no type of its own for, or has one already.
     pub overflow_types: Vec<String>,
@@ -104,10 +119,13 @@ pub struct CrmComSettings {
     pub blank_last_name: String,
     pub blank_company_name: String,
     /// `status.code` of an answer to failure class, before the built-in reading.
+    #[serde(skip_serializing)]
     pub code_classes: BTreeMap<String, FailureClass>,
     /// Part of the message of an answer, in lower case, to failure class; for codes that nothing else gives one.
+    #[serde(skip_serializing)]
     pub message_classes: BTreeMap<String, FailureClass>,
     /// HTTP status to failure class, for answers whose code says nothing.
+    #[serde(skip_serializing)]
     pub status_classes: BTreeMap<String, FailureClass>,
 }
 
@@ -145,7 +163,7 @@ pub enum CrmComEntryBy {
     Type,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrmComAddressFormat {
     /// Street, number, floor and apartment each by itself.
@@ -154,14 +172,14 @@ pub enum CrmComAddressFormat {
     International,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrmComStreet {
     PoBox,
     Locality,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrmComCountryBy {
     TwoCharacterCode,

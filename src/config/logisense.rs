@@ -9,48 +9,63 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ClearWith, MiddleName, StreetNumber};
 use crate::crm::FailureClass;
 
 /// How one LogiSense Billing is spoken to. Defaults: table `logisense` of the reference configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogisenseSettings {
     /// Who logs in.
+    #[serde(skip_serializing)]
     pub login: LoginAs,
     /// Of a user.
+    #[serde(skip_serializing)]
     pub username: String,
+    #[serde(skip_serializing)]
     pub client_id: String,
     /// Name of the environment variable that holds the password or the client secret. Exactly one of this and
     /// `secret_file` is set.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub secret_env: Option<String>,
     /// File that holds it; white space around it is ignored. Read again when it is refused.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub secret_file: Option<PathBuf>,
     /// Where tokens are given, below `base_url`.
+    #[serde(skip_serializing)]
     pub login_path: String,
     /// What goes before the names of entities, below `base_url`.
+    #[serde(skip_serializing)]
     pub resource_path: String,
     /// Whether a token is renewed by its refresh token, and not by a login each time.
+    #[serde(skip_serializing)]
     pub refresh: bool,
     /// A token with less than this left is renewed.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub renew_before: Duration,
     /// Between two logins.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub login_interval_min: Duration,
     /// By what a contact is found of which nothing but its create was sent.
+    #[serde(skip_serializing)]
     pub create_marker: CreateMarker,
     /// Whether `Contact/Search` is tried before all contacts are gone through.
+    #[serde(skip_serializing)]
     pub search: bool,
     /// Contacts asked for in one page.
+    #[serde(skip_serializing)]
     pub page_size: u32,
     /// Pages read of one walk; a walk that has more is not decided.
+    #[serde(skip_serializing)]
     pub walk_pages_max: u32,
     /// Namesakes whose details are read after a search; where there are more, it is not decided.
+    #[serde(skip_serializing)]
     pub candidates_max: u32,
     /// Type of a contact, by its name or id.
     pub contact_type: String,
@@ -82,11 +97,12 @@ pub struct LogisenseSettings {
     /// Country codes (ISO 3166-1 alpha-2) and what the tenant's list has instead.
     pub countries: BTreeMap<String, String>,
     /// HTTP status to failure class, before the built-in reading. A 2xx is no failure by its status.
+    #[serde(skip_serializing)]
     pub status_classes: BTreeMap<String, FailureClass>,
 }
 
 /// Types of contact points, by name or id. Empty: the kind is not sent.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContactPointTypes {
     pub email: String,
@@ -116,7 +132,7 @@ pub enum CreateMarker {
     Off,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownPlace {
     /// It is sent without, and the loss counted.

@@ -7,13 +7,14 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::Value;
 
 /// Where the value of a field comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum FieldRule {
     /// A JSON pointer into the contact document.
     Pointer(String),
@@ -28,7 +29,7 @@ impl FieldRule {
 }
 
 /// The long form of a rule. Of `from`, `constant` and `omit` there is exactly one.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleTable {
     /// A JSON pointer into the contact document.
@@ -76,7 +77,7 @@ impl<'de> Deserialize<'de> for FieldRule {
 }
 
 /// One condition on the contact document: `at` with exactly one test, or `any`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// A JSON pointer into the contact document.
@@ -107,7 +108,7 @@ pub enum Mode {
 }
 
 /// What becomes of a contact that is no longer to be in the CRM although it still is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnLeave {
     Keep,

@@ -5,54 +5,70 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{PhoneForm, StreetNumber};
 use crate::crm::FailureClass;
 
 /// How one company in SAM is spoken to. Defaults: table `nextinteract_sam` of the reference configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NextinteractSamSettings {
     /// Name of the environment variable that holds the user's e-mail address. Exactly one of this and `email_file` is set.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub email_env: Option<String>,
     /// File that holds the user's e-mail address; white space around it is ignored.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub email_file: Option<PathBuf>,
     /// Name of the environment variable that holds the user's password. Exactly one of this and `password_file` is set.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub password_env: Option<String>,
     /// File that holds the user's password; white space around it is ignored. Read again for each login.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub password_file: Option<PathBuf>,
     /// Which version of the login is used.
+    #[serde(skip_serializing)]
     pub login: LoginForm,
+    #[serde(skip_serializing)]
     pub app_code: AppCode,
     /// Value of `platform` in a login of version 2; empty: not sent.
+    #[serde(skip_serializing)]
     pub platform: String,
     /// Life of a token that comes without one.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub token_life: Duration,
     /// A token with less than this left is renewed.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub renew_before: Duration,
     /// Between two logins.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub login_interval_min: Duration,
     /// When a locked account is tried again; absent: not before its credentials are others.
     #[serde(default, with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub locked_retry_after: Option<Duration>,
     /// Contacts in one call.
+    #[serde(skip_serializing)]
     pub batch_rows_max: usize,
     /// What these may take together, in bytes.
+    #[serde(skip_serializing)]
     pub batch_bytes_max: usize,
     /// How long a contact waits for others to share its call.
     #[serde(with = "humantime_serde")]
+    #[serde(skip_serializing)]
     pub batch_age_max: Duration,
     /// How often a contact is sent again, alone, that SAM says it has not stored.
+    #[serde(skip_serializing)]
     pub unstored_retries_max: u32,
     /// Failures of a contact before an error of the company service is taken for its own.
+    #[serde(skip_serializing)]
     pub company_service_tries_max: u32,
     /// What becomes of organizations.
     pub organization: OrganizationKind,
@@ -77,10 +93,13 @@ pub struct NextinteractSamSettings {
     /// Last name of a contact whose person asked to be forgotten; SAM insists on one.
     pub blank_last_name: String,
     /// Member of an error that holds its code.
+    #[serde(skip_serializing)]
     pub error_code_key: String,
     /// HTTP status to failure class, where an answer has no known code. A 2xx is success all the same.
+    #[serde(skip_serializing)]
     pub status_classes: BTreeMap<String, FailureClass>,
     /// Error code to failure class, before the documented reading.
+    #[serde(skip_serializing)]
     pub code_classes: BTreeMap<String, FailureClass>,
 }
 
@@ -103,7 +122,7 @@ pub enum AppCode {
     My,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrganizationKind {
     /// They end as `unsupported`.
@@ -112,7 +131,7 @@ pub enum OrganizationKind {
     LastName,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BirthDateForm {
     /// Milliseconds from 1970 to the beginning of the day, UTC.
@@ -122,7 +141,7 @@ pub enum BirthDateForm {
     Omit,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StampModified {
     /// When the change was received that the record is from, in milliseconds from 1970.
@@ -130,7 +149,7 @@ pub enum StampModified {
     Null,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SamClear {
     Null,

@@ -8,30 +8,35 @@ use std::{
     path::PathBuf,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::StreetNumber;
 use crate::crm::FailureClass;
 
 /// How one organisation in Previsto is spoken to. Defaults: table `previsto` of the reference configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrevistoSettings {
     /// Name of the environment variable that holds the secret API key. Exactly one of this and `api_key_file` is set.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub api_key_env: Option<String>,
     /// File that holds the secret API key; white space around it is ignored. Read again when the key is refused.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub api_key_file: Option<PathBuf>,
     /// Whether `number` is ours to fill: it then holds the contact id, by which a contact is found again.
     pub plant_number: bool,
     /// Whether `meta[source]` names this installation.
     pub send_source: bool,
     /// What is searched for before a contact is created, in this order.
+    #[serde(skip_serializing)]
     pub search_by: Vec<SearchKey>,
     /// Contacts asked for in one page of a search.
+    #[serde(skip_serializing)]
     pub page_size: u32,
     /// Pages read of one search; a search that has more is not decided.
+    #[serde(skip_serializing)]
     pub search_pages_max: u32,
     /// Goes before the name of a free attribute to make its key in `meta`. Keys that begin so are taken for ours.
     pub attribute_prefix: String,
@@ -53,6 +58,7 @@ pub struct PrevistoSettings {
     pub blank_name: String,
     /// HTTP status to failure class (`transient`, `throttled`, `auth`, `conflict`, `rejected`, `gone`, `connection`),
     /// before the built-in reading. A 2xx is success all the same.
+    #[serde(skip_serializing)]
     pub status_classes: BTreeMap<String, FailureClass>,
 }
 
@@ -65,14 +71,14 @@ pub enum SearchKey {
     Phone,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MetaScalars {
     Text,
     Omit,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PhoneForm {
     /// `+` and digits; a number that cannot be written so is left out.
@@ -81,7 +87,7 @@ pub enum PhoneForm {
     AsWritten,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LocationForm {
     /// `location[]=` twice.
@@ -92,7 +98,7 @@ pub enum LocationForm {
     Joined,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FormClear {
     /// The field with nothing behind the equals sign.

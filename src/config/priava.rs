@@ -9,46 +9,59 @@ use std::{
     path::PathBuf,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::crm::FailureClass;
 
 /// How one tenant of Priava is spoken to. Defaults: table `priava` of the reference configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriavaSettings {
     /// How Priava is told who calls.
+    #[serde(skip_serializing)]
     pub auth: PriavaAuth,
     /// Of `api_token`: name of the environment variable that holds the token. Exactly one of this and `token_file` is set.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub token_env: Option<String>,
     /// Of `api_token`: file that holds the token; white space around it is ignored. Read again when the token is refused.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub token_file: Option<PathBuf>,
     /// Header that carries the token.
+    #[serde(skip_serializing)]
     pub token_header: String,
     /// Goes before the token in that header (`"Bearer "` for a bearer token).
+    #[serde(skip_serializing)]
     pub token_prefix: String,
     /// Of `oauth2`: what Priava calls this program.
+    #[serde(skip_serializing)]
     pub client_id: String,
     /// Of `oauth2`: name of the environment variable that holds the client secret. Exactly one of this and
     /// `client_secret_file` is set.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub client_secret_env: Option<String>,
     /// Of `oauth2`: file that holds the client secret.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub client_secret_file: Option<PathBuf>,
     /// Of `oauth2`: file that holds the refresh token of the first grant. Overwritten with each one that Priava gives in its
     /// place, so every worker has a file, and a grant, of its own.
     #[serde(default)]
+    #[serde(skip_serializing)]
     pub refresh_token_file: Option<PathBuf>,
     /// Of `oauth2`: as it was given with the first grant.
+    #[serde(skip_serializing)]
     pub redirect_uri: String,
     /// Of `oauth2`: path of the token call below `base_url`.
+    #[serde(skip_serializing)]
     pub oauth_path: String,
     /// Value of the header `TenantRegion` (`APAC`, `EU`, `US`); empty: the header is not sent.
+    #[serde(skip_serializing)]
     pub tenant_region: String,
     /// Path of the upsert below `base_url`.
+    #[serde(skip_serializing)]
     pub path: String,
     /// Value of `integrationSrc`, part of the key under which Priava finds a contact again, so never change it; empty:
     /// the instance name.
@@ -87,6 +100,7 @@ pub struct PriavaSettings {
     pub field_names: BTreeMap<String, String>,
     /// HTTP status to failure class (`transient`, `throttled`, `auth`, `conflict`, `rejected`, `connection`), before the
     /// built-in reading. A 2xx is success all the same.
+    #[serde(skip_serializing)]
     pub status_classes: BTreeMap<String, FailureClass>,
 }
 
@@ -99,7 +113,7 @@ pub enum PriavaAuth {
     Oauth2,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MiddleName {
     /// Left out. The default, because `firstName` is part of the key that Priava matches by where it has no id.
@@ -108,14 +122,14 @@ pub enum MiddleName {
     Append,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreetNumber {
     Before,
     After,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CountryForm {
     /// The English short name.
@@ -124,7 +138,7 @@ pub enum CountryForm {
     Alpha2,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClearWith {
     /// An explicit `null`.

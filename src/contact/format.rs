@@ -86,11 +86,12 @@ mod tests {
         },
         crm::{
             Presence,
-            link::{Intent, Link, Open, Sent, Settled},
+            fingerprint::Fingerprint,
+            link::{Intent, Link, Linked, Open, Sent, Settled},
         },
         event::{
             Entry, EventRef, Operation, OutcomeKind, Reason, ReasonCode, SourceVersion,
-            entry::{Cause, CauseKind},
+            entry::{Cause, CauseKind, LinkTo},
         },
         identity::{
             Membership,
@@ -175,6 +176,7 @@ mod tests {
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             cause,
             crm: None,
+            link_to: None,
             epoch: 2,
             format: FORMAT,
         }
@@ -214,8 +216,11 @@ mod tests {
             remote_ids: BTreeMap::from([("contact".to_owned(), "r-1".to_owned())]),
             sent: BTreeMap::from([("email".into(), Sent::Hash(0x1f)), ("phone".into(), Sent::Void)]),
             presence: Some(Presence::Active),
+            mapping: None,
             incomplete: false,
             intent: Some(Intent { keys: BTreeMap::from([("email".to_owned(), "ann@example.com".to_owned())]) }),
+            linked: None,
+            linked_until: 0,
             settled: Some(Settled {
                 version: 3,
                 outcome: OutcomeKind::Rejected,
@@ -240,6 +245,16 @@ mod tests {
         let open = link.open.map(|open| Open { asked: Some(asked), ..open });
         let link = Link { open, asked_until: 18, ..link };
         assert_sampled(&[include_str!("../../tests/formats/link-asked.1.json")], &link);
+        let link_to = LinkTo::Remote(BTreeMap::from([("contact".to_owned(), "r-2".to_owned())]));
+        let cause = Some(Cause { kind: CauseKind::Link, id: "l-1".to_owned() });
+        let linking = Entry { event: None, traceparent: None, crm: Some("venues".into()), ..entry(cause) };
+        let linking = linking.linking(link_to);
+        assert_sampled(&[include_str!("../../tests/formats/entry-linking.1.json")], &linking);
+        let linking = linking.linking(LinkTo::New);
+        assert_sampled(&[include_str!("../../tests/formats/entry-linking-new.1.json")], &linking);
+        let (linked, mapping) = (Some(Linked::Existing), Some(Fingerprint(0x2a)));
+        let link = Link { open: None, intent: None, mapping, linked, linked_until: 19, ..link };
+        assert_sampled(&[include_str!("../../tests/formats/link-linked.1.json")], &link);
     }
 
     #[test]

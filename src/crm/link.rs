@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     contact::{ContactId, Version},
-    crm::Presence,
-    event::{Entry, Operation, OutcomeKind, Reason},
+    crm::{Presence, fingerprint::Fingerprint},
+    event::{Entry, Operation, OutcomeKind, Reason, entry::LinkTo},
     log::Offset,
 };
 
@@ -26,12 +26,22 @@ pub struct Link {
     /// Whether the CRM was last told to hold the contact as active; `None` before the first accepted write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<Presence>,
+    /// The mapping under which the CRM last accepted the contact, or was known to hold it; `None` also where a release wrote
+    /// that did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Fingerprint>,
     /// We created the contact, and have not yet brought all of it there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
     /// A create that may have been sent, and whose result is not known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
+    /// What an operator said of which contact of the CRM it is, until the CRM has taken it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked: Option<Linked>,
+    /// What operators said of that below this offset of the work list has been taken in here.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub linked_until: Offset,
     /// The last version that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Settled>,
@@ -53,8 +63,11 @@ impl Link {
             remote_ids: BTreeMap::new(),
             sent: BTreeMap::new(),
             presence: None,
+            mapping: None,
             incomplete: false,
             intent: None,
+            linked: None,
+            linked_until: 0,
             settled: None,
             open: None,
             answered: 0,
@@ -68,10 +81,15 @@ impl Link {
         !self.sent.is_empty() || self.presence.is_some()
     }
 
-    /// Whether the CRM may hold anything of the contact, for all that is known here: something was sent, or a create may
-    /// have been.
+    /// Whether there may be a contact in the CRM for all that is known here, the effect of a lost create apart.
+    pub fn may_be_there(&self) -> bool {
+        !self.sent.is_empty() || !self.remote_ids.is_empty()
+    }
+
+    /// Whether the CRM may hold anything of the contact, for all that is known here: it may be there, or a create may have
+    /// been lost.
     pub fn may_be_held(&self) -> bool {
-        !self.sent.is_empty() || !self.remote_ids.is_empty() || self.intent.is_some()
+        self.may_be_there() || self.intent.is_some()
     }
 
     /// Forgets what the CRM holds, once it holds nothing.
@@ -79,8 +97,28 @@ impl Link {
         self.remote_ids.clear();
         self.sent.clear();
         self.presence = None;
+        self.mapping = None;
         self.incomplete = false;
         self.intent = None;
+        self.linked = None;
+    }
+
+    /// Takes in what an operator said in the entry at `offset` of the work list. What was known of another contact counts
+    /// for nothing: all is sent to this one.
+    pub fn take_in(&mut self, link_to: &LinkTo, offset: Offset) {
+        self.linked_until = offset + 1;
+        match link_to {
+            LinkTo::Remote(ids) if ids.iter().all(|(role, id)| self.remote_ids.get(role) == Some(id)) => {}
+            LinkTo::Remote(ids) => {
+                self.forget_remote();
+                self.remote_ids = ids.clone();
+                self.linked = Some(Linked::Existing);
+            }
+            LinkTo::New => {
+                self.forget_remote();
+                self.linked = Some(Linked::New);
+            }
+        }
     }
 }
 
@@ -99,14 +137,24 @@ pub enum Sent {
     Void,
 }
 
-mod hex64 {
+/// What follows from an operator's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Linked {
+    /// The contact was there before us: what nobody is known to have sent is not ours to clear.
+    Existing,
+    /// The contact is made without being searched for.
+    New,
+}
+
+pub(super) mod hex64 {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::crm) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{value:016x}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    pub(in crate::crm) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
         u64::from_str_radix(&text, 16).map_err(D::Error::custom)
     }

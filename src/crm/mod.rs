@@ -61,8 +61,10 @@ pub mod classify;
 pub mod crm_com;
 mod dialogue;
 mod draft;
+pub mod fingerprint;
 pub mod link;
 pub mod logisense;
+pub mod naming;
 pub mod nextinteract_sam;
 mod overrides;
 pub mod previsto;
@@ -84,6 +86,7 @@ use serde_json::Value;
 pub use self::overrides::Misfit;
 use self::{
     link::Link,
+    naming::Naming,
     overrides::{Overridden, Overrides},
     reference::{Learned, References},
     remote::{NoReader, Reader},
@@ -472,6 +475,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// by our own key, so that nothing need be looked for.
     fn look_up_keys(&self, _record: &ContactRecord, _projection: &Projection) -> Option<LookUpKeys> {
         None
+    }
+
+    /// What operators name a contact of the CRM by when they say which of ours it is.
+    fn naming(&self) -> Naming {
+        Naming::words()
     }
 
     /// Parts of a projection that are lost because the CRM's lists have no place for them, as far as these are known.

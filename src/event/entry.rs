@@ -1,7 +1,7 @@
 //! The work list: one entry of `contact-versions` for each accepted event that raised a version, and one for each thing
 //! that an operator asked one CRM to do with a contact.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -32,6 +32,9 @@ pub struct Entry {
     /// The one CRM that is to answer; absent: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crm: Option<Arc<str>>,
+    /// Of an operator who says which contact of the CRM it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_to: Option<LinkTo>,
     pub epoch: u64,
     pub format: u32,
 }
@@ -43,12 +46,23 @@ pub struct Cause {
     pub id: String,
 }
 
+/// Which contact of a CRM one of ours is, as an operator says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkTo {
+    /// The one that has these ids, by role.
+    Remote(BTreeMap<String, String>),
+    /// None of those that are there: it is to be made, without being searched for.
+    New,
+}
+
 labels! {
     pub enum CauseKind {
         Merge = "merge",
         Resync = "resync",
         Retry = "retry",
         Skip = "skip",
+        Link = "link",
     }
 }
 
@@ -57,7 +71,7 @@ impl CauseKind {
     pub fn is_asked(self) -> bool {
         match self {
             Self::Merge => false,
-            Self::Resync | Self::Retry | Self::Skip => true,
+            Self::Resync | Self::Retry | Self::Skip | Self::Link => true,
         }
     }
 }
@@ -73,10 +87,16 @@ impl Entry {
             traceparent: None,
             cause: Some(cause),
             crm: Some(crm),
+            link_to: None,
             // No resolver decided it.
             epoch: 0,
             format: FORMAT,
         }
+    }
+
+    /// The same, where the operator says which contact of the CRM it is.
+    pub fn linking(self, link_to: LinkTo) -> Self {
+        Self { link_to: Some(link_to), ..self }
     }
 
     /// Whether `crm` is to answer it.
@@ -125,6 +145,7 @@ mod tests {
             traceparent: None,
             cause: None,
             crm: None,
+            link_to: None,
             epoch: 5,
             format: FORMAT,
         }
@@ -147,6 +168,18 @@ mod tests {
         assert!(!entry().is_asked() && entry().is_for("priava") && entry().is_for("previsto"));
         let merge = Entry { cause: Some(Cause { kind: CauseKind::Merge, id: "m-1".to_owned() }), ..entry() };
         assert!(!merge.is_asked(), "a merge raised a version");
+    }
+
+    #[test]
+    fn who_says_which_contact_of_the_crm_it_is_asks_something_of_it() {
+        let cause = Cause { kind: CauseKind::Link, id: "l-1".to_owned() };
+        let asked = Entry::asked(ContactId(Uuid::from_u128(7)), 3, cause, "priava".into(), Timestamp::UNIX_EPOCH);
+        let remote = LinkTo::Remote(BTreeMap::from([("contact".to_owned(), "8842".to_owned())]));
+        for link_to in [remote, LinkTo::New] {
+            let entry = asked.clone().linking(link_to);
+            assert!(entry.is_asked());
+            assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+        }
     }
 
     #[test]

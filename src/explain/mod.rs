@@ -48,6 +48,7 @@ use crate::{
         Policy,
         keys::{self, KeyHash},
     },
+    links::Lately,
     log::{Isolation, Log, LogError, Offset, TopicPartition, partition_of},
     privacy::Hasher,
     replicator, resolver, verify,
@@ -77,6 +78,8 @@ pub struct Parts {
     pub crms: Vec<(Arc<str>, watch::Receiver<replicator::Status>)>,
     /// How each CRM is read, by its name.
     pub ways: BTreeMap<Arc<str>, verify::Way>,
+    /// What operators said lately of which contact of a CRM is whose.
+    pub lately: Lately,
     /// How subjects are named.
     pub subjects: Subjects,
     pub instance: Arc<str>,

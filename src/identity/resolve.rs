@@ -499,6 +499,7 @@ impl<K: Known + ?Sized> Step<'_, K> {
             traceparent: self.change.traceparent.clone(),
             cause: None,
             crm: None,
+            link_to: None,
             epoch: self.context.epoch,
             format: FORMAT,
         }

@@ -26,7 +26,7 @@ use crate::{
     crm::{
         Answer, Connector, Delivery, Effect, Failure, FailureClass, LookUpKeys, Loss, Presence, Projection,
         REMOTE_CONTACT, Request, RequestKind, Step, Verdict,
-        link::{Intent, Link, Sent},
+        link::{Intent, Link, Linked, Sent},
         reference::{Learned, References},
     },
     event::{Operation, OutcomeKind, ReasonCode},
@@ -103,7 +103,7 @@ impl<'a> Machine<'a> {
         let uncertain = (task.forced && terms.protections.hold(Protection::TakeoverResend))
             || task.anew
             || task.link.open.is_some();
-        let link = suspected(terms, task, uncertain);
+        let link = suspected(terms, task, record, uncertain);
         let judged = |verdict: Verdict| End::Judged {
             version: record.version,
             outcome: verdict.outcome,
@@ -335,9 +335,17 @@ impl<'a> Machine<'a> {
 /// The link, as it may be. What a predecessor sent before it died may have changed any field that was ever sent, or
 /// announced; and where nothing was, it may have been the first write, with whatever fields the record had then. What is
 /// driven anew may have been changed likewise, by anybody, unless nothing was ever sent of it.
-fn suspected<'a>(terms: &Terms, task: &'a Task, uncertain: bool) -> Cow<'a, Link> {
+///
+/// To a contact that was there before us nobody sent what was not announced: the rest is its owner's, until the person is to
+/// be forgotten.
+fn suspected<'a>(terms: &Terms, task: &'a Task, record: &ContactRecord, uncertain: bool) -> Cow<'a, Link> {
+    let is_untouched = task.link.linked == Some(Linked::Existing) && task.link.sent.is_empty();
+    if is_untouched && record.status != Status::Erased {
+        return Cow::Borrowed(&task.link);
+    }
+    let uncertain = uncertain || is_untouched;
     let anew = task.anew && task.link.was_ever_sent();
-    if !uncertain || (task.link.sent.is_empty() && !task.forced && !anew) {
+    if !uncertain || (task.link.sent.is_empty() && !task.forced && !anew && !is_untouched) {
         return Cow::Borrowed(&task.link);
     }
     let mut link = task.link.clone();
@@ -367,6 +375,11 @@ fn search(terms: &Terms, task: &Task, record: &ContactRecord, projection: &Proje
         return Search::default();
     }
     let Some(keys) = terms.connector.look_up_keys(record, projection) else { return Search::default() };
+    if task.link.linked == Some(Linked::New) {
+        // An operator has looked, and knows it for a contact of its own. The intent takes the place of that word.
+        let intent = Some(Intent { keys: keys.values }).filter(|_| terms.protections.hold(Protection::Intent));
+        return Search { intent, ..Search::default() };
+    }
     let known = task.link.intent.as_ref().map(|intent| &intent.keys);
     let is_known = known == Some(&keys.values);
     let intent = (!(is_known || terms.find_before_create && keys.planted))

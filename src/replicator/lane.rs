@@ -23,6 +23,10 @@
 //!   both. A parked entry of an operator gives way to a newer one: it is `superseded`, and the outcome of the newer one tells
 //!   the end.
 //!
+//! An operator may also say which contact of the CRM it is ([`Link::take_in`]). That goes into the link as soon as no attempt
+//! is under way, once, and whatever comes first is then committed before it is sent: the fields that the contact is to have,
+//! or what its create can be found by. So a worker that dies repeats neither the operator's word nor the create.
+//!
 //! Invariants: a contact has a parked event or a queue of events, never both. At most one attempt is under way. Every version
 //! up to `link.answered` has its outcome, except the parked one; every queued event is above it.
 //!
@@ -44,7 +48,8 @@ use crate::{
     contact::Version,
     crm::{
         Effect, Failure, FailureClass, Presence, Request,
-        link::{Intent, Link, Open, Sent, Settled},
+        fingerprint::Fingerprint,
+        link::{Intent, Link, Linked, Open, Sent, Settled},
     },
     event::{Entry, Operation, OutcomeKind, Reason, ReasonCode},
     log::Offset,
@@ -160,6 +165,8 @@ pub struct Circumstances {
     ///
     /// [`DeliverySettings::landing_time`]: crate::config::DeliverySettings::landing_time
     pub landing_time: Duration,
+    /// The mapping that the attempt was made under.
+    pub mapping: Fingerprint,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -247,7 +254,21 @@ impl Lane {
         }
         self.forced |= forced;
         self.asked.push_back(Waiting { entry, offset });
-        Decided::default()
+        Decided { link_changed: self.flight.is_none() && self.take_in_links(), ..Decided::default() }
+    }
+
+    /// Takes in what operators said of which contact of the CRM it is. Returns whether that is new.
+    fn take_in_links(&mut self) -> bool {
+        let mut is_new = false;
+        for Waiting { entry, offset } in &self.asked {
+            if let Some(link_to) = entry.link_to.as_ref().filter(|_| *offset >= self.link.linked_until) {
+                self.link.take_in(link_to, *offset);
+                is_new = true;
+            }
+        }
+        // An intent that was made for the next attempt is gone with what it was made for.
+        self.intended &= !is_new;
+        is_new
     }
 
     /// Whether an attempt should begin now; `wall` decides for a parked event.
@@ -328,6 +349,12 @@ impl Lane {
 
     /// Takes the end of the attempt that [`Lane::begin`] began.
     pub fn end(&mut self, end: End, at: Circumstances) -> Decided {
+        let mut decided = self.take_end(end, at);
+        decided.link_changed |= self.take_in_links();
+        decided
+    }
+
+    fn take_end(&mut self, end: End, at: Circumstances) -> Decided {
         let flight = self.flight.take().expect("an attempt ends once");
         match end {
             End::Withdrawn => Decided::default(),
@@ -343,6 +370,7 @@ impl Lane {
             }
             End::Intended { intent } => {
                 self.link.intent = Some(intent);
+                self.link.linked.take_if(|linked| *linked == Linked::New);
                 self.intended = true;
                 self.awaits_commit = true;
                 Decided { link_changed: true, ..Decided::default() }
@@ -380,6 +408,10 @@ impl Lane {
                 if reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::UnknownContact) {
                     self.link.forget_remote();
                 }
+                let is_same = reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::SameProjection);
+                if is_same && self.link.presence.is_some() {
+                    self.link.mapping = Some(at.mapping);
+                }
                 let settled = Settled { version, outcome, operation: None, reason, attempts: self.tries() };
                 self.settle(settled, flight, at)
             }
@@ -393,6 +425,8 @@ impl Lane {
                     self.link.remote_ids.extend(accepted.remote_ids);
                     self.link.incomplete = false;
                     self.link.intent = None;
+                    self.link.linked = None;
+                    self.link.mapping = Some(at.mapping);
                 }
                 self.link.presence = Some(accepted.presence);
                 self.forced = false;

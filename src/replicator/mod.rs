@@ -49,7 +49,7 @@ pub use self::{limits::Rate, way::Beside};
 use crate::{
     clock::Clock,
     config::{DeliverySettings, OnGone, TopicNames},
-    crm::{Crm, reference::Library, transport::Transport},
+    crm::{Crm, fingerprint::Fingerprint, reference::Library, transport::Transport},
     event::outcome::Subjects,
     log::{GroupSpec, Log, LogError, Member, TopicPartition, Writer},
     metrics::Metrics,
@@ -74,6 +74,8 @@ pub struct Parts {
     pub shadow: bool,
     /// What becomes of a contact that the CRM no longer has.
     pub on_gone: OnGone,
+    /// What links are written under.
+    pub mapping: Fingerprint,
     pub log: Arc<dyn Log>,
     pub view: View,
     pub following: Following,

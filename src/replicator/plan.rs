@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     crm::{
         Accepted, Presence, Projection, REMOTE_CONTACT,
-        link::{Link, Sent},
+        link::{Link, Linked, Sent},
     },
     event::{Operation, OutcomeKind},
     privacy::Hasher,
@@ -89,8 +89,12 @@ impl Plan {
             // A create whose answer was lost may stand there: it is a contact to deactivate, not one to create.
             (None, Presence::Inactive) => Operation::Deactivate,
             (None, Presence::Active) if link.incomplete => Operation::Create,
-            // Found by a search, and not written to yet.
-            (None, Presence::Active) if link.remote_ids.contains_key(REMOTE_CONTACT) => Operation::Adopt,
+            // Found by a search or named by an operator, and not written to yet.
+            (None, Presence::Active)
+                if link.remote_ids.contains_key(REMOTE_CONTACT) || link.linked == Some(Linked::Existing) =>
+            {
+                Operation::Adopt
+            }
             (None, Presence::Active) => Operation::Create,
             (Some(_), _) => Operation::Update,
         };
@@ -102,9 +106,10 @@ impl Plan {
     /// cleared once the record has them no longer.
     ///
     /// The first write of a contact goes without: a successor finds its entry unanswered, and clears all that it does not
-    /// carry. A parked contact has no entry to be found, so there even the first write is announced.
+    /// carry. A parked contact has no entry to be found, so there even the first write is announced. So it is where the
+    /// contact was there before us: what we did not send, a successor must not clear.
     pub fn unannounced(&self, link: &Link) -> Vec<Arc<str>> {
-        if link.sent.is_empty() && link.open.is_none() {
+        if link.sent.is_empty() && link.open.is_none() && link.linked != Some(Linked::Existing) {
             return Vec::new();
         }
         self.hashes.keys().filter(|field| !link.sent.contains_key(*field)).cloned().collect()
@@ -126,7 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{contact::ContactId, crm::link::Settled, privacy::Secret};
+    use crate::{contact::ContactId, crm::link::Settled, event::entry::LinkTo, privacy::Secret};
 
     fn hasher() -> Hasher {
         Hasher::new(&Secret::new("a secret of the tests"))
@@ -229,6 +234,16 @@ mod tests {
         let link = delivered(&said);
         let more = projection(&[("a", json!("x")), ("b", json!("y"))]);
         assert_eq!(plan(&more, &link).unannounced(&link), [Arc::from("b")]);
+    }
+
+    #[test]
+    fn even_the_first_write_to_a_contact_that_was_there_before_us_is_announced() {
+        let said = projection(&[("a", json!("x"))]);
+        let mut link = Link::new(ContactId(uuid::Uuid::nil()));
+        let ids = BTreeMap::from([(REMOTE_CONTACT.to_owned(), "1".to_owned())]);
+        link.take_in(&LinkTo::Remote(ids), 7);
+        assert_eq!(plan(&said, &link).unannounced(&link), [Arc::from("a")]);
+        assert_eq!(plan(&said, &link).operation, Operation::Adopt);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Links that are held at once.
-pub(super) const LINKS_AT_ONCE: usize = 2_000;
+pub(crate) const LINKS_AT_ONCE: usize = 2_000;
 /// How long one pass may take.
 const DEADLINE: Duration = Duration::from_secs(10 * 60);
 /// Records of one poll, and how long it waits for them.
@@ -25,7 +25,7 @@ const POLL_WAIT: Duration = Duration::from_millis(200);
 
 /// Why links are not known.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LinksError {
+pub(crate) enum LinksError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error("a link in {at} cannot be read: {reason}")]
@@ -35,14 +35,14 @@ pub(super) enum LinksError {
 }
 
 #[derive(Debug)]
-pub(super) enum Links {
+pub(crate) enum Links {
     InView,
     Read(BTreeMap<ContactId, Link>),
 }
 
 impl Links {
     /// Of `contacts`, which are of the partition `at`, in the order of their ids.
-    pub(super) async fn of(
+    pub(crate) async fn of(
         contacts: &[ContactId],
         at: &TopicPartition,
         view: &View,
@@ -58,11 +58,11 @@ impl Links {
     }
 
     /// Whether they are still to be had from where they were: a partition may leave this worker at any moment.
-    pub(super) fn are_there(&self, at: &TopicPartition, view: &View) -> bool {
+    pub(crate) fn are_there(&self, at: &TopicPartition, view: &View) -> bool {
         matches!(self, Self::Read(_)) || view.position(at).is_some()
     }
 
-    pub(super) fn get(&self, view: &View, crm: &str, contact: ContactId) -> Result<Option<Link>, ViewError> {
+    pub(crate) fn get(&self, view: &View, crm: &str, contact: ContactId) -> Result<Option<Link>, ViewError> {
         match self {
             Self::InView => view.link(crm, contact),
             Self::Read(links) => Ok(links.get(&contact).cloned()),

@@ -19,9 +19,9 @@
 //! refused is not what it should be for a known reason, and is only counted; so is whoever changes while being looked at. A
 //! contact that differs is so one that nobody is about to mend.
 
-mod links;
+pub(crate) mod links;
 mod run;
-mod whom;
+pub(crate) mod whom;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -17,20 +17,20 @@ const IDS_AT_ONCE: usize = 10_000;
 
 /// Those who are compared.
 #[derive(Debug)]
-pub(super) struct Chosen {
-    pub(super) count: u64,
+pub(crate) struct Chosen {
+    pub(crate) count: u64,
     /// In the order of their ids; `None`: everybody.
     sample: Option<BTreeMap<Partition, Vec<ContactId>>>,
 }
 
 impl Chosen {
-    pub(super) async fn of(whom: Whom, view: &View) -> Result<Self, ViewError> {
+    pub(crate) async fn of(whom: Whom, view: &View) -> Result<Self, ViewError> {
         let view = view.clone();
         on_a_thread(move || choose(whom, &view)).await
     }
 
     /// The next of them in `partition`, behind `after`, at most as many as links are held of; none: that was all.
-    pub(super) async fn next(
+    pub(crate) async fn next(
         &self,
         partition: Partition,
         after: Option<ContactId>,

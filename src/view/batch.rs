@@ -1,10 +1,15 @@
 //! What records become in the view: one batch of changes, and the removal of a partition.
 //!
 //! A batch holds the last word about each key, however often a key came, and beside it the births and positions that
-//! came with it. It is written whole or not at all. The index of parked contacts is kept here and nowhere else: an
-//! entry moves in the same batch as the link it belongs to.
+//! came with it. It is written whole or not at all. What is indexed or counted of links (who is parked, who has which name in
+//! the CRM, how many were written under which mapping) is kept here and nowhere else: it moves in the same batch as the link
+//! it belongs to. So all of it is there at a start, and nothing has to be gone through to know it.
 
-use std::{collections::HashMap, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -13,11 +18,12 @@ use tracing::error;
 
 use super::{
     ViewError,
-    layout::{self, Birth, Position, Tag},
+    layout::{self, Birth, LinkHead, Position, Tag},
     store::Store,
 };
 use crate::{
     contact::ContactId,
+    crm::{Presence, REMOTE_CONTACT, fingerprint::Fingerprint, naming::EXTERNAL},
     log::{Partition, Record, TopicPartition, partition_of},
 };
 
@@ -92,20 +98,38 @@ impl Changes {
                 None => batch.remove(key),
             }
         }
+        let mut counts: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
         for ((crm, partition, contact), json) in self.links {
             let key = layout::link(&crm, partition, contact);
             let held = store.get(&key)?;
-            let due_before = held.as_deref().and_then(layout::split_link_value).and_then(|(due, _)| due);
-            let due = json.as_deref().and_then(due_of_link);
-            if let Some(before) = due_before.filter(|_| due != due_before) {
-                batch.remove(layout::parked(&crm, partition, before, contact));
+            let before = held.as_deref().and_then(layout::split_link_value).map(|(head, _)| head).unwrap_or_default();
+            let head = json.as_deref().map(head_of_link).unwrap_or_default();
+            if let Some(due) = before.due.filter(|_| head.due != before.due) {
+                batch.remove(layout::parked(&crm, partition, due, contact));
             }
-            if let Some(due) = due {
+            if let Some(due) = head.due {
                 batch.insert(layout::parked(&crm, partition, due, contact), &[]);
             }
+            if before.name != head.name {
+                before.name.into_iter().for_each(|name| batch.remove(layout::name(&crm, partition, name, contact)));
+                head.name.into_iter().for_each(|name| batch.insert(layout::name(&crm, partition, name, contact), &[]));
+            }
+            if before.mapping != head.mapping {
+                for (mapping, change) in [(before.mapping, -1), (head.mapping, 1)] {
+                    let count = mapping.map(|mapping| counts.entry(layout::mapping(&crm, partition, mapping)));
+                    count.into_iter().for_each(|count| *count.or_default() += change);
+                }
+            }
             match json {
-                Some(json) => batch.insert(key, layout::link_value(due, &json)),
+                Some(json) => batch.insert(key, layout::link_value(head, &json)),
                 None => batch.remove(key),
+            }
+        }
+        for (key, change) in counts.into_iter().filter(|(_, change)| *change != 0) {
+            let before = store.get(&key)?.as_deref().map_or(0, count_of);
+            match before.saturating_add_signed(change) {
+                0 => batch.remove(key),
+                count => batch.insert(key, &count.to_be_bytes()),
             }
         }
         for (at, birth) in self.births {
@@ -119,22 +143,39 @@ impl Changes {
     }
 }
 
-/// When the parked event of a link is due. A link that cannot be read has no due time; whoever reads it is told why.
-fn due_of_link(json: &[u8]) -> Option<Timestamp> {
+/// A count, as it is kept.
+pub(super) fn count_of(value: &[u8]) -> u64 {
+    value.try_into().map_or(0, u64::from_be_bytes)
+}
+
+/// What is indexed and counted of a link. Of one that cannot be read, nothing; whoever reads it is told why.
+fn head_of_link(json: &[u8]) -> LinkHead {
     #[derive(Deserialize)]
     struct Link {
         #[serde(default)]
         open: Option<Open>,
+        #[serde(default)]
+        remote_ids: BTreeMap<String, String>,
+        #[serde(default)]
+        presence: Option<Presence>,
+        #[serde(default)]
+        mapping: Option<Fingerprint>,
     }
     #[derive(Deserialize)]
     struct Open {
         next_attempt: Timestamp,
     }
-    let link = serde_json::from_slice::<Link>(json);
-    if link.is_err() {
+    let Ok(Link { open, remote_ids, presence, mapping }) = serde_json::from_slice(json) else {
         error!("a link cannot be read, and would not be woken if it is parked");
+        return LinkHead::default();
+    };
+    let name = remote_ids.get(EXTERNAL).or_else(|| remote_ids.get(REMOTE_CONTACT));
+    let is_there = matches!(presence, Some(Presence::Active | Presence::Inactive));
+    LinkHead {
+        due: open.map(|open| open.next_attempt),
+        mapping: is_there.then(|| mapping.unwrap_or_default()),
+        name: name.map(|name| layout::name_hash(name)),
     }
-    link.ok()?.open.map(|open| open.next_attempt)
 }
 
 /// Removes what the view holds of a partition. Its position goes last: until then, the next start finds the same
@@ -156,7 +197,12 @@ pub(super) fn remove_partition(
         Kind::Records => vec![Tag::Record.prefix()],
         Kind::Keys => vec![Tag::Key.prefix()],
         Kind::State => vec![Tag::State.prefix()],
-        Kind::Links { crm } => vec![layout::links(crm, at.partition), layout::parked_index(crm, at.partition)],
+        Kind::Links { crm } => vec![
+            layout::links(crm, at.partition),
+            layout::parked_index(crm, at.partition),
+            layout::name_index(crm, at.partition),
+            layout::mappings(crm, at.partition),
+        ],
     };
     for prefix in prefixes {
         remove_all(store, &prefix, meant)?;

@@ -4,20 +4,22 @@
 //! belongs to. Keys are binary and ordered as they are read: the links of a partition lie together, and so do its
 //! parked contacts, the next due first.
 //!
-//! Values are the bytes of the log, as they came. The one exception is a link, which has the time of its parked event
-//! in front: replacing a link must find the old index entry without reading JSON.
+//! Values are the bytes of the log, as they came. The one exception is a link, which has in front what is indexed or counted
+//! of it ([`LinkHead`]): replacing a link must find the old entries without reading JSON.
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
     contact::ContactId,
+    crm::fingerprint::Fingerprint,
     identity::keys::KeyHash,
     log::{Offset, Partition, TopicPartition},
 };
 
 /// Counts changes of this layout. A view with another number is rebuilt, never converted: the log has it all.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 
 /// What a key of sled begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub(super) enum Tag {
     Position = b'#',
     Key = b'k',
     Link = b'l',
+    /// How many links of a partition were written under a mapping.
+    Mapping = b'm',
+    /// Contacts by what the CRM calls them.
+    Name = b'n',
     Parked = b'p',
     Record = b'r',
     State = b's',
@@ -35,7 +41,8 @@ pub(super) enum Tag {
 
 impl Tag {
     /// What the log says, as opposed to what we know about having read it.
-    pub(super) const DATA: [Self; 5] = [Self::Key, Self::Link, Self::Parked, Self::Record, Self::State];
+    pub(super) const DATA: [Self; 7] =
+        [Self::Key, Self::Link, Self::Mapping, Self::Name, Self::Parked, Self::Record, Self::State];
 
     pub(super) fn prefix(self) -> Vec<u8> {
         vec![self as u8]
@@ -116,30 +123,95 @@ pub(super) fn parked_entry(key: &[u8]) -> Option<(Timestamp, ContactId)> {
     Some((from_ordered(due)?, ContactId(Uuid::from_bytes(*contact))))
 }
 
-/// The value of a link: when its parked event is due, if it has one, and what the log holds.
-pub(super) fn link_value(due: Option<Timestamp>, json: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(1 + DUE_LENGTH + json.len());
-    match due {
-        None => value.push(0),
-        Some(due) => {
-            value.push(1);
-            value.extend_from_slice(&ordered(due));
-        }
-    }
+/// What the counts of links by mapping of one partition of one CRM begin with.
+pub(super) fn mappings(crm: &str, partition: Partition) -> Vec<u8> {
+    within(Tag::Mapping, crm, partition)
+}
+
+pub(super) fn mapping(crm: &str, partition: Partition, mapping: Fingerprint) -> Vec<u8> {
+    let mut key = mappings(crm, partition);
+    key.extend_from_slice(&mapping.0.to_be_bytes());
+    key
+}
+
+/// The mapping of a key made by [`mapping`].
+pub(super) fn mapping_at_end(key: &[u8]) -> Option<Fingerprint> {
+    key.last_chunk::<8>().map(|bytes| Fingerprint(u64::from_be_bytes(*bytes)))
+}
+
+/// What the index of names of one partition of one CRM begins with.
+pub(super) fn name_index(crm: &str, partition: Partition) -> Vec<u8> {
+    within(Tag::Name, crm, partition)
+}
+
+/// What the contacts of one name begin with, and perhaps those of another.
+pub(super) fn names(crm: &str, partition: Partition, name: NameHash) -> Vec<u8> {
+    let mut key = name_index(crm, partition);
+    key.extend_from_slice(&name);
+    key
+}
+
+pub(super) fn name(crm: &str, partition: Partition, name: NameHash, contact: ContactId) -> Vec<u8> {
+    let mut key = names(crm, partition, name);
+    key.extend_from_slice(contact.0.as_bytes());
+    key
+}
+
+/// What a name is indexed by: two names have the same one as good as never, and are then told apart by the links.
+pub(super) type NameHash = [u8; 8];
+
+pub(super) fn name_hash(name: &str) -> NameHash {
+    *Sha256::digest(name.as_bytes()).first_chunk().expect("a digest has 32 bytes")
+}
+
+/// What is indexed or counted of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LinkHead {
+    /// When its parked event is due, if it has one.
+    pub(super) due: Option<Timestamp>,
+    /// Under which mapping the CRM was given what it holds, if it holds anything; zero: that was not told.
+    pub(super) mapping: Option<Fingerprint>,
+    /// What the CRM calls the contact.
+    pub(super) name: Option<NameHash>,
+}
+
+const HAS_DUE: u8 = 1;
+const HAS_MAPPING: u8 = 2;
+const HAS_NAME: u8 = 4;
+
+/// The value of a link: its head, and what the log holds.
+pub(super) fn link_value(head: LinkHead, json: &[u8]) -> Vec<u8> {
+    let LinkHead { due, mapping, name } = head;
+    let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
+    let mut value = Vec::with_capacity(1 + DUE_LENGTH + 16 + json.len());
+    value.push(flag(due.is_some(), HAS_DUE) | flag(mapping.is_some(), HAS_MAPPING) | flag(name.is_some(), HAS_NAME));
+    value.extend(due.map(ordered).into_iter().flatten());
+    value.extend(mapping.map(|mapping| mapping.0.to_be_bytes()).into_iter().flatten());
+    value.extend(name.into_iter().flatten());
     value.extend_from_slice(json);
     value
 }
 
 /// Takes apart what [`link_value`] put together.
-pub(super) fn split_link_value(value: &[u8]) -> Option<(Option<Timestamp>, &[u8])> {
-    match value.split_first()? {
-        (0, json) => Some((None, json)),
-        (1, rest) => {
-            let (due, json) = rest.split_first_chunk::<DUE_LENGTH>()?;
-            Some((Some(from_ordered(due)?), json))
-        }
-        _ => None,
+pub(super) fn split_link_value(value: &[u8]) -> Option<(LinkHead, &[u8])> {
+    let (flags, mut rest) = value.split_first()?;
+    if flags & !(HAS_DUE | HAS_MAPPING | HAS_NAME) != 0 {
+        return None;
     }
+    let mut head = LinkHead::default();
+    if flags & HAS_DUE != 0 {
+        let (due, after) = rest.split_first_chunk::<DUE_LENGTH>()?;
+        (head.due, rest) = (Some(from_ordered(due)?), after);
+    }
+    if flags & HAS_MAPPING != 0 {
+        let (mapping, after) = rest.split_first_chunk::<8>()?;
+        (head.mapping, rest) = (Some(Fingerprint(u64::from_be_bytes(*mapping))), after);
+    }
+    if flags & HAS_NAME != 0 {
+        let (name, after) = rest.split_first_chunk::<8>()?;
+        (head.name, rest) = (Some(*name), after);
+    }
+    Some((head, rest))
 }
 
 pub(super) fn position(at: &TopicPartition) -> Vec<u8> {
@@ -260,9 +332,19 @@ mod tests {
         assert_eq!(Position::from_value(&held.to_value()), Some(held));
         let born = Birth { offset: 3, id: b"id".to_vec() };
         assert_eq!(Birth::from_value(&born.to_value()), Some(born));
-        let due = Timestamp::from_second(5).unwrap();
-        assert_eq!(split_link_value(&link_value(Some(due), b"{}")), Some((Some(due), &b"{}"[..])));
-        assert_eq!(split_link_value(&link_value(None, b"{}")), Some((None, &b"{}"[..])));
+        let due = Some(Timestamp::from_second(5).unwrap());
+        let (mapping, name) = (Some(Fingerprint(7)), Some(name_hash("con_1")));
+        for head in [
+            LinkHead::default(),
+            LinkHead { due, ..LinkHead::default() },
+            LinkHead { mapping, ..LinkHead::default() },
+            LinkHead { name, ..LinkHead::default() },
+            LinkHead { due, mapping, name },
+        ] {
+            assert_eq!(split_link_value(&link_value(head, b"{}")), Some((head, &b"{}"[..])));
+        }
+        assert_eq!(split_link_value(&[8, b'{', b'}']), None);
+        assert_eq!(mapping_at_end(&super::mapping("a", 1, Fingerprint(7))), Some(Fingerprint(7)));
         assert_eq!(split_link_value(b""), None);
     }
 }

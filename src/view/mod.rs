@@ -49,13 +49,16 @@ use crate::{
         format::encode,
         record::{FORMAT, Status},
     },
-    crm::link::Link,
+    crm::{fingerprint::Fingerprint, link::Link},
     event::EventRef,
     identity::keys::{KeyEntry, KeyHash},
     log::{LogError, Offset, Partition, TopicPartition, partition_of},
     metrics::Metrics,
     privacy::hex,
 };
+
+/// Contacts of one name that are looked at: more than one are too many already.
+const NAMESAKES_MAX: usize = 16;
 
 /// Reads the view. Cheap to clone; only the follower writes.
 #[derive(Clone)]
@@ -217,6 +220,31 @@ impl View {
         self.shared
             .store
             .guard("reading", |tree| tree.scan_prefix(&prefix).keys().try_fold(0, |count, key| key.map(|_| count + 1)))
+    }
+
+    /// How many links of a partition of a CRM say that the CRM holds the contact as another mapping than `mapping` made it.
+    pub fn links_of_other_mappings(
+        &self,
+        crm: &str,
+        partition: Partition,
+        mapping: Fingerprint,
+    ) -> Result<u64, ViewError> {
+        let prefix = layout::mappings(crm, partition);
+        self.shared.store.guard("reading", |tree| {
+            tree.scan_prefix(&prefix).try_fold(0, |sum: u64, entry| {
+                let (key, count) = entry?;
+                let is_other = layout::mapping_at_end(&key) != Some(mapping);
+                Ok(if is_other { sum.saturating_add(batch::count_of(&count)) } else { sum })
+            })
+        })
+    }
+
+    /// The contacts of a partition of a CRM that may be called `name` there, as far as the partition has been followed; their
+    /// links tell.
+    pub fn contacts_named(&self, crm: &str, partition: Partition, name: &str) -> Result<Vec<ContactId>, ViewError> {
+        let prefix = layout::names(crm, partition, layout::name_hash(name));
+        let keys = self.keys(&prefix, None, NAMESAKES_MAX)?;
+        keys.iter().map(|key| layout::contact_at_end(key).ok_or_else(|| self.broken("index"))).collect()
     }
 
     /// Whether the birth record of a partition of `topic` has been seen.

@@ -13,6 +13,7 @@ mod ingest;
 mod invariants;
 mod lifecycle;
 mod lines;
+mod links;
 mod logisense;
 mod mapping;
 mod outage;

@@ -589,6 +589,7 @@ mod tests {
             traceparent: None,
             cause: None,
             crm: None,
+            link_to: None,
             epoch: 1,
             format: FORMAT,
         }

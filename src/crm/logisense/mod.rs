@@ -37,6 +37,7 @@ use super::{
     classify::StatusClasses,
     dialogue::{body_of, json_request},
     link::Link,
+    naming::Naming,
     reference::References,
     remote::{NoReader, Reader},
     session::{
@@ -203,6 +204,10 @@ impl Connector for Logisense {
 
     fn cannot_carry(&self) -> Vec<Loss> {
         Mapping::cannot_carry()
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::numbers()
     }
 
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {

@@ -14,7 +14,7 @@ use crate::{
     config::{BirthDateForm, CrmSettings, NextinteractSamSettings, OnDelete, OnErase, OrganizationKind},
     contact::{ContactRecord, document::Said, record::Status},
     crm::{
-        Loss, Presence, Projection, Verdict,
+        Loss, Presence, Projection, REMOTE_CONTACT, Verdict,
         draft::{
             self,
             why::{NO_FIELD, SWITCHED_OFF},
@@ -72,6 +72,11 @@ const ATTRIBUTES: &[(&str, &str)] = &[
 const PROFESSION: &str = "profession";
 const SPECIALTY: &str = "contactSpecialty";
 
+/// The key that goes with each write: our contact id, unless somebody said otherwise.
+pub(super) fn external_id(record: &ContactRecord, link: Option<&Link>) -> String {
+    link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT)).cloned().unwrap_or_else(|| record.contact_id.key())
+}
+
 impl Mapping {
     pub(super) fn new(crm: &CrmSettings, settings: &NextinteractSamSettings, instance: &str) -> Self {
         let (on_delete, on_erase) = (crm.on_delete, crm.on_erase);
@@ -86,11 +91,11 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
+        let ever_sent = link.is_some_and(Link::may_be_there);
         match record.status {
             Status::Live => {}
             _ if !ever_sent => return Err(Verdict::never_sent()),
-            Status::Erased => return self.erase(record),
+            Status::Erased => return self.erase(record, link),
             Status::Deleted | Status::Merged => {
                 return Err(match self.on_delete {
                     OnDelete::Keep => Verdict::kept(),
@@ -99,7 +104,7 @@ impl Mapping {
                 });
             }
         }
-        let key = (wire::EXTERNAL_ID.to_owned(), record.contact_id.key().into());
+        let key = (wire::EXTERNAL_ID.to_owned(), external_id(record, link).into());
         let mut draft = Draft::new(self, record, BTreeMap::from([key]));
         let is_organization = draft.is_organization();
         if is_organization && self.settings.organization == OrganizationKind::Unsupported {
@@ -124,14 +129,14 @@ impl Mapping {
 
     /// What is left of a contact whose person asked to be forgotten: our key, so that the same row is meant, and a word in
     /// place of what SAM insists on. All else is overwritten with nothing, as it is with every write.
-    fn erase(&self, record: &ContactRecord) -> Result<Projection, Verdict> {
+    fn erase(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
         match self.on_erase {
             OnErase::Keep => return Err(Verdict::kept()),
             OnErase::Delete => return Err(Verdict::unsupported(ReasonCode::Erase)),
             OnErase::Blank => {}
         }
         let fields = BTreeMap::from([
-            (wire::EXTERNAL_ID.to_owned(), Value::from(record.contact_id.key())),
+            (wire::EXTERNAL_ID.to_owned(), Value::from(external_id(record, link))),
             (wire::LAST_NAME.to_owned(), Value::from(self.settings.blank_last_name.as_str())),
         ]);
         Ok(Projection { fields, presence: Presence::Active, losses: Vec::new() })

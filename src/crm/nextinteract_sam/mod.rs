@@ -29,6 +29,7 @@ use super::{
     Accepted, Answer, BatchLimits, Batching, Connector, Delivery, Effect, Failure, FailureClass, Field, Loss,
     NotSettable, Projection, REMOTE_CONTACT, Request, RequestKind, Response, SetupError, Split, Step, TransportError,
     Verdict,
+    naming::Naming,
     remote::{NoReader, Reader},
     session::{
         SecretSource,
@@ -100,7 +101,7 @@ impl NextinteractSam {
             }
             return Step::Failed(read.failure);
         }
-        let reference = delivery.record.contact_id.key();
+        let reference = mapping::external_id(delivery.record, delivery.link);
         let rows = answer.as_ref().ok().and_then(|response| Rows::read(&response.body));
         match rows.map(|rows| rows.say_of(&reference)) {
             Some(Stored::Yes) => {
@@ -162,6 +163,10 @@ impl Connector for NextinteractSam {
         Err(NoReader(
             "its API has no call that gives a contact back: what `GET /rest/user/contact` shows is the caller's own record",
         ))
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::keys(REMOTE_CONTACT)
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

@@ -765,3 +765,26 @@ fn every_key_that_a_mapping_fills_can_be_cleared() {
     assert_eq!(fields.len(), 41 - 3);
     assert!(!fields.iter().any(|key| ["externalId", "lastname", "contactModified"].contains(&key.as_str())));
 }
+
+#[test]
+fn the_key_that_an_operator_gave_goes_with_each_row_and_is_what_the_answer_names() {
+    let sam = connector_with(|_| ());
+    let record = record(ilka());
+    let mut link = Link::new(CONTACT);
+    link.remote_ids = sam.naming().read("K-17").unwrap();
+    let projection = sam.project(&record, Some(&link)).unwrap();
+    assert_eq!(projection.fields["externalId"], "K-17");
+    let erased = ContactRecord { status: Status::Erased, contact: None, ..record.clone() };
+    assert_eq!(sam.project(&erased, Some(&link)).unwrap().fields["externalId"], "K-17");
+    let references = References::default();
+    let delivery = Delivery { link: Some(&link), ..delivery(&record, &projection, &references) };
+    let Step::Call(request) = sam.next(&delivery, &[]) else { panic!("a call comes first") };
+    assert_eq!(sam.batching().unwrap().row_key(&request).as_deref(), Some("K-17"));
+    let stored = |id: &str| {
+        let body = json!([{ "recordId": id, "rowsAffected": 1 }]).to_string();
+        sam.next(&delivery, &[Ok(Response { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into() })])
+    };
+    let Step::Done(accepted) = stored("K-17") else { panic!("it is stored") };
+    assert_eq!(accepted.remote_ids[REMOTE_CONTACT], "K-17");
+    assert!(!matches!(stored(&CONTACT.key()), Step::Done(_)), "another row");
+}

@@ -27,7 +27,7 @@ use self::{
     rule::{Made, Rule},
 };
 use super::{
-    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, NoReader, NotSettable, Presence, Projection,
+    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, Naming, NoReader, NotSettable, Presence, Projection,
     Reader, References, Step, Verdict, link::Link,
 };
 use crate::{
@@ -298,6 +298,10 @@ impl Connector for Overridden {
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
         let (connector, seen) = self.seen(record);
         connector.look_up_keys(&seen, projection)
+    }
+
+    fn naming(&self) -> Naming {
+        self.inner.naming()
     }
 
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {

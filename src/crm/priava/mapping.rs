@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{CountryForm, MiddleName, OnDelete, OnErase, PriavaSettings},
-    contact::{ContactId, ContactRecord, document::Said, record::Status},
+    contact::{ContactRecord, document::Said, record::Status},
     crm::{
         Loss, Presence, Projection, Verdict,
         draft::{
@@ -25,6 +25,7 @@ use crate::{
             why::{NO_FIELD, NOT_IN_LIST, ONE_ONLY, SWITCHED_OFF},
         },
         link::Link,
+        naming::EXTERNAL,
         reading::{
             Items, complete_name, is_fax, is_of_type, member, member_text, post_office_box, says_something,
             street_lines, value,
@@ -93,7 +94,7 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let ever_sent = link.is_some_and(|link| !link.sent.is_empty());
+        let ever_sent = link.is_some_and(Link::may_be_there);
         let presence = match record.status {
             Status::Live => None,
             _ if !ever_sent => return Err(Verdict::never_sent()),
@@ -112,7 +113,7 @@ impl Mapping {
         if draft.is_organization() {
             return Err(Verdict::unsupported(ReasonCode::Kind));
         }
-        draft.keys(record.contact_id);
+        draft.keys(external_id(record, link));
         draft.name()?;
         draft.email()?;
         draft.phones(ever_sent)?;
@@ -138,13 +139,18 @@ impl Mapping {
         let forgotten = ContactRecord { contact: None, ..record.clone() };
         let sent = link.into_iter().flat_map(|link| link.sent.keys()).map(|path| (path.to_string(), Value::Null));
         let mut draft = Draft::new(self, &forgotten, sent.collect());
-        draft.keys(record.contact_id);
+        draft.keys(external_id(record, link));
         draft.set_field(Field::FirstName, self.settings.placeholder_first_name.as_str());
         draft.set_field(Field::LastName, self.settings.placeholder_last_name.as_str());
         draft.set_field(Field::Email, self.settings.placeholder_email.as_str());
         let presence = draft.presence(Some(Presence::Inactive), true);
         Ok(draft.finish(presence))
     }
+}
+
+/// The key that goes with each write: our contact id, unless somebody said otherwise.
+pub(super) fn external_id(record: &ContactRecord, link: Option<&Link>) -> String {
+    link.and_then(|link| link.remote_ids.get(EXTERNAL)).cloned().unwrap_or_else(|| record.contact_id.key())
 }
 
 /// A projection in the making.
@@ -164,8 +170,8 @@ impl<'a> Draft<'a> {
     }
 
     /// What makes a repeat harmless: Priava finds the contact by these two, from the first write on.
-    fn keys(&mut self, contact: ContactId) {
-        self.set_field(Field::ExternalIntegrationId, contact.key());
+    fn keys(&mut self, external_id: String) {
+        self.set_field(Field::ExternalIntegrationId, external_id);
         self.set_field(Field::IntegrationSrc, self.rules.integration_src.as_str());
     }
 

@@ -28,6 +28,7 @@ use super::{
     Accepted, Answer, Connector, Delivery, Failure, FailureClass, Field, Loss, NotSettable, Projection, REMOTE_CONTACT,
     Request, RequestKind, SetupError, Step, Verdict, classify,
     classify::StatusClasses,
+    naming::{EXTERNAL, Naming},
     remote::{NoReader, Reader},
     session::{
         SecretSource, Session,
@@ -138,7 +139,9 @@ impl Priava {
         match classify::failure(answer, &self.status_classes) {
             None => {
                 let known = delivery.link.and_then(|link| link.remote_ids.get(REMOTE_CONTACT)).cloned();
-                let id = wire::remote_id(body).or(known).unwrap_or_else(|| delivery.record.contact_id.key());
+                let id = wire::remote_id(body)
+                    .or(known)
+                    .unwrap_or_else(|| mapping::external_id(delivery.record, delivery.link));
                 let erased = delivery.record.status == Status::Erased;
                 Step::Done(Accepted {
                     operation: if erased { Operation::Blank } else { delivery.operation },
@@ -199,6 +202,10 @@ impl Connector for Priava {
 
     fn reader(&self) -> Result<&dyn Reader, NoReader> {
         Err(NoReader("its API takes contacts, and has no call that gives one back"))
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::keys(EXTERNAL)
     }
 
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {

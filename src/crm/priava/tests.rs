@@ -827,3 +827,22 @@ fn no_debug_output_shows_a_value_of_a_contact() {
     let verdict = connector.project(&self::record(json!({ "name": { "givenName": "canary" } })), None);
     assert!(!format!("{verdict:?}").contains("canary"));
 }
+
+#[test]
+fn the_key_that_an_operator_gave_goes_with_each_write_in_the_place_of_ours() {
+    let priava = connector(|_| ());
+    let mut link = Link::new(CONTACT);
+    link.remote_ids = priava.naming().read("K-17").unwrap();
+    let known =
+        |record: &ContactRecord| priava.project(record, Some(&link)).unwrap().fields["externalIntegrationId"].clone();
+    assert_eq!(known(&record(contact(json!({})))), "K-17");
+    // It is there, although nothing was sent to it yet.
+    let deleted = ContactRecord { status: Status::Deleted, ..record(contact(json!({}))) };
+    let projection = priava.project(&deleted, Some(&link)).unwrap();
+    assert_eq!(
+        (projection.presence, &projection.fields["externalIntegrationId"]),
+        (Presence::Inactive, &json!("K-17"))
+    );
+    assert_eq!(known(&erased()), "K-17");
+    assert_eq!(priava.naming().of(&link).as_deref(), Some("K-17"));
+}

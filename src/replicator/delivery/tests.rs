@@ -1,6 +1,8 @@
 //! Deliveries to a CRM without an upsert: what is searched for, what is committed before it leaves, what a lost answer
 //! leaves behind; and, with faults and crashes at will, that nobody is made twice.
 
+mod linked;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -678,6 +680,7 @@ impl World {
             traceparent: None,
             cause: None,
             crm: None,
+            link_to: None,
             epoch: 1,
             format: 1,
         };
@@ -712,6 +715,7 @@ impl World {
             parked_delay: std::time::Duration::from_secs(1),
             tries_before_parking: 3,
             landing_time: Self::APART,
+            mapping: crate::crm::fingerprint::Fingerprint::default(),
         };
         self.lane.end(end, circumstances);
         self.commit();

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::OnGone,
     contact::{ContactId, ContactRecord, record::FORMAT, record::Status},
-    crm::{Request, link::Link},
+    crm::{Request, fingerprint::Fingerprint, link::Link},
     event::{
         Entry, OutcomeKind,
         entry::{Cause, CauseKind},
@@ -334,6 +334,7 @@ impl Model {
             parked_delay: Duration::ZERO,
             tries_before_parking: self.configuration.tries_before_parking,
             landing_time: LANDING,
+            mapping: Fingerprint::default(),
         }
     }
 
@@ -364,6 +365,7 @@ fn entry(version: u64) -> Entry {
         traceparent: None,
         cause: None,
         crm: None,
+        link_to: None,
         epoch: 1,
         format: FORMAT,
     }

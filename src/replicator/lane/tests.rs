@@ -1,6 +1,7 @@
 //! What each end of an attempt makes of a lane, and that whatever happens each entry is answered once.
 
 mod asked;
+mod links;
 
 use proptest::prelude::*;
 
@@ -9,6 +10,7 @@ use crate::contact::{ContactId, record::FORMAT};
 use crate::crm::{REMOTE_CONTACT, RequestKind};
 
 const DEADLINE: Duration = Duration::from_secs(30);
+const MAPPING: Fingerprint = Fingerprint(7);
 
 fn entry(version: Version) -> Entry {
     Entry {
@@ -19,6 +21,7 @@ fn entry(version: Version) -> Entry {
         traceparent: None,
         cause: None,
         crm: None,
+        link_to: None,
         epoch: 1,
         format: FORMAT,
     }
@@ -39,6 +42,7 @@ fn at(now: Instant) -> Circumstances {
         parked_delay: Duration::from_secs(60),
         tries_before_parking: 2,
         landing_time: DEADLINE,
+        mapping: MAPPING,
     }
 }
 
@@ -583,5 +587,32 @@ proptest! {
         }
         let expected: BTreeMap<Version, u32> = (1..=record).map(|version| (version, 1)).collect();
         prop_assert_eq!(outcomes, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_says_under_which_mapping_it_was_written_or_known_to_hold_the_same() {
+    let other = Circumstances { mapping: Fingerprint(8), ..at(Instant::now()) };
+    let unchanged = |code: ReasonCode| End::Judged {
+        version: 2,
+        outcome: OutcomeKind::Unchanged,
+        reason: Some(code.into()),
+        suspected: Vec::new(),
+    };
+    let mut lane = lane();
+    read(&mut lane, [1]);
+    lane.begin();
+    lane.end(delivered(1), at(Instant::now()));
+    assert_eq!(lane.link.mapping, Some(MAPPING));
+    for (end, expected) in [
+        (failed(2, FailureClass::Rejected, Effect::None, Instant::now()), Some(MAPPING)),
+        (unchanged(ReasonCode::SameProjection), Some(Fingerprint(8))),
+        (deleted(2), None),
+    ] {
+        let mut lane = Lane::new(lane.link.clone(), Protections::default());
+        read(&mut lane, [2]);
+        lane.begin();
+        lane.end(end, other);
+        assert_eq!(lane.link.mapping, expected);
     }
 }

@@ -131,6 +131,7 @@ impl Membership<'_> {
             parked_delay: parked.delay(tries.saturating_sub(settings.tries_before_parking) + 1, &mut self.random),
             tries_before_parking: settings.tries_before_parking,
             landing_time: settings.landing_time(),
+            mapping: self.parts.mapping,
         };
         let decided = lane.end(end, circumstances);
         if lane.is_ready(now, wall) {

@@ -120,7 +120,7 @@ impl Membership<'_> {
         self.bounds_due = now + BOUNDS_INTERVAL;
         let (log, view) = (self.parts.log.clone(), self.parts.view.clone());
         let (metrics, crm) = (self.parts.metrics.clone(), self.parts.name.clone());
-        let topic = self.parts.topics.versions.clone();
+        let (topic, mapping) = (self.parts.topics.versions.clone(), self.parts.mapping);
         let owned: Vec<_> = self
             .owned
             .iter()
@@ -132,10 +132,14 @@ impl Membership<'_> {
             // On a thread where it may take its time: after an outage nearly everybody may be parked.
             let counted = tokio::task::spawn_blocking(move || {
                 let counts = partitions.iter().map(|partition| view.parked_count(&crm, *partition));
-                counts.sum::<Result<usize, ViewError>>().map(|parked| metrics.parked(&crm, parked))
+                metrics.parked(&crm, counts.sum::<Result<usize, ViewError>>()?);
+                // Of these the view keeps the counts.
+                let counts = partitions.iter().map(|partition| view.links_of_other_mappings(&crm, *partition, mapping));
+                metrics.links_of_other_mappings(&crm, counts.sum::<Result<u64, ViewError>>()?);
+                Ok::<_, ViewError>(())
             });
             if let Ok(Err(error)) = counted.await {
-                warn!(%error, "parked contacts could not be counted");
+                warn!(%error, "contacts could not be counted");
             }
             let mut bounds = Vec::with_capacity(owned.len());
             for (partition, assignment) in owned {

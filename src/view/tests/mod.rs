@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     config::{TopicSettings, ViewSettings},
     contact::{ContactId, ContactRecord},
-    crm::link::Link,
+    crm::{fingerprint::Fingerprint, link::Link},
     identity::keys::KeyHash,
     log::{
         Cleanup, Log, LogError, NewRecord, TopicPartition, TopicSpec, Transaction, local, local::LocalLog, partition_of,
@@ -364,6 +364,54 @@ async fn parked_contacts_come_in_the_order_of_their_due_times() {
     worker.reach_end(&log, &at).await;
     assert_eq!(parked(None, 9), [second, (after(40), contact(d))]);
     assert_eq!(worker.view.link("crm", contact(a)).unwrap(), None);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_are_found_by_what_the_crm_calls_their_contacts_and_counted_by_their_mapping() {
+    let (data, log) = (tempfile::tempdir().unwrap(), ScriptedLog::new());
+    let mut worker = Worker::start(data.path(), &log);
+    let numbers: Vec<u128> = (0..).filter(|number| worker.view.partition(contact(*number)) == 0).take(4).collect();
+    let [a, b, c, d] = numbers[..] else { unreachable!("four were taken") };
+    let put = |number: u128, name: Option<&str>, mapping: Option<&str>, presence: Option<&str>| {
+        let contact = contact(number);
+        let mut link = json!({ "contact_id": contact, "answered": 1, "presence": presence, "format": 1 });
+        link["remote_ids"] = name.map_or(json!({}), |name| json!({ "contact": name }));
+        mapping.into_iter().for_each(|mapping| link["mapping"] = json!(mapping));
+        log.put("contact-links.crm", &contact.key(), Some(&link.to_string()))
+    };
+    let (ours, other) = ("000000000000002a", "000000000000002b");
+    let at = put(a, Some("r-1"), Some(ours), Some("active"));
+    put(b, Some("r-2"), Some(other), Some("inactive"));
+    // Of a release that did not tell, and one that the CRM does not hold.
+    put(c, Some("r-1"), None, Some("active"));
+    put(d, None, None, None);
+    worker.following.start("crm", 0).await.unwrap();
+    worker.reach_end(&log, &at).await;
+    let named = |view: &View, name| view.contacts_named("crm", 0, name).unwrap();
+    let others = |view: &View| view.links_of_other_mappings("crm", 0, Fingerprint(0x2a)).unwrap();
+    let both = if contact(a) < contact(c) { [contact(a), contact(c)] } else { [contact(c), contact(a)] };
+    assert_eq!((named(&worker.view, "r-1"), named(&worker.view, "r-2")), (both.to_vec(), vec![contact(b)]));
+    assert_eq!((named(&worker.view, "r"), others(&worker.view)), (vec![], 2));
+    assert_eq!(worker.view.contacts_named("crm", 1, "r-1").unwrap(), []);
+    assert_eq!(worker.view.links_of_other_mappings("other", 0, Fingerprint(0x2a)).unwrap(), 0);
+
+    // Within one batch and over several, and over a restart: only the last word counts.
+    put(a, Some("r-3"), Some(other), Some("active"));
+    put(a, Some("r-4"), Some(ours), Some("active"));
+    put(b, Some("r-2"), Some(ours), Some("inactive"));
+    put(c, None, None, Some("absent"));
+    put(d, Some("r-1"), Some(other), Some("active"));
+    worker.reach_end(&log, &at).await;
+    worker.stop().await;
+    worker = Worker::start(data.path(), &log);
+    worker.following.start("crm", 0).await.unwrap();
+    assert_eq!((named(&worker.view, "r-1"), named(&worker.view, "r-3")), (vec![contact(d)], vec![]));
+    assert_eq!((named(&worker.view, "r-4"), others(&worker.view)), (vec![contact(a)], 1));
+    log.put_at(&at, &contact(d).key(), None);
+    worker.reach_end(&log, &at).await;
+    assert_eq!((named(&worker.view, "r-1"), others(&worker.view)), (vec![], 0));
+    assert_eq!(worker.view.links_of_other_mappings("crm", 0, Fingerprint(1)).unwrap(), 2);
     worker.stop().await;
 }
 

@@ -80,6 +80,7 @@ fn entry(number: u128, version: Version, offset: Offset) -> Entry {
         traceparent: None,
         cause: None,
         crm: None,
+        link_to: None,
         epoch: 1,
         format: FORMAT,
     }

@@ -185,6 +185,7 @@ impl Run {
             traceparent: None,
             cause: None,
             crm: None,
+            link_to: None,
             epoch: 1,
             format: FORMAT,
         };

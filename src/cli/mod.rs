@@ -13,6 +13,7 @@ mod reach;
 mod resync;
 mod run;
 mod sandbox;
+mod schema;
 mod topics;
 mod verify;
 mod worker_address;
@@ -117,6 +118,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Simulate CRMs, one of each kind or one alone, on a port of this machine.
     Sandbox(sandbox::Arguments),
+    /// Print the JSON Schema of events, records or settings.
+    Schema(schema::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -267,6 +270,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
         Command::Verify(arguments) => verify::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
+        Command::Schema(arguments) => schema::run(&arguments, &mut io::stdout().lock()),
     }
 }
 

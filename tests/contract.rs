@@ -1,8 +1,9 @@
-//! What services and editors are given, held to what the built program says: its JSON Schemas.
+//! What services and editors are given, held to what the built program says: schemas, samples, and the command line itself.
 
 #![expect(clippy::unwrap_used, reason = "a claim fails by panicking")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -52,6 +53,38 @@ fn schema(of: &str) -> Validator {
 }
 
 #[test]
+fn every_sample_of_an_event_passes_the_check_and_the_schema() {
+    let schema = schema("change-event");
+    let samples = files("config/samples");
+    let mut verbs = BTreeSet::new();
+    for sample in &samples {
+        let event = json(sample);
+        assert!(schema.is_valid(&event), "{}", sample.display());
+        verbs.insert(event["type"].as_str().unwrap().rsplit('.').nth(1).unwrap().to_owned());
+        // A sample that names what nobody knows would teach it.
+        let checked = ran(&["check-event", "--strict", &sample.to_string_lossy()]);
+        let output = text(&checked.stdout);
+        assert_eq!((checked.status.code(), output.contains("\n1 events, 0 at fault\n")), (Some(0), true), "{output}");
+    }
+    let names: BTreeSet<String> = samples.iter().map(|sample| name(sample)).collect();
+    let expected = ["clear", "delete", "erase", "organization", "patch", "person", "person-minimal"];
+    assert_eq!(names, expected.map(|name| format!("{name}.json")).into());
+    assert_eq!(verbs, ["created", "deleted", "erased", "patched", "updated"].map(str::to_owned).into());
+}
+
+#[test]
+fn the_full_samples_show_every_attribute_of_the_contact() {
+    let schema: Value = json(&root().join("config/schemas/change-event.json"));
+    let known = schema["$defs"]["Contact"]["properties"].as_object().unwrap();
+    let mut shown = BTreeSet::new();
+    for sample in ["person.json", "organization.json"] {
+        let data = json(&root().join("config/samples").join(sample))["data"].clone();
+        shown.extend(data.as_object().unwrap().keys().cloned());
+    }
+    assert_eq!(shown, known.keys().cloned().collect());
+}
+
+#[test]
 fn every_layout_that_others_may_read_is_as_its_schema_says() {
     let schemas = [("record", "contact-records"), ("entry", "contact-versions"), ("outcome", "outcome")]
         .map(|(layout, of)| (layout, schema(of)));
@@ -71,4 +104,20 @@ fn every_layout_that_others_may_read_is_as_its_schema_says() {
     }
     assert!(held >= 5, "only {held} samples were held to a schema");
     schema("config");
+}
+
+#[test]
+fn an_event_at_fault_ends_the_check_with_1_and_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("event.json");
+    let mut event = json(&root().join("config/samples/person.json"));
+    event["data"]["birthDate"] = "10.12.1985".into();
+    fs::write(&file, event.to_string()).unwrap();
+    let checked = ran(&["check-event", "--json", &file.to_string_lossy()]);
+    assert_eq!(checked.status.code(), Some(1));
+    let verdict: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!((&verdict["code"], &verdict["pointer"]), (&"bad_value".into(), &"/birthDate".into()));
+    assert!(!text(&checked.stdout).contains("1985"));
+    assert_eq!(ran(&["check-event", "no-such-file"]).status.code(), Some(3));
+    assert_eq!(ran(&["check-event", "--binary", "-"]).status.code(), Some(2));
 }

@@ -4,6 +4,7 @@
 //! numbers are part of the contract with scripts and process managers and stand in the long help.
 
 mod check;
+mod check_event;
 mod client;
 pub mod demo;
 mod explain;
@@ -49,6 +50,7 @@ Examples:
   contact-replicator check --config config/kafka.toml
   contact-replicator run --config config/embedded.toml
   contact-replicator run --config config/kafka.toml
+  contact-replicator check-event config/samples/person.json
   contact-replicator publish --config config/kafka.toml changes.ndjson
   contact-replicator explain shop/4711
   contact-replicator topics --config config/kafka.toml --check
@@ -58,7 +60,7 @@ Examples:
 
 Exit codes:
   0  done
-  1  a check failed: something is missing or wrong outside, lines were not published, nobody was found
+  1  a check failed: something is missing or wrong outside, events are at fault, lines were not published, nobody was found
      to be explained, driven anew or shown, a CRM holds something else than it should, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
@@ -118,6 +120,10 @@ enum Command {
     Verify(verify::Arguments),
     /// Simulate CRMs, one of each kind or one alone, on a port of this machine.
     Sandbox(sandbox::Arguments),
+    /// Check events before they are sent: whether each can be read, and what is wrong with it.
+    ///
+    /// For the tests of services that emit them. Needs no settings, no worker and no network.
+    CheckEvent(check_event::Arguments),
     /// Print the JSON Schema of events, records or settings.
     Schema(schema::Arguments),
 }
@@ -270,6 +276,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
         Command::Verify(arguments) => verify::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
+        Command::CheckEvent(arguments) => check_event::run(&arguments, &mut io::stdout().lock()),
         Command::Schema(arguments) => schema::run(&arguments, &mut io::stdout().lock()),
     }
 }

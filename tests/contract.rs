@@ -121,3 +121,43 @@ fn an_event_at_fault_ends_the_check_with_1_and_says_where() {
     assert_eq!(ran(&["check-event", "no-such-file"]).status.code(), Some(3));
     assert_eq!(ran(&["check-event", "--binary", "-"]).status.code(), Some(2));
 }
+
+#[test]
+fn colours_are_declined_by_no_color() {
+    let help = |no_color: bool| {
+        let mut program = program();
+        program.arg("--help").env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
+        if no_color {
+            program.env("NO_COLOR", "1");
+        }
+        text(&program.output().unwrap().stdout)
+    };
+    assert!(help(false).contains('\u{1b}'), "forced, the help has colours or weights");
+    assert!(!help(true).contains('\u{1b}'));
+}
+
+#[test]
+fn a_package_finds_completions_a_manual_and_the_build() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = ran(&["completions", shell]);
+        assert!(script.status.success() && text(&script.stdout).contains("check-event"), "{shell}");
+    }
+    let bash = Command::new("bash").args(["-n", "/dev/stdin"]).stdin(piped(&["completions", "bash"])).status().unwrap();
+    assert!(bash.success(), "bash cannot read its completions");
+    for arguments in [&["man"][..], &["man", "run"]] {
+        let page = ran(arguments);
+        assert!(page.status.success() && text(&page.stdout).contains(".SH NAME"), "{arguments:?}");
+    }
+    let short = text(&ran(&["-V"]).stdout);
+    assert_eq!(short, format!("contact-replicator {}\n", env!("CARGO_PKG_VERSION")));
+    let long = text(&ran(&["--version"]).stdout);
+    assert!(long.starts_with(short.trim_end()) && long.contains("\nlibrdkafka: "), "{long}");
+}
+
+/// What a command prints, as another's input.
+fn piped(arguments: &[&str]) -> fs::File {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &ran(arguments).stdout).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file
+}

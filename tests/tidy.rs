@@ -279,6 +279,9 @@ fn each_outside_thing_is_named_in_one_place() {
         ("prometheus", &["metrics.rs"]),
         ("gethostname", &["config"]),
         ("clap", &["cli"]),
+        ("clap_complete", &["cli"]),
+        ("clap_mangen", &["cli"]),
+        ("schemars", &["contact", "event"]),
         ("axum", &["admin", "ingest"]),
         ("tracing_subscriber", &["telemetry.rs"]),
     ] {

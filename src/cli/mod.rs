@@ -4,16 +4,19 @@
 //! numbers are part of the contract with scripts and process managers and stand in the long help.
 
 mod check;
+mod check_event;
 mod client;
 pub mod demo;
 mod explain;
 mod inspect;
 mod links;
+mod packaging;
 mod publish;
 mod reach;
 mod resync;
 mod run;
 mod sandbox;
+mod schema;
 mod topics;
 mod verify;
 mod worker_address;
@@ -26,7 +29,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -49,6 +52,7 @@ Examples:
   contact-replicator check --config config/kafka.toml
   contact-replicator run --config config/embedded.toml
   contact-replicator run --config config/kafka.toml
+  contact-replicator check-event config/samples/person.json
   contact-replicator publish --config config/kafka.toml changes.ndjson
   contact-replicator explain shop/4711
   contact-replicator topics --config config/kafka.toml --check
@@ -59,8 +63,9 @@ Examples:
 
 Exit codes:
   0  done
-  1  a check failed: something is missing or wrong outside, lines were not published or imported, nobody was found
-     to be explained, driven anew or shown, a CRM holds something else than it should, or a promise did not hold
+  1  a check failed: something is missing or wrong outside, events are at fault, lines were not published or
+     imported, nobody was found to be explained, driven anew or shown, a CRM holds something else than it should, or a
+     promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
   4  stopped with work left undone at the shutdown deadline; the next worker does it";
@@ -124,6 +129,16 @@ enum Command {
     Verify(verify::Arguments),
     /// Simulate CRMs, one of each kind or one alone, on a port of this machine.
     Sandbox(sandbox::Arguments),
+    /// Check events before they are sent: whether each can be read, and what is wrong with it.
+    ///
+    /// For the tests of services that emit them. Needs no settings, no worker and no network.
+    CheckEvent(check_event::Arguments),
+    /// Print the JSON Schema of events, records or settings.
+    Schema(schema::Arguments),
+    /// Print the completions of a shell.
+    Completions(packaging::CompletionsArguments),
+    /// Print the manual page of the program, or of one command.
+    Man(packaging::ManArguments),
 }
 
 #[derive(Debug, Args)]
@@ -144,15 +159,21 @@ enum Exit {
     Undone,
 }
 
+impl Exit {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::CheckFailed => 1,
+            Self::Usage => 2,
+            Self::Failed => 3,
+            Self::Undone => 4,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::CheckFailed => 1,
-            Exit::Usage => 2,
-            Exit::Failed => 3,
-            Exit::Undone => 4,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -246,7 +267,8 @@ impl CommandError {
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     telemetry::hide_panic_messages();
-    let arguments = Arguments::parse();
+    let matches = command().long_version(packaging::version()).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let surroundings = Surroundings::process();
     let exit = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -260,6 +282,11 @@ pub fn main() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// The command line.
+fn command() -> clap::Command {
+    Arguments::command()
 }
 
 async fn execute(command: Command, surroundings: Surroundings<'static>) -> Result<Exit, CommandError> {
@@ -278,6 +305,12 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
         Command::Verify(arguments) => verify::run(arguments, surroundings).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
+        Command::CheckEvent(arguments) => check_event::run(&arguments, &mut io::stdout().lock()),
+        Command::Schema(arguments) => schema::run(&arguments, &mut io::stdout().lock()),
+        Command::Completions(arguments) => {
+            packaging::completions(&arguments, self::command(), &mut io::stdout().lock())
+        }
+        Command::Man(arguments) => packaging::man(&arguments, self::command(), &mut io::stdout().lock()),
     }
 }
 
@@ -327,8 +360,6 @@ fn complain(error: &dyn Error) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -336,12 +367,37 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// Every way to end, in the order of its code.
+    fn exits() -> Vec<Exit> {
+        let after = |exit: &Exit| match exit {
+            Exit::Done => Some(Exit::CheckFailed),
+            Exit::CheckFailed => Some(Exit::Usage),
+            Exit::Usage => Some(Exit::Failed),
+            Exit::Failed => Some(Exit::Undone),
+            Exit::Undone => None,
+        };
+        std::iter::successors(Some(Exit::Done), after).collect()
+    }
+
     #[test]
-    fn the_help_tells_every_exit_code() {
-        let help = Arguments::command().render_long_help().to_string();
-        for code in ["\n  0  ", "\n  1  ", "\n  2  ", "\n  3  ", "\n  4  "] {
-            assert!(help.contains(code), "{help}");
+    fn the_help_and_the_readme_tell_every_exit_code_alike() {
+        let (_, told) = EXAMPLES.split_once("Exit codes:\n").expect("the help tells exit codes");
+        let mut help: Vec<(String, String)> = Vec::new();
+        for line in told.lines() {
+            match (line.trim_start().split_once("  "), help.last_mut()) {
+                (Some((code, text)), _) if !line.starts_with("   ") => help.push((code.to_owned(), text.to_owned())),
+                (_, Some((_, text))) => text.push_str(&format!(" {}", line.trim())),
+                (_, None) => panic!("{line:?} is of no code"),
+            }
         }
+        let readme = include_str!("../../README.md");
+        let table = readme.split("\n## Exit codes\n").nth(1).expect("README tells exit codes");
+        let table = table.split("\n## ").next().expect("a split has a first part");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
+        let rows: Vec<_> = rows.map(|(code, text)| (code.to_owned(), text.to_owned())).collect();
+        assert_eq!(help, rows, "left: the long help; right: README.md");
+        let codes: Vec<String> = exits().iter().map(|exit| exit.code().to_string()).collect();
+        assert_eq!(rows.iter().map(|(code, _)| code.clone()).collect::<Vec<_>>(), codes);
     }
 
     #[test]

@@ -18,21 +18,21 @@ use super::{ConfigError, Fault, PriavaAuth, Settings, Surroundings, fault::Fault
 /// Every key with its default, unit and meaning.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
 
-static DEFAULTS: LazyLock<Table> =
+pub(super) static DEFAULTS: LazyLock<Table> =
     LazyLock::new(|| REFERENCE.parse().expect("config/reference.toml is TOML, a test reads it"));
 
 /// Lists of tables. The one entry of the reference is what each entry of a file is laid over.
-struct List {
-    path: &'static [&'static str],
+pub(super) struct List {
+    pub(super) path: &'static [&'static str],
     /// Keys that each entry must give itself: defaults would name somebody else's source or CRM.
-    required: &'static [&'static str],
+    pub(super) required: &'static [&'static str],
     /// The key that chooses among the reference's entries.
     variant: Option<&'static str>,
     /// Whether the reference's entry holds where a file has none.
     stands_by_itself: bool,
 }
 
-const LISTS: [List; 4] = [
+pub(super) const LISTS: [List; 4] = [
     List { path: &["input", "topics"], required: &["name"], variant: None, stands_by_itself: true },
     List { path: &["source"], required: &["uri", "name"], variant: None, stands_by_itself: false },
     List { path: &["identity", "rule"], required: &["key"], variant: Some("key"), stands_by_itself: true },

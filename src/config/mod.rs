@@ -5,7 +5,8 @@
 //! faults are found in one go, because an operator who mends one fault at a time restarts as often as there are faults.
 //!
 //! What exists as [`Settings`] is valid: modules take their area as it is and check nothing again. Keys have no default
-//! in code, so that the reference cannot lie; an `Option` is a key that may be left out.
+//! in code, so that the reference cannot lie; an `Option` is a key that may be left out. Editors are told the same by a
+//! JSON Schema ([`json_schema()`]), which is made of both.
 
 mod crm;
 mod crm_com;
@@ -14,6 +15,7 @@ mod fault;
 mod identity;
 mod ingest;
 mod input;
+mod json_schema;
 mod load;
 mod log;
 mod logisense;
@@ -23,6 +25,7 @@ mod previsto;
 mod priava;
 mod rules;
 mod secrets;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -45,6 +48,7 @@ pub use self::{
     },
     ingest::IngestSettings,
     input::{InputSettings, InputTopicSettings, Order, SourceSettings},
+    json_schema::json_schema,
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
     logisense::{ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, UnknownPlace},

@@ -4,6 +4,9 @@
 //! outside against the one table in [`schema`], and so is every merge patch before [`Document::patched`] applies it.
 //! Nobody checks again.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -89,6 +92,16 @@ impl Document {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl JsonSchema for Document {
+    fn schema_name() -> Cow<'static, str> {
+        "Contact".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        schema::json_schema().try_into().expect("a schema that is an object")
     }
 }
 

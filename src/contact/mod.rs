@@ -13,6 +13,7 @@ pub mod survivorship;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ pub use document::Document;
 pub use record::ContactRecord;
 
 /// Names a contact for good: a UUIDv8 that reveals nothing, is never used twice, and is safe as a CRM's external id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ContactId(pub Uuid);
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ContactId, Document, Version};
@@ -15,7 +16,7 @@ use crate::{
 pub const FORMAT: u32 = 1;
 
 /// Who a contact is, what is known about it, and whose word that is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ContactRecord {
     pub contact_id: ContactId,
     pub version: Version,
@@ -29,6 +30,8 @@ pub struct ContactRecord {
     /// Per unit of the document (a JSON pointer such as `/name` or `/organization/title`): the member that it is from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provenance: BTreeMap<String, MemberRef>,
+    /// The source records that it is made up of. Their other members are private to this program.
+    #[schemars(with = "Vec<MemberRef>")]
     pub members: Vec<Member>,
     /// The event that caused this version; absent where the program or an operator did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,10 +39,11 @@ pub struct ContactRecord {
     pub received_at: Timestamp,
     /// The resolver's term in which this was decided.
     pub epoch: u64,
+    /// Version of this layout. A reader refuses one that is newer than it knows.
     pub format: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Live,
@@ -49,7 +53,7 @@ pub enum Status {
 }
 
 /// Names a source record: what one source says about one subject.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct MemberRef {
     pub source: Arc<str>,
     pub subject: Arc<str>,

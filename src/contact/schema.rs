@@ -9,12 +9,16 @@
 //!
 //! The walk goes as deep as the table, never as deep as the value.
 
+mod expected;
+mod json_schema;
 mod values;
 
 use std::{borrow::Cow, sync::LazyLock};
 
 use serde_json::{Map, Value};
 
+pub use expected::expected;
+pub(crate) use json_schema::{DATE, any_case, base64, json_schema};
 pub use values::PHOTO_BYTES_MAX;
 
 use super::Document;

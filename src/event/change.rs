@@ -6,6 +6,8 @@
 //!
 //! The clock comes in as an argument, and decides only whether an event is from the future.
 
+mod remedy;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},

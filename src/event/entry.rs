@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{EventRef, labels::labels};
@@ -16,7 +17,7 @@ use crate::contact::{
 
 /// "Contact `contact_id` reached `version`, because of `event`": to be answered once by each CRM. Or, with `crm`, what an
 /// operator asked of that one alone: then `version` is the one that the contact had by then.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     pub contact_id: ContactId,
     pub version: Version,
@@ -35,19 +36,21 @@ pub struct Entry {
     /// Of an operator who says which contact of the CRM it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_to: Option<LinkTo>,
+    /// The resolver's term in which this was decided; 0 where an operator asked.
     pub epoch: u64,
+    /// Version of this layout. A reader refuses one that is newer than it knows.
     pub format: u32,
 }
 
 /// Why there is work without an event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     pub kind: CauseKind,
     pub id: String,
 }
 
 /// Which contact of a CRM one of ours is, as an operator says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkTo {
     /// The one that has these ids, by role.

@@ -1,6 +1,6 @@
 //! Closed lists of labels: an enum whose variants have one name each, in JSON, in metrics and in messages.
 
-/// Declares an enum with, besides serde, `ALL`, `as_str` and `Display`, all from one list.
+/// Declares an enum with, besides serde and its JSON Schema, `ALL`, `as_str` and `Display`, all from one list.
 macro_rules! labels {
     (
         $(#[$attribute:meta])*
@@ -10,6 +10,7 @@ macro_rules! labels {
     ) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[derive(schemars::JsonSchema)]
         pub enum $name {
             $( $(#[$variant_attribute])* #[serde(rename = $label)] $variant, )+
         }

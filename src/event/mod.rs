@@ -3,7 +3,7 @@
 //! [`change`] reads a contact-change event (CloudEvents 1.0 over Kafka, binary or structured) or says what is wrong
 //! with it and where; [`version`] orders the changes of one source's subject; [`entry`] is the replicators' work list;
 //! [`outcome`] is what became of an event, [`dead_letter`] the place for what could not be read, and [`identity_event`] what
-//! was found out about who is who.
+//! was found out about who is who. [`schemas`] tells all of it to programs.
 //! Pure: bytes in, values out.
 
 pub mod change;
@@ -13,11 +13,13 @@ mod envelope;
 pub mod identity_event;
 pub(crate) mod labels;
 pub mod outcome;
+pub mod schemas;
 mod time;
 pub mod version;
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use entry::Entry;
@@ -27,7 +29,7 @@ pub use version::{Precedence, SourceVersion};
 use crate::log::{Offset, Partition, Record};
 
 /// Names an input event and the place it was read from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventRef {
     /// The emitting system, as in the event. Absent only for what could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{EventRef, entry::Cause, labels::labels};
@@ -315,29 +316,43 @@ fn header(name: &str, value: &str) -> Header {
 
 /// The data as readers know it: unlike our own records, with every member, so that none has to be guessed from its
 /// absence. Only `cause` comes with nothing but what has one.
-#[derive(Serialize)]
-struct Data<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Outcome")]
+pub(super) struct Data<'a> {
+    /// What it answers; null where an operator or the program itself asked.
     event: Option<EventData<'a>>,
+    /// Who asked, where no event did. Such outcomes stand outside the one for each event and CRM.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a Cause>,
+    /// Null for a quarantined event, which has no contact.
     contact_id: Option<ContactId>,
+    /// Of the contact, when this was settled.
     version: Option<Version>,
+    /// Its name in the settings; "*" for what ended before any CRM.
     crm: &'a str,
     outcome: OutcomeKind,
+    /// What was done in the CRM.
     operation: Option<Operation>,
+    /// What the CRM calls the contact.
     remote_id: Option<&'a str>,
+    /// Why, in codes.
     reason: Option<ReasonData<'a>>,
+    /// Tries that it took.
     attempts: u32,
+    /// When the event was read.
     received_at: Timestamp,
     settled_at: Timestamp,
+    /// The version whose outcome tells the end, when this one was superseded.
     by_version: Option<Version>,
 }
 
 /// How an event is named in data of ours.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Event")]
 pub(super) struct EventData<'a> {
     source: Option<&'a str>,
     id: Option<&'a str>,
+    /// As in the event, or a hash of it where `outcomes.subject` says so.
     subject: Option<Arc<str>>,
     topic: &'a str,
     partition: Partition,
@@ -357,11 +372,14 @@ impl<'a> EventData<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Reason")]
 struct ReasonData<'a> {
     code: ReasonCode,
     http_status: Option<u16>,
+    /// The CRM's own code, where it has a closed vocabulary.
     crm_code: Option<&'a str>,
+    /// The field at fault: the CRM's name of it, or a JSON pointer.
     field: Option<&'a str>,
 }
 

@@ -20,7 +20,10 @@ use contact_replicator::{
 };
 use jiff::Timestamp;
 
-use crate::world::{CRM, PARTITIONS, Simulated, World, group_of};
+use crate::{
+    published::all_is_as_the_schemas_say,
+    world::{CRM, PARTITIONS, Simulated, World, group_of},
+};
 
 /// Adds what the CRMs say to what the log says.
 pub(crate) async fn with_crms(world: &World, mut evidence: Evidence) -> Evidence {
@@ -240,6 +243,7 @@ pub(crate) async fn broken(world: &World, evidence: &Evidence) -> Vec<Checked> {
         no_worker_ends_unasked(world),
         failing_crms_are_not_hammered(world, evidence),
         nothing_before_retry_after(world, evidence),
+        all_is_as_the_schemas_say(evidence),
     ];
     let all = checks::all(evidence).into_iter().filter(|checked| checked.name != "nothing_before_retry_after");
     all.chain(ours).filter(|checked| !checked.ok).collect()

@@ -19,6 +19,7 @@ mod mapping;
 mod outage;
 mod persons;
 mod privacy;
+mod published;
 mod rebuild;
 mod resync;
 mod scene;

@@ -60,7 +60,7 @@ pub(super) fn is_country(text: &str) -> bool {
 }
 
 /// ISO 3166-1 alpha-2, officially assigned: first letter, and the letters that may follow it.
-const COUNTRIES: &[(u8, &str)] = &[
+pub(super) const COUNTRIES: &[(u8, &str)] = &[
     (b'A', "DEFGILMOQRSTUWXZ"),
     (b'B', "ABDEFGHIJLMNOQRSTVWYZ"),
     (b'C', "ACDFGHIKLMNORUVWXYZ"),

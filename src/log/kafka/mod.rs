@@ -10,13 +10,14 @@
 //! topics      creates and compares our topics                      appender  records outside any transaction
 //! follower    chosen partitions from chosen offsets                writer    transactions
 //! member      a group's member: thread and callbacks               membership  what a member knows, without I/O
-//! names       static names that others took
+//! names       static names that others took            library   what librdkafka says of itself
 //! ```
 
 mod appender;
 mod client;
 mod follower;
 mod inquiry;
+mod library;
 mod member;
 mod membership;
 mod names;
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub(crate) use self::client::OURS;
+pub use self::library::{Library, library};
 use self::{
     appender::Appender, client::Connection, follower::KafkaFollower, inquiry::Inquiry, member::KafkaMember,
     writer::KafkaWriter,

@@ -672,7 +672,7 @@ fn all_faults_are_told_at_once() {
 fn a_fault_says_what_stands_there_and_what_could_stand_there() {
     for (changes, key, says) in [
         (&[("nonsense", "1")][..], "nonsense", "there is no such key; known here: `instance`, `worker`"),
-        (&[("worker.idd", "1")], "worker.idd", "known here: `id`, `data`, `shutdown_deadline`"),
+        (&[("worker.idd", "1")], "worker.idd", "known here: `id`, `id_env`, `data`, `shutdown_deadline`"),
         (&[("crm[0].delivery.tries", "1")], "crm[0].delivery.tries", "`tries_before_parking`"),
         (
             &[("crm[0].kind", "\"priva\"")],
@@ -859,6 +859,11 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
         (&[("identity.block.value_regex", "['(']")], "identity.block.value_regex[0]", "regular expression"),
         (&[("identity.guards.disagree", "[\"shoe_size\"]")], "identity.guards.disagree[0]", "choose from"),
         (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
+        (&[("admin.operator_listen", "\"0.0.0.0:1\"")], "admin.operator_listen", "loopback ip:port"),
+        (&[("admin.operator_listen", "\"127.0.0.1:9464\"")], "admin.operator_listen", "the same address"),
+        (&[("worker.id_env", "\"MISSING_ID\"")], "worker.id_env", "set MISSING_ID"),
+        (&[("worker.id_env", "\"EMPTY\"")], "worker.id_env", "set EMPTY"),
+        (&[("worker.id", "\"w\""), ("worker.id_env", "\"TOKEN_15\"")], "worker.id_env", "keep one of the two"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
     ] {
@@ -1009,6 +1014,9 @@ fn pairs_may_be_equal_at_their_bound() {
     fine(&[("crm[0].delivery.resync_contacts_per_second", "0")]);
     fine(&[("crm[0].delivery.verify_contacts_per_second", "0")]);
     fine(&[("admin.listen", "\"\"")]);
+    fine(&[("admin.listen", "\"0.0.0.0:9464\""), ("admin.operator_listen", "\"127.0.0.1:9465\"")]);
+    let worker = fine(&[("worker.id_env", "\"TOKEN_15\"")]).worker;
+    assert_eq!((&*worker.id, worker.named), ("aaaaaaaaaaaaaaa", true), "named, so that its membership is static");
     fine(&[("ingest.backlog_max", "100")]);
     fine(&[("ingest.connections_max", "16")]);
     // 40 batches of 100 events of 262144 bytes.

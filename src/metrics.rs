@@ -154,6 +154,7 @@ struct Shared {
     resolver_epoch: IntGauge,
     oldest_input_age: IntGauge,
     versions_retention: IntGauge,
+    worker_ready: IntGauge,
     view_applied: IntCounter,
     view_rebuilt: IntCounter,
     ingest_requests: HashMap<IngestResult, IntCounter>,
@@ -365,6 +366,8 @@ impl Metrics {
                 .gauge("oldest_input_age_seconds", "Age of the oldest input record among those last read.")?,
             versions_retention: make
                 .gauge("versions_retention_seconds", "How long entries of the work list are kept, by the settings.")?,
+            worker_ready: make
+                .gauge("worker_ready", "1 while every part of this worker does its work, as /readyz says.")?,
             view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
             view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
             ingest_requests: IngestResult::ALL.into_iter().map(ingest_request).collect(),
@@ -564,6 +567,10 @@ impl Metrics {
 
     pub fn transaction_failed(&self, writer: &str) {
         self.of_loop(writer, |writer| writer.failed.inc());
+    }
+
+    pub fn worker_ready(&self, ready: bool) {
+        self.shared.worker_ready.set(ready.into());
     }
 
     pub fn view_applied(&self, records: usize) {
@@ -809,6 +816,7 @@ mod tests {
         metrics.transaction_failed("priava");
         metrics.view_applied(9);
         metrics.view_rebuilt();
+        metrics.worker_ready(true);
         for (series, expected) in [
             ("events_read_total", 1.0),
             ("attributes_ignored_total", 2.0),
@@ -841,6 +849,7 @@ mod tests {
             (r#"transactions_failed_total{writer="priava"}"#, 1.0),
             ("view_applied_records_total", 9.0),
             ("view_rebuilds_total", 1.0),
+            ("worker_ready", 1.0),
         ] {
             assert_eq!(value(&registry, series), Some(expected), "{series}");
         }

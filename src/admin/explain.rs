@@ -87,7 +87,7 @@ pub(super) fn permitted(loopback: bool, uri: &Uri, headers: &HeaderMap) -> Resul
     if !loopback {
         return forbidden(
             "contacts are explained and driven anew on a loopback address alone, since nobody is asked here who they are: set \
-             admin.listen to 127.0.0.1 and ask on the worker's own machine",
+             admin.operator_listen (or admin.listen) to 127.0.0.1 with a port and ask on the worker's own machine",
         );
     }
     let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());

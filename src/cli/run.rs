@@ -59,14 +59,17 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let desk = Desk::default();
     let transports = transports(&settings)?;
     let log = super::open_log(&settings).await?;
-    let admin = match settings.admin.listen.parse::<SocketAddr>() {
-        Ok(address) => {
-            let started = Admin::start(address, registry, readiness.clone(), desk.clone()).await;
-            Some(started.map_err(CommandError::io("listening on admin.listen"))?)
-        }
+    let mut admins = Vec::new();
+    for (listen, doing) in [
+        (&settings.admin.listen, "listening on admin.listen"),
+        (&settings.admin.operator_listen, "listening on admin.operator_listen"),
+    ] {
         // Checked settings hold an address or nothing.
-        Err(_off) => None,
-    };
+        if let Ok(address) = listen.parse::<SocketAddr>() {
+            let started = Admin::start(address, registry.clone(), readiness.clone(), desk.clone()).await;
+            admins.push(started.map_err(CommandError::io(doing))?);
+        }
+    }
     let parts = worker::Parts {
         settings: Arc::new(settings),
         log,
@@ -81,7 +84,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let (asked, stop) = oneshot::channel::<()>();
     let worker = worker::run(parts, async { stop.await.unwrap_or(()) });
     let ended = until_signalled(worker, asked, &mut signals).await;
-    if let Some(admin) = admin {
+    for admin in admins {
         admin.stop().await;
     }
     conclude(ended)

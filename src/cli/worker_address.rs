@@ -9,7 +9,7 @@ use clap::Args;
 use url::Url;
 
 use super::{CommandError, UsageError, client};
-use crate::config::{Settings, Surroundings};
+use crate::config::{AdminSettings, Settings, Surroundings};
 
 #[derive(Debug, Args)]
 pub(super) struct WorkerAddress {
@@ -26,13 +26,18 @@ impl WorkerAddress {
     pub(super) fn url(&self, path: &str, surroundings: Surroundings<'_>) -> Result<Url, CommandError> {
         let mut url = match (&self.admin, &self.config) {
             (Some(admin), _) => client::address(admin)?,
-            (None, Some(file)) => listened_on(&Settings::load(file, surroundings)?.admin.listen)?,
-            (None, None) => listened_on(&Settings::reference().admin.listen)?,
+            (None, Some(file)) => listened_on(for_operators(&Settings::load(file, surroundings)?.admin))?,
+            (None, None) => listened_on(for_operators(&Settings::reference().admin))?,
         };
         url.set_path(path);
         url.set_query(None);
         Ok(url)
     }
+}
+
+/// Where these settings let operators ask.
+fn for_operators(admin: &AdminSettings) -> &str {
+    if admin.operator_listen.is_empty() { &admin.listen } else { &admin.operator_listen }
 }
 
 /// The address of a worker on this machine that listens on `listen`.
@@ -72,5 +77,12 @@ mod tests {
         ] {
             assert_eq!(listened_on(listen).ok().map(String::from).as_deref(), expected, "{listen}");
         }
+    }
+
+    #[test]
+    fn an_address_for_operators_goes_before_one_that_others_reach() {
+        let admin = |operators: &str| AdminSettings { listen: "0.0.0.0:7".into(), operator_listen: operators.into() };
+        assert_eq!(for_operators(&admin("")), "0.0.0.0:7");
+        assert_eq!(for_operators(&admin("127.0.0.1:8")), "127.0.0.1:8");
     }
 }

@@ -347,6 +347,18 @@ fn replace(laid: &mut Table, key: &str, default: Option<&Value>) -> bool {
 
 /// Fills in what does not stand in the file: the host name and the secrets.
 fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mut Faults) {
+    if let Some(name) = &settings.worker.id_env {
+        match (surroundings.variable)(name).as_deref().map(str::trim) {
+            _ if !settings.worker.id.is_empty() => {
+                faults.add("worker.id_env", None, "worker.id is given too", "keep one of the two");
+            }
+            Some(id) if !id.is_empty() => settings.worker.id = id.into(),
+            _ => {
+                let reason = "the environment variable is not set, or empty";
+                faults.add("worker.id_env", Some(name.clone()), reason, format!("set {name}, or write worker.id"));
+            }
+        }
+    }
     settings.worker.named = !settings.worker.id.is_empty();
     if !settings.worker.named {
         settings.worker.id = (surroundings.host_name)().into();

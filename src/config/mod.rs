@@ -96,6 +96,8 @@ impl Settings {
 pub struct WorkerSettings {
     /// Names the process, stable over restarts. Empty in the file: the host name, which then stands here.
     pub id: Arc<str>,
+    /// Environment variable that holds the id, where workers share one file.
+    pub id_env: Option<String>,
     /// Whether the operator chose the id; a host name may be given to another host.
     #[serde(skip)]
     pub named: bool,
@@ -138,6 +140,8 @@ pub enum SubjectForm {
 pub struct AdminSettings {
     /// Address of `/metrics`, `/livez`, `/readyz` and, on a loopback address alone, `/explain` and `/resync`; empty: off.
     pub listen: String,
+    /// A second, loopback address of the same, for operators where others must reach `listen`; empty: off.
+    pub operator_listen: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -97,6 +97,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
     let mut asked = std::pin::pin!(asked);
     let Parts { settings, log, transports, clock, metrics, readiness, seed, protections, desk } = parts;
     let names = TopicNames::new(&settings.topics.prefix);
+    readiness.report_to(metrics.clone());
 
     let view = {
         let (settings, metrics) = (settings.clone(), metrics.clone());

@@ -569,6 +569,21 @@ fn outside(settings: &Settings, rules: &mut Rules<'_>) {
         "this is no address to listen on",
         "write ip:port, or \"\" for off",
     );
+    let listen = &settings.admin.operator_listen;
+    rules.require(
+        listen.is_empty() || listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback()),
+        &["admin.operator_listen"],
+        quoted(listen),
+        "this is no address that this machine alone can reach",
+        "write a loopback ip:port such as 127.0.0.1:9465, or \"\" for off",
+    );
+    rules.require(
+        listen.is_empty() || *listen != settings.admin.listen,
+        &["admin.operator_listen", "admin.listen"],
+        quoted(listen),
+        "admin.listen is the same address",
+        "leave admin.operator_listen empty: a loopback address of admin.listen answers operators itself",
+    );
     let level = &settings.telemetry.level;
     let holds = telemetry::is_filter(level) && !level.trim().is_empty();
     rules.require(holds, &["telemetry.level"], quoted(level), "this is no filter", "write \"info\", or as in RUST_LOG");

@@ -48,7 +48,7 @@ fn all_faults_are_told_at_once() {
 fn a_fault_says_what_stands_there_and_what_could_stand_there() {
     for (changes, key, says) in [
         (&[("nonsense", "1")][..], "nonsense", "there is no such key; known here: `instance`, `worker`"),
-        (&[("worker.idd", "1")], "worker.idd", "known here: `id`, `data`, `shutdown_deadline`"),
+        (&[("worker.idd", "1")], "worker.idd", "known here: `id`, `id_env`, `data`, `shutdown_deadline`"),
         (&[("crm[0].delivery.tries", "1")], "crm[0].delivery.tries", "`tries_before_parking`"),
         (
             &[("crm[0].kind", "\"priva\"")],
@@ -235,6 +235,11 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
         (&[("identity.block.value_regex", "['(']")], "identity.block.value_regex[0]", "regular expression"),
         (&[("identity.guards.disagree", "[\"shoe_size\"]")], "identity.guards.disagree[0]", "choose from"),
         (&[("admin.listen", "\"localhost\"")], "admin.listen", "ip:port"),
+        (&[("admin.operator_listen", "\"0.0.0.0:1\"")], "admin.operator_listen", "loopback ip:port"),
+        (&[("admin.operator_listen", "\"127.0.0.1:9464\"")], "admin.operator_listen", "the same address"),
+        (&[("worker.id_env", "\"MISSING_ID\"")], "worker.id_env", "set MISSING_ID"),
+        (&[("worker.id_env", "\"EMPTY\"")], "worker.id_env", "set EMPTY"),
+        (&[("worker.id", "\"w\""), ("worker.id_env", "\"TOKEN_15\"")], "worker.id_env", "keep one of the two"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
     ] {

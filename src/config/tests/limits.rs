@@ -133,6 +133,9 @@ fn pairs_may_be_equal_at_their_bound() {
     fine(&[("crm[0].delivery.resync_contacts_per_second", "0")]);
     fine(&[("crm[0].delivery.verify_contacts_per_second", "0")]);
     fine(&[("admin.listen", "\"\"")]);
+    fine(&[("admin.listen", "\"0.0.0.0:9464\""), ("admin.operator_listen", "\"127.0.0.1:9465\"")]);
+    let worker = fine(&[("worker.id_env", "\"TOKEN_15\"")]).worker;
+    assert_eq!((&*worker.id, worker.named), ("aaaaaaaaaaaaaaa", true), "named, so that its membership is static");
     fine(&[("ingest.backlog_max", "100")]);
     fine(&[("ingest.connections_max", "16")]);
     // 40 batches of 100 events of 262144 bytes.

@@ -233,7 +233,10 @@ fn unreadable(error: csv::Error) -> CommandError {
 mod tests {
     use super::*;
 
-    fn rows(file: &str, text: impl Into<Vec<u8>>) -> Result<Vec<(u64, Result<String, String>)>, CommandError> {
+    /// The number of a line, and what it says or what is wrong with it.
+    type Read = (u64, Result<String, String>);
+
+    fn rows(file: &str, text: impl Into<Vec<u8>>) -> Result<Vec<Read>, CommandError> {
         let text: Vec<u8> = text.into();
         let length = text.len() as u64;
         let mut rows = Rows::new(Path::new(file), io::Cursor::new(text))?;
@@ -247,7 +250,7 @@ mod tests {
         Ok(all)
     }
 
-    fn good(line: u64, said: &str) -> (u64, Result<String, String>) {
+    fn good(line: u64, said: &str) -> Read {
         (line, Ok(said.to_owned()))
     }
 

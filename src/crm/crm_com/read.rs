@@ -117,7 +117,9 @@ impl CrmCom {
     /// Whether a difference of this field is one that a delivery could close.
     fn is_kept_equal(&self, compared: &Compared<'_>, path: &str, expected: &Value) -> bool {
         let is_said = compared.projection.fields.contains_key(path);
-        is_said || !expected.is_null() || !stays_as_it_is(compared.record) && self.may_clear(path, compared.record, Some(compared.link))
+        is_said
+            || !expected.is_null()
+            || !stays_as_it_is(compared.record) && self.may_clear(path, compared.record, Some(compared.link))
     }
 }
 

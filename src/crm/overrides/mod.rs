@@ -27,8 +27,8 @@ use self::{
     rule::{Made, Rule},
 };
 use super::{
-    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, Naming, NoReader, NotSettable, Presence, Projection,
-    Reader, References, Step, Verdict, link::Link,
+    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, Naming, NoReader, NotSettable, Presence,
+    Projection, Reader, References, Step, Verdict, link::Link,
 };
 use crate::{
     config::{CrmSettings, OnDelete, OnLeave},

@@ -1,7 +1,7 @@
 //! The table as a JSON Schema (draft 2020-12), for tools of those who write and read contacts.
 //!
 //! The schema takes and refuses what the check takes and refuses: each form that is more than a type has a pattern here for
-//! the function in [`values`](super::values) that it stands for, and properties hold one to the other. Two things a pattern
+//! the function in [`values`] that it stands for, and properties hold one to the other. Two things a pattern
 //! does not reach: what lies within an https URL, and base64 that is percent-encoded in a data URL.
 //!
 //! Patterns are those of ECMA-262 without flags, as JSON Schema has it: letters of either case are spelled out.

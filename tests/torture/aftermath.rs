@@ -37,7 +37,7 @@ const RECORDS_MAX: usize = 2_000;
 
 /// Mends all that may still be broken: what was down runs, and nothing goes wrong any more.
 pub(crate) async fn mend(world: &World) {
-    for (crm, kind) in crate::KINDS.iter().enumerate() {
+    for (crm, kind) in crate::kinds().iter().enumerate() {
         world.set_lines_to(crm, Condition::Open);
         world.misbehave(*kind, &json!({})).await;
     }
@@ -54,7 +54,7 @@ pub(crate) async fn mend(world: &World) {
 }
 
 fn names_of_crms() -> Vec<Arc<str>> {
-    crate::KINDS.iter().map(|kind| name_of(*kind)).collect()
+    crate::kinds().iter().map(|kind| name_of(*kind)).collect()
 }
 
 /// Reads all that there is to judge by, from its beginning.
@@ -183,7 +183,7 @@ pub(crate) async fn gather(world: &World, reader: &mut Reader) -> Evidence {
     catch_up(world, reader).await;
     let mut evidence = reader.evidence().clone();
     let settings = world.settings_of("judge");
-    for (crm, kind) in settings.crm.iter().zip(crate::KINDS) {
+    for (crm, kind) in settings.crm.iter().zip(crate::kinds()) {
         let contacts = world.sandbox.page(kind.name(), "contacts").await;
         let requests = world.sandbox.page(kind.name(), "requests").await;
         let expectation = expectation(crm, &settings.instance).unwrap();

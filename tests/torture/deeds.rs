@@ -61,7 +61,7 @@ async fn carry_out_one(world: &World, fault: &Fault) {
             doing.end();
         }
         Kind::CrmRefused | Kind::CrmSilent => {
-            let what = What::CrmDown { crm: name_of(crate::KINDS[fault.whom]) };
+            let what = What::CrmDown { crm: name_of(crate::kinds()[fault.whom]) };
             let doing = world.recorder.begin(what);
             let condition = if fault.kind == Kind::CrmRefused { Condition::Refused } else { Condition::Silent };
             world.set_lines_to(fault.whom, condition);
@@ -190,7 +190,7 @@ async fn cut_in_commit(world: &World, fault: &Fault) {
 
 /// What a CRM does wrong of itself.
 async fn misbehave(world: &World, fault: &Fault) {
-    let kind = crate::KINDS[fault.whom];
+    let kind = crate::kinds()[fault.whom];
     let crm = name_of(kind);
     let patience = Duration::from_secs(1 + fault.draw % 2);
     let text = |duration: Duration| format!("{}ms", duration.as_millis());

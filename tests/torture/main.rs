@@ -29,15 +29,27 @@ mod script;
 mod settings;
 mod world;
 
-use std::{fs, panic::AssertUnwindSafe, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs,
+    panic::AssertUnwindSafe,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use clap::Parser;
+use contact_replicator::sandbox;
 use futures::FutureExt;
 
 use self::{brokers::Brokers, run::Run, scenario::Scenario, script::Kind};
 
+static KINDS: OnceLock<Vec<sandbox::Kind>> = OnceLock::new();
+
 /// Kinds of CRMs, each of which there is one of.
-const KINDS: [contact_replicator::sandbox::Kind; 5] = contact_replicator::sandbox::Kind::ALL;
+fn kinds() -> &'static [sandbox::Kind] {
+    KINDS.get_or_init(|| sandbox::Kind::ALL.to_vec())
+}
+
 /// The seed of a run that nobody asked for, so that it is the same each time.
 const SEED_OF_THE_RUNNER: u64 = 1;
 
@@ -69,6 +81,9 @@ struct Arguments {
     /// `recovery`: workers stop and die one at a time, 20 s apart, to measure how long others take to take over.
     #[arg(long, default_value = "faults")]
     scenario: Scenario,
+    /// Kinds of CRMs, each of which there is to be one of. Without it, all.
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    crms: Vec<sandbox::Kind>,
     /// Nothing but these faults. Without it, all.
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     only: Vec<Kind>,
@@ -86,6 +101,9 @@ fn main() -> ExitCode {
     // Whoever runs all tests gives no arguments, and wants the same each time.
     if std::env::args_os().len() == 1 {
         arguments.seed = Some(SEED_OF_THE_RUNNER);
+    }
+    if !arguments.crms.is_empty() {
+        KINDS.set(arguments.crms.clone()).expect("nobody has asked for them yet");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(torture(arguments))

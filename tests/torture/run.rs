@@ -57,8 +57,13 @@ impl Run {
     /// Whether every promise was kept.
     pub(crate) async fn carry_out(self, brokers: Arc<Brokers>) -> bool {
         let workers = self.scenario.workers(self.workers);
-        let scope =
-            Scope { seed: self.seed, lasts: self.lasts, workers, crms: crate::KINDS.len(), kinds: self.kinds.clone() };
+        let scope = Scope {
+            seed: self.seed,
+            lasts: self.lasts,
+            workers,
+            crms: crate::kinds().len(),
+            kinds: self.kinds.clone(),
+        };
         let script = Script::new(&scope);
         let named = script.named || !world::hosts_can_be_named();
         let shape = Shape { workers, partitions: script.partitions, named };

@@ -159,7 +159,7 @@ impl World {
 
     /// The settings of who has this seat.
     pub(crate) fn written(&self, seat: &Seat) -> Written {
-        let crms = crate::KINDS.iter().zip(&seat.lines).map(|(kind, line)| WrittenCrm {
+        let crms = crate::kinds().iter().zip(&seat.lines).map(|(kind, line)| WrittenCrm {
             name: name_of(*kind).to_string(),
             kind: *kind,
             address: line.address,
@@ -337,7 +337,7 @@ async fn lines(
     recorder: &Recorder,
 ) -> Vec<CrmLine> {
     for port in ports {
-        let addresses = (1..).zip(crate::KINDS).map(|(last, _)| (Ipv4Addr::new(127, 0, 0, last), port).into());
+        let addresses = (1..).zip(crate::kinds()).map(|(last, _)| (Ipv4Addr::new(127, 0, 0, last), port).into());
         let lines = addresses.map(|address| CrmLine::start(address, upstream, Arc::clone(worker), recorder.clone()));
         if let Ok(lines) = try_join_all(lines).await {
             return lines;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use contact_replicator::{
     cli::demo::{
         checks::{self, Checked, Findings, Left, Leftover, Sender},
-        evidence::{Call, Evidence},
+        evidence::Evidence,
     },
     config::CrmKind,
     event::{Entry, Outcome, ReasonCode, entry::CauseKind},
@@ -60,8 +60,8 @@ pub(super) fn repeated_outcomes(ids: &[String]) -> usize {
     ids.len() - ids.iter().collect::<HashSet<_>>().len()
 }
 
-/// A contact is sent again what a CRM has taken only if a worker was killed, frozen or cut off between the two, or answers
-/// were lost; and only then, or while workers come and go, is an outcome written twice, for those who also read what was never
+/// A contact is sent again what a CRM has taken only if a worker was killed, frozen or cut off before that was settled, or
+/// an answer did not come in time; and only then, or while workers come and go, is an outcome written twice, for those who also read what was never
 /// committed.
 pub(super) fn repeats_only_where_disturbed(evidence: &Evidence, deeds: &Deeds<'_>, known: &Known) -> Checked {
     let mut findings = Findings::of("repeats_only_where_disturbed");
@@ -70,17 +70,27 @@ pub(super) fn repeats_only_where_disturbed(evidence: &Evidence, deeds: &Deeds<'_
     for crm in &evidence.crms {
         let repeated = checks::repeated_calls(evidence, crm);
         let mut lasted: BTreeMap<&str, (Timestamp, Timestamp)> = BTreeMap::new();
-        let writes = crm.calls.iter().filter(|call| call.was_accepted() && !call.is_read());
-        for Call { arrived_at, external_id, .. } in writes {
-            if let Some(contact) = external_id {
-                lasted.entry(contact).or_insert((*arrived_at, *arrived_at)).1 = *arrived_at;
+        let mut unheard: BTreeMap<&str, usize> = BTreeMap::new();
+        for call in crm.calls.iter().filter(|call| call.was_accepted() && !call.is_read()) {
+            if let Some(contact) = &call.external_id {
+                lasted.entry(contact).or_insert((call.arrived_at, call.arrived_at)).1 = call.arrived_at;
+                *unheard.entry(contact).or_default() += usize::from(deeds.standing(crm, call) != Sender::Heard);
+            }
+        }
+        // What was sent and not committed may be superseded by a version of which nothing is sent.
+        let of_crm = evidence.outcomes.iter().filter(|outcome| outcome.crm == crm.name);
+        for (contact, settled) in of_crm.filter_map(|outcome| Some((outcome.contact_id?.key(), outcome.settled_at))) {
+            if let Some((_, until)) = lasted.get_mut(contact.as_str()) {
+                *until = settled.max(*until);
             }
         }
         for (contact, times) in repeated {
             repeats += times;
             let disturbed = lasted.get(contact).is_some_and(|(from, until)| deeds.may_repeat(*from, *until));
-            findings.ensure(disturbed, || {
-                format!("{contact} was sent to {} {times} times more than needed, undisturbed", crm.name)
+            let unheard = unheard.get(contact).copied().unwrap_or(0);
+            findings.ensure(disturbed || times <= unheard, || {
+                let name = &crm.name;
+                format!("{contact} was sent to {name} {times} times more than needed, undisturbed, {unheard} unheard")
             });
         }
     }

@@ -437,6 +437,10 @@ fn a_call_is_repeated_only_after_a_disturbance() {
     fails(check, "more than needed", with(30_000, What::Stopped { worker: worker_name(1) }));
     fails(check, "more than needed", with(30_000, What::ViewDeleted { worker: worker_name(1) }));
     holds("calls_per_event", "venues: 4 calls", with(30_000, killed(1)));
+    holds(check, "1 calls", |run| {
+        let late = call(4, 40_000, 2, 1, "Eva", "Kern");
+        called(run, Call { ended: Some(late.arrived + TERMS.request_deadline), ..late });
+    });
 
     let uncommitted = |run: &mut Run| run.known.uncommitted.push(run.known.uncommitted[0].clone());
     fails(check, "1 outcomes were written again", uncommitted);

@@ -79,9 +79,11 @@ fn without_faults_each_accepted_call_is_a_delivered_outcome() {
         let calls = &report["calls"][crm];
         assert_eq!(calls["failed"], serde_json::json!({}), "{report:#}");
         let count = |value: &Value| value.as_u64().expect("a count");
-        let beside = ["look_ups", "others", "begun"].map(|part| count(&calls[part]));
-        let writes = count(&calls["total"]) - beside.iter().sum::<u64>();
-        assert_eq!(writes, count(&report["outcomes"][crm]["delivered"]), "{report:#}");
+        let [look_ups, others, begun] = ["look_ups", "others", "begun"].map(|part| count(&calls[part]));
+        let writes = count(&calls["total"]) - look_ups - others - begun;
+        // Of one that a create began, a later version may leave nothing to be sent.
+        let delivered = count(&report["outcomes"][crm]["delivered"]);
+        assert!((writes..=writes + begun).contains(&delivered), "{crm}: {writes} and {begun} begun: {report:#}");
     }
 }
 

@@ -15,7 +15,7 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use serde_json::{Map, Value};
 
-pub use values::PHOTO_BYTES_MAX;
+pub use values::{PHOTO_BYTES_MAX, data_url};
 
 use super::Document;
 use crate::event::ReasonCode;

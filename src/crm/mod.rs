@@ -14,7 +14,7 @@
 //! | a credential in a header, as bearer, as user of Basic, in a body, a query or a part | [`session::placement`] |
 //! | a session that logs in, refreshes, is renewed early, once for all, and not too often | [`session::login`] |
 //! | a stale token told from bad credentials or a missing right | each connector's reading of failures: [`FailureClass::Auth`], [`FailureClass::Connection`] |
-//! | several requests, resumable after a crash | [`Step::Found`], [`Step::Created`], and a connector's conversation, which begins anew from the link |
+//! | several requests, resumable after a crash | [`Step::Found`], [`Step::Created`], [`Step::Part`], and a connector's conversation, which begins anew from the link |
 //! | upsert, create and update, set actions, bulk | [`RequestKind`], the connectors, [`Batching`] |
 //! | find before create, and after a lost one | [`LookUpKeys`], `replicator::delivery` |
 //! | an effect that is not known | [`Effect::Unknown`], [`link::Sent::Void`] |
@@ -22,7 +22,7 @@
 //! | read, compare, write what differs | conversations of [`crm_com`] and [`logisense`] |
 //! | calls that several contacts share, halved when refused | [`Batching`], `replicator::batching` |
 //! | absent, null, value | [`Projection::fields`], and the `wire` of each connector |
-//! | JSON, forms with brackets, queries | the `wire` of each connector |
+//! | JSON, forms with brackets, forms with a file, queries | the `wire` of each connector; a photo of [`crm_com`] |
 //! | lists that are referred to by id | [`mod@reference`] |
 //! | mapping rules, value tables, and what is lost | `overrides`, [`Projection::losses`], [`Connector::cannot_carry`], [`Connector::losses`] |
 //! | required fields before any call | the `mapping` of each connector: [`Verdict`] |
@@ -238,6 +238,10 @@ pub enum Step {
     /// The contact was created, under these ids by role, and is not yet all that it should be. They are committed before
     /// anything more is sent, so that no half contact is lost sight of, and the next delivery brings the rest.
     Created(BTreeMap<String, String>),
+    /// What was sent so far is accepted, under these ids by role, and `left` are the fields that are not sent yet. The rest is
+    /// committed before anything more is sent, and the next delivery has these fields alone to bring. A connector may end a
+    /// delivery so only if it sent some of [`Delivery::changes`], and `left` are fewer than these; or it would go on for ever.
+    Part { remote_ids: BTreeMap<String, String>, left: Vec<Arc<str>> },
     /// A list of the CRM was read. The delivery begins anew with it at hand.
     Learned(Learned),
     /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.

@@ -269,6 +269,11 @@ impl<'a> Machine<'a> {
                 assert!(remote_ids.contains_key(REMOTE_CONTACT), "a contact that was created has an id");
                 Action::End(End::Created { remote_ids, carried: self.plan.carried() })
             }
+            Step::Part { remote_ids, left } => {
+                assert!(remote_ids.contains_key(REMOTE_CONTACT), "what a contact holds in part is held by its id");
+                let sent = self.plan.clone().but(&left, &self.terms.crm, &self.link, &self.terms.hasher);
+                Action::End(End::Part { remote_ids, sent })
+            }
             Step::Learned(learned) => {
                 assert!(!self.may_have_changed(), "what a delivery needs to know it reads before it writes");
                 Action::Keep(learned)

@@ -43,7 +43,7 @@ use crate::{
     config::OnGone,
     contact::Version,
     crm::{
-        Effect, Failure, FailureClass, Presence, Request,
+        Effect, Failure, FailureClass, Presence, REMOTE_CONTACT, Request,
         link::{Intent, Link, Open, Sent, Settled},
     },
     event::{Entry, Operation, OutcomeKind, Reason, ReasonCode},
@@ -114,6 +114,8 @@ pub enum End {
     Found { remote_ids: BTreeMap<String, String>, carried: Vec<Arc<str>> },
     /// The contact was created under these ids, which are committed before the rest of it is sent.
     Created { remote_ids: BTreeMap<String, String>, carried: Vec<Arc<str>> },
+    /// The CRM holds the contact under these ids and accepted this much, which is committed before the rest is sent.
+    Part { remote_ids: BTreeMap<String, String>, sent: BTreeMap<Arc<str>, Sent> },
     /// The first requests of a delivery were stored, the next was not sent, for a reason that is not the contact's.
     /// `until`: newer content must not follow a lost request before. `lost`: a create among those first ones.
     Interrupted { until: Option<Instant>, carried: Vec<Arc<str>>, lost: Option<Lost> },
@@ -364,6 +366,18 @@ impl Lane {
                 self.link.remote_ids.extend(remote_ids);
                 self.link.intent = None;
                 self.link.incomplete = true;
+                self.awaits_commit = true;
+                Decided { link_changed: true, ..Decided::default() }
+            }
+            End::Part { remote_ids, sent } => {
+                // As after a delivery: of each field the link says what is certain.
+                self.intended = false;
+                self.forced = false;
+                let is_new = !self.link.remote_ids.contains_key(REMOTE_CONTACT);
+                self.link.incomplete |= is_new;
+                self.link.sent = sent;
+                self.link.remote_ids.extend(remote_ids);
+                self.link.intent = None;
                 self.awaits_commit = true;
                 Decided { link_changed: true, ..Decided::default() }
             }

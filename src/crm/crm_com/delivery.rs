@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, slice};
 use serde_json::Value;
 
 use super::{
-    CrmCom, get, name_of, place_of, post,
+    CrmCom, get, name_of, photo::{self, Photo}, place_of, post,
     refusals::{self, REFERENCE_NOT_FOUND},
     sets,
     wire::{self, Contact, Envelope, Members, Set},
@@ -21,9 +21,9 @@ use crate::{
     },
     crm::{
         Accepted, Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, REMOTE_CONTACT, Request, RequestKind,
-        Step, Verdict,
+        Step, Verdict, link::{Link, Sent},
     },
-    event::{Operation, OutcomeKind, ReasonCode},
+    event::{Operation, OutcomeKind, Reason, ReasonCode},
 };
 
 const CREATE: &str = "/contact_information/create";
@@ -48,6 +48,18 @@ enum About {
     Linked,
     /// A contact that a search found.
     Found,
+    /// The photo of the contact that the link names, which may have none.
+    Photo,
+}
+
+/// What became of what the contact itself is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// Nothing differs from what we remember.
+    Nothing,
+    /// What differs from what we remember does not differ from what is there.
+    Seen,
+    Sent,
 }
 
 /// A hit of a search.
@@ -174,12 +186,86 @@ impl<'a> Conversation<'a> {
         let envelope = self.read(answer, About::Contacts, Effect::Unknown)?;
         let Some(contact) = Contact::of(envelope.data) else { return self.unreadable(answer, Effect::Unknown) };
         let (operation, remote_ids) = (Operation::Create, remote_ids(&contact.id));
+        if fields.contains_key(wire::PHOTO) {
+            return Ok(Step::Part { remote_ids, left: vec![wire::PHOTO.into()] });
+        }
         Ok(Step::Done(Accepted { operation, remote_ids }))
     }
 
+    /// Brings what differs: first the contact itself, then its photo.
     fn update(&mut self, id: &str) -> Heard<Step> {
-        let settings = &self.crm_com.settings;
         let mut fields = self.changed();
+        let photo = fields.remove(wire::PHOTO);
+        let written = self.write_contact(id, fields)?;
+        match photo {
+            None if written == Written::Nothing => {
+                Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))))
+            }
+            None => Ok(self.done(id)),
+            Some(_) if written == Written::Sent && self.is_apart() => {
+                Ok(Step::Part { remote_ids: remote_ids(id), left: vec![wire::PHOTO.into()] })
+            }
+            Some(photo) => {
+                self.bring_photo(id, &photo)?;
+                Ok(self.done(id))
+            }
+        }
+    }
+
+    /// Whether what a first request brought is committed before the next. It is not where the next delivery would bring it
+    /// anew: an adopted contact's mark is set until all is there, and where all is in doubt, it stays so until the end.
+    fn is_apart(&self) -> bool {
+        let is_known = |link: &Link| link.sent.values().any(|sent| matches!(sent, Sent::Hash(_)));
+        self.delivery.record.status == Status::Live && !self.is_adopted() && self.delivery.link.is_some_and(is_known)
+    }
+
+    /// Makes `photo` the contact's, or none if it is `null`.
+    fn bring_photo(&mut self, id: &str, photo: &Value) -> Heard<()> {
+        let known = self.delivery.link.and_then(|link| link.sent.get(wire::PHOTO));
+        let shown = if matches!(known, Some(Sent::Hash(_))) { None } else { Some(self.view_photo(id)?) };
+        let (request, about) = match Photo::of_value(photo) {
+            Some(photo) if shown.as_ref().is_some_and(|facts| photo.is_shown(facts)) => return Ok(()),
+            Some(photo) => (photo.add(id), About::Linked),
+            None if shown.as_ref().is_some_and(|facts| !photo::is_there(facts)) => return Ok(()),
+            None => {
+                let identifier = Members::default().with("id", id);
+                let body = Members::default().with_object("contact_information_identifier", identifier);
+                (post(photo::REMOVE, &body, RequestKind::Set), About::Photo)
+            }
+        };
+        let answer = self.ask(request)?;
+        match self.photo_facts(answer, about, Effect::Unknown) {
+            Err(step) => match *step {
+                Step::Failed(Failure { class: FailureClass::Rejected, effect, reason, retry_after }) => {
+                    let reason = Reason { field: Some("/photos".to_owned()), ..reason };
+                    let failure = Failure { class: FailureClass::Rejected, effect, reason, retry_after };
+                    Err(Box::new(Step::Failed(failure)))
+                }
+                step => Err(Box::new(step)),
+            },
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn view_photo(&mut self, id: &str) -> Heard<Value> {
+        let path = format!("{}?contact_information_identifier=id={}", photo::VIEW, wire::escape(id));
+        let answer = self.ask(get(path))?;
+        self.photo_facts(answer, About::Photo, Effect::None)
+    }
+
+    /// What an answer says of a photo. The documents show none to a removal, and do not say how one looks of a contact that
+    /// has no photo: a body without a word is a success, and a photo that is not found is not there.
+    fn photo_facts(&self, answer: &'a Answer, about: About, effect: Effect) -> Heard<Value> {
+        match self.crm_com.refusals.read(answer) {
+            Ok(None) if answer.as_ref().is_ok_and(|response| response.body.is_empty()) => Ok(Value::Null),
+            Err(failure) if failure.class == FailureClass::Gone && about == About::Photo => Ok(Value::Null),
+            _ => self.read(answer, about, effect).map(|envelope| envelope.data),
+        }
+    }
+
+    /// Brings what the contact itself is to hold.
+    fn write_contact(&mut self, id: &str, mut fields: BTreeMap<String, Value>) -> Heard<Written> {
+        let settings = &self.crm_com.settings;
         let is_erased = self.delivery.record.status == Status::Erased;
         let sets: Vec<Set> = Set::ALL.into_iter().filter(|set| !of_set(&fields, *set).is_empty()).collect();
         let wanted_type = fields.remove(wire::TYPE);
@@ -229,16 +315,11 @@ impl<'a> Conversation<'a> {
         let entries = fields.iter().filter(|(path, _)| Set::of_path(path).is_some()).map(|(_, value)| value);
         let ways = sets::ways(settings, entries);
         if body(ways[0]).count() == 1 {
-            // What differs from what we remember does not differ from what is there.
-            return if shown.is_some() {
-                Ok(self.done(id))
-            } else {
-                Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))))
-            };
+            return Ok(if shown.is_some() { Written::Seen } else { Written::Nothing });
         }
         let answer = self.write(&ways, |country_by| self.crm_com.update_request(body(country_by)))?;
         self.read(answer, About::Linked, Effect::Unknown)?;
-        Ok(self.done(id))
+        Ok(Written::Sent)
     }
 
     // What a delivery does with them.
@@ -434,7 +515,7 @@ impl<'a> Conversation<'a> {
         // Of a contact that was there before us, only what it is known to have from us is cleared.
         let is_from_us = |path: &str| {
             let sent = link.and_then(|link| link.sent.get(path));
-            !self.is_adopted() || matches!(sent, Some(crate::crm::link::Sent::Hash(_)))
+            !self.is_adopted() || matches!(sent, Some(Sent::Hash(_)))
         };
         let gone = clears.iter().filter(|path| !said.contains_key(*path) && is_from_us(path));
         let gone = gone.filter(|path| self.crm_com.may_clear(path, record));

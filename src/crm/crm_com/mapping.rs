@@ -11,14 +11,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::wire::{self, Set, Slot, inner};
+use super::{
+    photo::Photo,
+    wire::{self, Set, Slot, inner},
+};
 use crate::{
     config::{CrmComSettings, OnDelete, OnErase},
     contact::{ContactId, ContactRecord, Document, document::Said, record::Status, schema},
     crm::{
         CONSENTS, Loss, Presence, Projection, Verdict,
         link::Link,
-        reading::{blank_is_empty, says_something, value},
+        reading::{blank_is_empty, member_text, says_something, value},
     },
     event::{OutcomeKind, ReasonCode},
 };
@@ -39,7 +42,6 @@ const NOWHERE: &[&str] = &[
     "/organization/title",
     "/consent/dataProcessing",
     "/active",
-    "/photos",
     "/relations",
 ];
 
@@ -50,9 +52,12 @@ const NOT_IN_TABLE: &str = "not in the configured table";
 const NOT_IN_LIST: &str = "not in the list of allowed values";
 const DOES_NOT_FIT: &str = "does not fit into the configured field";
 const SWITCHED_OFF: &str = "switched off by configuration";
+const ONE_PHOTO: &str = "there is one photo only";
 
 /// Where the document says whether a contact is active.
 const ACTIVE: &str = "/active";
+/// Where the document has photos.
+const PHOTOS: &str = "/photos";
 /// Free attributes that have fields of their own.
 const PRIVACY_LEVEL: &str = "privacyLevel";
 const AFFILIATE_MARKETING: &str = "sendAffiliateMarketingMaterial";
@@ -264,6 +269,7 @@ impl<'a> Draft<'a> {
         entries::phones(self);
         entries::emails(self);
         self.free_attributes();
+        self.photo();
         for pointer in NOWHERE {
             self.lose_if_said(pointer, NO_FIELD);
         }
@@ -420,6 +426,34 @@ impl<'a> Draft<'a> {
                     None => self.lose_of_map("/attributes", name, true),
                 },
                 (_, _, said) => self.lose_of_map("/attributes", name, said.is_some()),
+            }
+        }
+    }
+
+    /// The first photo that CRM.COM takes.
+    fn photo(&mut self) {
+        let items = match self.at(PHOTOS) {
+            Said::Value(Value::Array(items)) => items.as_slice(),
+            said => {
+                if said == Said::Empty {
+                    self.clear(wire::PHOTO);
+                }
+                return;
+            }
+        };
+        if items.is_empty() {
+            self.clear(wire::PHOTO);
+        }
+        let mut taken = false;
+        for url in items.iter().filter_map(|item| member_text(item, "value")) {
+            match Photo::of_url(url, self.settings.photo_bytes_max) {
+                _ if self.settings.photo_bytes_max == 0 => self.lose(PHOTOS, SWITCHED_OFF),
+                Ok(_) if taken => self.lose(PHOTOS, ONE_PHOTO),
+                Ok(photo) => {
+                    taken = true;
+                    self.set(wire::PHOTO, photo.value());
+                }
+                Err(why) => self.lose(PHOTOS, why),
             }
         }
     }

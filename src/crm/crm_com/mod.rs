@@ -9,6 +9,11 @@
 //! it was there before us; read back, since somebody else may have stamped it; committed; and only then written to.
 //! As long as we have not once brought it all of the record, what it holds beyond that is its owner's.
 //!
+//! The photo is a request of its own, after those for the contact itself. What these brought is committed before it
+//! ([`Step::Part`]), so that a photo that fails costs nothing but itself; only where all that was sent is in doubt anyway, or
+//! the contact is being adopted or erased, both follow each other at once. A photo whose last request got no answer is looked at
+//! before it is sent again.
+//!
 //! Sets are read before they are written, each time: what was sent may be there although its answer was lost.
 //!
 //! What CRM.COM does not document is a setting; see [`CrmComSettings`].
@@ -18,6 +23,7 @@ mod delivery;
 mod login;
 mod mapping;
 mod phone;
+mod photo;
 mod refusals;
 mod sets;
 mod wire;

@@ -1,5 +1,7 @@
 //! Whole deliveries against scripted answers: each request as it leaves, token and all, and what each answer leads to.
 
+mod photos;
+
 use serde_json::json;
 
 use super::{
@@ -54,14 +56,18 @@ fn said(request: &Request) -> String {
     let mut request = request.clone();
     let kind = match request.path.as_str() {
         "/contact_information/create" => RequestKind::Create,
-        "/contact_information/update" => RequestKind::Set,
+        "/contact_information/update" | photo::ADD | photo::REMOVE => RequestKind::Set,
         _ => RequestKind::Read,
     };
     assert_eq!(request.kind, kind, "{request:?}");
     let header =
         |name| request.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_str().unwrap());
     assert_eq!(header(ACCEPT), Some("application/json"));
-    assert_eq!(header(CONTENT_TYPE), (request.method == Method::POST).then_some("application/json"));
+    let is_form = |content_type: &str| content_type.starts_with("multipart/form-data; boundary=");
+    match header(CONTENT_TYPE) {
+        Some(content_type) if request.path == photo::ADD => assert!(is_form(content_type), "{content_type}"),
+        content_type => assert_eq!(content_type, (request.method == Method::POST).then_some("application/json")),
+    }
     Placement::Argument { name: "token" }.prepare(&Secret::new("T1")).unwrap().put(&mut request);
     let body = std::str::from_utf8(&request.body).unwrap();
     format!("{} {} {body}", request.method, request.path.replace("/contact_information", "")).trim_end().to_owned()

@@ -214,6 +214,28 @@ fn consent_and_notes_are_sent_and_what_has_no_field_is_lost() {
 }
 
 #[test]
+fn the_first_photo_that_can_be_sent_is() {
+    let photos = |urls: &[&str]| {
+        let items: Vec<Value> = urls.iter().map(|url| json!({ "value": url })).collect();
+        json!({ "photos": items })
+    };
+    let stored = || json!({ "profile_photo": { "type": "image/gif", "content": "R0lGODlh" } });
+    let gif = "data:image/gif;base64,R0lGODlh";
+    let elsewhere = "https://photos.example.com/1";
+    check(photos(&[gif]), stored(), &[]);
+    check(photos(&[elsewhere, gif]), stored(), &["/photos"]);
+    check(photos(&[gif, gif]), stored(), &["/photos"]);
+    check(photos(&["data:image/png;base64,R0lGODlh"]), json!({}), &["/photos"]);
+    check(photos(&[]), json!({ "profile_photo": null }), &[]);
+    check(json!({ "photos": null }), json!({ "profile_photo": null }), &[]);
+    check_company(photos(&[gif]), stored(), &[]);
+    for (bytes_max, expected, lost) in [(6, stored(), &[][..]), (5, json!({}), &["/photos"]), (0, json!({}), &["/photos"])] {
+        let connector = connector(|settings| settings.photo_bytes_max = bytes_max);
+        check_with(&connector, &contact(photos(&[gif])), expected, lost);
+    }
+}
+
+#[test]
 fn consents_have_a_field_of_their_own_or_one_that_is_configured() {
     let consents = |crm: &CrmCom| crate::crm::CONSENTS.map(|pointer| crm.consent_field(pointer));
     let marketing = Some("send_direct_marketing_material".to_owned());

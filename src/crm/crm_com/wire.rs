@@ -70,6 +70,9 @@ const BEFORE: [&str; 11] = [
 ];
 const AFTER: [&str; 2] = [DIRECT_MARKETING, AFFILIATE_MARKETING];
 
+/// The profile photo, which no body of a contact has: it travels by itself.
+pub(super) const PHOTO: &str = "profile_photo";
+
 /// Fields that only a person, or only a company, has.
 const OF_PERSONS: [&str; 4] = [TITLE, FIRST_NAME, MIDDLE_NAME, LAST_NAME];
 
@@ -211,6 +214,7 @@ pub(super) fn paths() -> impl Iterator<Item = String> {
         .chain(nested(DEMOGRAPHICS, &OF_DEMOGRAPHICS))
         .chain(nested(COMPANY_PROFILE, &OF_COMPANY_PROFILE))
         .chain(entries)
+        .chain([PHOTO.to_owned()])
 }
 
 /// Whether a contact of this type can have the field.
@@ -304,7 +308,7 @@ pub(super) fn and_members(start: Members, set: Set, members: &Map<String, Value>
 /// `fields`, sets apart, added to `start` as they are nested.
 pub(super) fn nested(start: Members, fields: &BTreeMap<String, Value>) -> Members {
     let mut whole = start;
-    let plain = paths().filter(|path| !path.contains('.'));
+    let plain = paths().filter(|path| !path.contains('.') && path != PHOTO);
     for (path, value) in plain.filter_map(|path| fields.get(&path).map(|value| (path, value))) {
         whole = whole.with(&path, value.clone());
     }

@@ -92,6 +92,31 @@ async fn a_delivery_answers_all_entries_up_to_its_version_and_leaves_those_above
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_contact_that_is_accepted_in_part_goes_on_once_that_is_committed() {
+    let now = Instant::now();
+    for linked in [false, true] {
+        let mut lane = lane();
+        if linked {
+            lane.link.remote_ids.insert(REMOTE_CONTACT.to_owned(), "C1".to_owned());
+            lane.link.presence = Some(Presence::Active);
+        }
+        read(&mut lane, [1]);
+        lane.begin();
+        let sent = BTreeMap::from([("name".into(), Sent::Hash(1)), ("photo".into(), Sent::Void)]);
+        let remote_ids = BTreeMap::from([(REMOTE_CONTACT.to_owned(), "C1".to_owned())]);
+        let decided = lane.end(End::Part { remote_ids, sent: sent.clone() }, at(now));
+        assert_eq!((answers(&decided), decided.link_changed), (Vec::new(), true));
+        assert_eq!((&lane.link.sent, lane.link.incomplete), (&sent, !linked));
+        assert!(!lane.is_ready(now, Timestamp::UNIX_EPOCH), "not before that is committed");
+        lane.committed();
+        assert!(lane.is_ready(now, Timestamp::UNIX_EPOCH));
+        lane.begin();
+        assert_eq!(answers(&lane.end(delivered(1), at(now))), [(1, Delivered, None)]);
+        assert!(!lane.link.incomplete);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn entries_read_after_their_version_ended_are_answered_without_an_attempt() {
     let mut lane = lane();
     read(&mut lane, [1]);

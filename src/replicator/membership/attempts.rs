@@ -159,6 +159,7 @@ impl Membership<'_> {
             | End::Intended { .. }
             | End::Found { .. }
             | End::Created { .. }
+            | End::Part { .. }
             | End::Interrupted { .. }
             | End::Judged { .. } => gate.ended(showed),
         }

@@ -40,6 +40,8 @@ const DOWNLOAD_PATH: &str = "/crm/ImageDownloadServlet";
 /// Names of ignored members that are counted each by itself; those that come later are counted together.
 const IGNORED_MAX: usize = 100;
 const OTHERS: &str = "(others)";
+/// The parts of a form that adds a photo.
+const PHOTO_PARTS: [&str; 4] = ["token", "contact_information_identifier", "file", "fields_set"];
 const PHOTO_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// How a simulated CRM.COM behaves. The defaults are what its connector assumes.
@@ -315,6 +317,12 @@ impl Tenant {
         let kinds = [("image/jpeg", &b"\xff\xd8"[..]), ("image/png", b"\x89PNG"), ("image/gif", b"GIF8")];
         let kind = kinds.iter().find(|(_, start)| file.content.starts_with(start)).map(|(kind, _)| *kind);
         let kind = kind.ok_or(Refused::of(FORMAT, "a photo is a jpeg, png or gif"))?;
+        if file.content_type.as_deref().is_some_and(|said| said != kind) {
+            return Err(Refused::of(FORMAT, "the file is not what it says it is"));
+        }
+        let others = parts.iter().map(|part| &part.name);
+        let others = others.filter(|name| !PHOTO_PARTS.contains(&name.as_str()));
+        self.ignore(others.cloned().collect());
         if file.content.len() > PHOTO_BYTES_MAX {
             return Err(Refused::of(INVALID, "a photo has 5 MiB at most"));
         }
@@ -376,6 +384,10 @@ impl System for Tenant {
             Endpoint::Show | Endpoint::ViewPhoto => {
                 by_query().and_then(|text| self.id_of(&text).ok().map(str::to_owned))
             }
+            Endpoint::AddPhoto => multipart::parts(request).and_then(|parts| {
+                let part = parts.iter().find(|part| part.name == "contact_information_identifier")?;
+                self.id_of(std::str::from_utf8(part.content).ok()?).ok().map(str::to_owned)
+            }),
             Endpoint::Update | Endpoint::RemovePhoto => {
                 body.as_object().and_then(|body| self.identified(body).ok().map(str::to_owned))
             }
@@ -409,6 +421,7 @@ impl System for Tenant {
             json!({
                 "id": contact.id, "reference": contact.reference(&self.settings.reference_slot),
                 "writes": contact.writes, "fields": contact.whole(),
+                "photo": contact.photo().map(Photo::facts),
             })
         };
         self.contacts.iter().map(shown).collect()

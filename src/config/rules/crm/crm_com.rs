@@ -42,6 +42,7 @@ pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
     );
     rules.within(&key("page_size"), crm_com.page_size, 1..=500);
     rules.within(&key("search_pages_max"), crm_com.search_pages_max, 1..=1000);
+    rules.within(&key("photo_bytes_max"), crm_com.photo_bytes_max, 0..=5 * 1024 * 1024);
     let mut seen = BTreeSet::new();
     for name in &crm_com.overflow_types {
         let holds = crm::crm_com::is_custom_type(name) && seen.insert(name);

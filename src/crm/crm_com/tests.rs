@@ -500,7 +500,7 @@ fn what_can_be_cleared_is_listed_and_what_is_needed_is_not() {
     for field in ["type", "first_name", "last_name", "company_name", "udf_string_16", "udf_string_1"] {
         assert!(!plain.iter().any(|listed| listed == field), "{field} is not ours to clear");
     }
-    assert_eq!(plain.len(), (11 - 4) + 2 + 7 + 4 + (8 + 8 + 7));
+    assert_eq!(plain.len(), (11 - 4) + 2 + 7 + 4 + (8 + 8 + 7) + 1);
     let slotted = connector(|settings| {
         settings.user_defined.insert("/organization/title".to_owned(), "udf_string_1".to_owned());
     });

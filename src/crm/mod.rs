@@ -30,7 +30,8 @@
 //! | classes of failures, overridable | [`classify`], and tables of codes in the settings |
 //! | success that is no 2xx, or is one and none | each connector: [`crm_com`] goes by its codes, [`nextinteract_sam`] by rows |
 //! | limits of rate and concurrency, `Retry-After` | `replicator::limits`, `replicator::concurrency`, `replicator::gate` |
-//! | order per contact | `replicator::lane`. Between contacts (relations): not yet |
+//! | order per contact | `replicator::lane` |
+//! | one contact that refers to another | [`relation`]: no contact waits for another, and none is forgotten |
 //! | comparison that knows what does not come back as sent | [`remote::Reader::differences`]; Previsto so far |
 //! | what is gone | [`FailureClass::Gone`], `on_gone` |
 //! | side effects that are switched | settings of each kind: `send_organisation`, `is_used_for_tax`, steering fields of Previsto |
@@ -48,6 +49,7 @@ pub mod previsto;
 pub mod priava;
 mod reading;
 pub mod reference;
+pub mod relation;
 pub mod remote;
 pub mod session;
 pub mod transport;
@@ -63,6 +65,7 @@ use self::{
     link::Link,
     overrides::{Overridden, Overrides},
     reference::{Learned, References},
+    relation::Relation,
     remote::Reader,
     session::{Session, SessionError},
 };
@@ -241,7 +244,16 @@ pub enum Step {
     /// What was sent so far is accepted, under these ids by role, and `left` are the fields that are not sent yet. The rest is
     /// committed before anything more is sent, and the next delivery has these fields alone to bring. A connector may end a
     /// delivery so only if it sent some of [`Delivery::changes`], and `left` are fewer than these; or it would go on for ever.
-    Part { remote_ids: BTreeMap<String, String>, left: Vec<Arc<str>> },
+    Part {
+        remote_ids: BTreeMap<String, String>,
+        left: Vec<Arc<str>>,
+    },
+    /// As [`Step::Done`], but `refused` are fields that the CRM did not take. That is no reason to reject the contact: they
+    /// name another one, which may be there later.
+    DoneBut {
+        accepted: Accepted,
+        refused: Vec<Arc<str>>,
+    },
     /// A list of the CRM was read. The delivery begins anew with it at hand.
     Learned(Learned),
     /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.
@@ -409,6 +421,17 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// by our own key, so that nothing need be looked for.
     fn look_up_keys(&self, _record: &ContactRecord, _projection: &Projection) -> Option<LookUpKeys> {
         None
+    }
+
+    /// What the contact is to others, as far as the CRM has a place for it. A delivery's projection then has a field for each
+    /// whose other is known, under the path that [`relation::path`] makes, with the other's `id` and `notes`.
+    fn relations(&self, _record: &ContactRecord) -> Vec<Relation> {
+        Vec::new()
+    }
+
+    /// Whether [`Connector::relations`] ever says anything, so that the links of all contacts are worth knowing.
+    fn relates(&self) -> bool {
+        false
     }
 
     /// Parts of a projection that are lost because the CRM's lists have no place for them, as far as these are known.

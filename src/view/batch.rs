@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tracing::error;
 
 use super::{
-    ViewError,
-    layout::{self, Birth, Position, Tag},
+    ViewError, Wake,
+    layout::{self, Birth, Due, Position, Tag},
     store::Store,
 };
 use crate::{
@@ -97,11 +97,11 @@ impl Changes {
             let held = store.get(&key)?;
             let due_before = held.as_deref().and_then(layout::split_link_value).and_then(|(due, _)| due);
             let due = json.as_deref().and_then(due_of_link);
-            if let Some(before) = due_before.filter(|_| due != due_before) {
-                batch.remove(layout::parked(&crm, partition, before, contact));
+            if let Some((wake, before)) = due_before.filter(|_| due != due_before) {
+                batch.remove(layout::due(wake, &crm, partition, before, contact));
             }
-            if let Some(due) = due {
-                batch.insert(layout::parked(&crm, partition, due, contact), &[]);
+            if let Some((wake, due)) = due {
+                batch.insert(layout::due(wake, &crm, partition, due, contact), &[]);
             }
             match json {
                 Some(json) => batch.insert(key, layout::link_value(due, &json)),
@@ -119,12 +119,19 @@ impl Changes {
     }
 }
 
-/// When the parked event of a link is due. A link that cannot be read has no due time; whoever reads it is told why.
-fn due_of_link(json: &[u8]) -> Option<Timestamp> {
+/// When a link is to be looked at again: what is parked comes before what waits for others. A link that cannot be read has
+/// no such time; whoever reads it is told why.
+fn due_of_link(json: &[u8]) -> Option<Due> {
     #[derive(Deserialize)]
     struct Link {
         #[serde(default)]
         open: Option<Open>,
+        #[serde(default)]
+        waiting: Option<Waiting>,
+    }
+    #[derive(Deserialize)]
+    struct Waiting {
+        next_look: Timestamp,
     }
     #[derive(Deserialize)]
     struct Open {
@@ -134,7 +141,9 @@ fn due_of_link(json: &[u8]) -> Option<Timestamp> {
     if link.is_err() {
         error!("a link cannot be read, and would not be woken if it is parked");
     }
-    link.ok()?.open.map(|open| open.next_attempt)
+    let Link { open, waiting } = link.ok()?;
+    let parked = open.map(|open| (Wake::Parked, open.next_attempt));
+    parked.or_else(|| waiting.map(|waiting| (Wake::Waiting, waiting.next_look)))
 }
 
 /// Removes what the view holds of a partition. Its position goes last: until then, the next start finds the same
@@ -156,7 +165,10 @@ pub(super) fn remove_partition(
         Kind::Records => vec![Tag::Record.prefix()],
         Kind::Keys => vec![Tag::Key.prefix()],
         Kind::State => vec![Tag::State.prefix()],
-        Kind::Links { crm } => vec![layout::links(crm, at.partition), layout::parked_index(crm, at.partition)],
+        Kind::Links { crm } => {
+            let indices = Wake::ALL.map(|wake| layout::due_index(wake, crm, at.partition));
+            [layout::links(crm, at.partition)].into_iter().chain(indices).collect()
+        }
     };
     for prefix in prefixes {
         remove_all(store, &prefix, meant)?;

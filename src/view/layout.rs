@@ -4,8 +4,8 @@
 //! belongs to. Keys are binary and ordered as they are read: the links of a partition lie together, and so do its
 //! parked contacts, the next due first.
 //!
-//! Values are the bytes of the log, as they came. The one exception is a link, which has the time of its parked event
-//! in front: replacing a link must find the old index entry without reading JSON.
+//! Values are the bytes of the log, as they came. The one exception is a link, which has the time when it is to be looked at
+//! again in front: replacing a link must find the old index entry without reading JSON.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -14,10 +14,11 @@ use crate::{
     contact::ContactId,
     identity::keys::KeyHash,
     log::{Offset, Partition, TopicPartition},
+    view::Wake,
 };
 
 /// Counts changes of this layout. A view with another number is rebuilt, never converted: the log has it all.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 
 /// What a key of sled begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +32,12 @@ pub(super) enum Tag {
     Parked = b'p',
     Record = b'r',
     State = b's',
+    Waiting = b'w',
 }
 
 impl Tag {
     /// What the log says, as opposed to what we know about having read it.
-    pub(super) const DATA: [Self; 5] = [Self::Key, Self::Link, Self::Parked, Self::Record, Self::State];
+    pub(super) const DATA: [Self; 6] = [Self::Key, Self::Link, Self::Parked, Self::Record, Self::State, Self::Waiting];
 
     pub(super) fn prefix(self) -> Vec<u8> {
         vec![self as u8]
@@ -97,32 +99,42 @@ pub(super) fn link(crm: &str, partition: Partition, contact: ContactId) -> Vec<u
     key
 }
 
-/// What the whole index of parked contacts of one partition of one CRM begins with.
-pub(super) fn parked_index(crm: &str, partition: Partition) -> Vec<u8> {
-    within(Tag::Parked, crm, partition)
+/// What the whole index of contacts of one partition of one CRM that are looked at again begins with.
+pub(super) fn due_index(wake: Wake, crm: &str, partition: Partition) -> Vec<u8> {
+    let tag = match wake {
+        Wake::Parked => Tag::Parked,
+        Wake::Waiting => Tag::Waiting,
+    };
+    within(tag, crm, partition)
 }
 
-pub(super) fn parked(crm: &str, partition: Partition, due: Timestamp, contact: ContactId) -> Vec<u8> {
-    let mut key = parked_index(crm, partition);
+pub(super) fn due(wake: Wake, crm: &str, partition: Partition, due: Timestamp, contact: ContactId) -> Vec<u8> {
+    let mut key = due_index(wake, crm, partition);
     key.extend_from_slice(&ordered(due));
     key.extend_from_slice(contact.0.as_bytes());
     key
 }
 
-/// Due time and contact of a key made by [`parked`].
-pub(super) fn parked_entry(key: &[u8]) -> Option<(Timestamp, ContactId)> {
+/// Due time and contact of a key made by [`due`].
+pub(super) fn due_entry(key: &[u8]) -> Option<(Timestamp, ContactId)> {
     let (rest, contact) = key.split_last_chunk::<16>()?;
     let due = rest.last_chunk::<DUE_LENGTH>()?;
     Some((from_ordered(due)?, ContactId(Uuid::from_bytes(*contact))))
 }
 
-/// The value of a link: when its parked event is due, if it has one, and what the log holds.
-pub(super) fn link_value(due: Option<Timestamp>, json: &[u8]) -> Vec<u8> {
+/// When a contact is to be looked at again, and why.
+pub(super) type Due = (Wake, Timestamp);
+
+/// The value of a link: when it is to be looked at again, if it is, and what the log holds.
+pub(super) fn link_value(due: Option<Due>, json: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + DUE_LENGTH + json.len());
     match due {
         None => value.push(0),
-        Some(due) => {
-            value.push(1);
+        Some((wake, due)) => {
+            value.push(match wake {
+                Wake::Parked => 1,
+                Wake::Waiting => 2,
+            });
             value.extend_from_slice(&ordered(due));
         }
     }
@@ -131,14 +143,18 @@ pub(super) fn link_value(due: Option<Timestamp>, json: &[u8]) -> Vec<u8> {
 }
 
 /// Takes apart what [`link_value`] put together.
-pub(super) fn split_link_value(value: &[u8]) -> Option<(Option<Timestamp>, &[u8])> {
+pub(super) fn split_link_value(value: &[u8]) -> Option<(Option<Due>, &[u8])> {
     match value.split_first()? {
         (0, json) => Some((None, json)),
-        (1, rest) => {
+        (kind, rest) => {
+            let wake = match kind {
+                1 => Wake::Parked,
+                2 => Wake::Waiting,
+                _ => return None,
+            };
             let (due, json) = rest.split_first_chunk::<DUE_LENGTH>()?;
-            Some((Some(from_ordered(due)?), json))
+            Some((Some((wake, from_ordered(due)?)), json))
         }
-        _ => None,
     }
 }
 
@@ -261,7 +277,9 @@ mod tests {
         let born = Birth { offset: 3, id: b"id".to_vec() };
         assert_eq!(Birth::from_value(&born.to_value()), Some(born));
         let due = Timestamp::from_second(5).unwrap();
-        assert_eq!(split_link_value(&link_value(Some(due), b"{}")), Some((Some(due), &b"{}"[..])));
+        for due in Wake::ALL.map(|wake| (wake, due)) {
+            assert_eq!(split_link_value(&link_value(Some(due), b"{}")), Some((Some(due), &b"{}"[..])));
+        }
         assert_eq!(split_link_value(&link_value(None, b"{}")), Some((None, &b"{}"[..])));
         assert_eq!(split_link_value(b""), None);
     }

@@ -3,15 +3,17 @@
 //! Written down as if answers came at once: what decides runs from its beginning each time, takes the answers that are
 //! there, and ends with the first request that has none yet. So nothing has to be remembered between two requests.
 
-use std::{collections::BTreeMap, slice};
+use std::{collections::BTreeMap, slice, sync::Arc};
 
 use serde_json::Value;
 
 use super::{
-    CrmCom, get, name_of, photo::{self, Photo}, place_of, post,
+    CrmCom, get, name_of,
+    photo::{self, Photo},
+    place_of, post,
     refusals::{self, REFERENCE_NOT_FOUND},
     sets,
-    wire::{self, Contact, Envelope, Members, Set},
+    wire::{self, Contact, Entry, Envelope, Members, Set, relations},
 };
 use crate::{
     config::{Adopt, CrmComCountryBy, CrmComKey},
@@ -21,7 +23,8 @@ use crate::{
     },
     crm::{
         Accepted, Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, REMOTE_CONTACT, Request, RequestKind,
-        Step, Verdict, link::{Link, Sent},
+        Step, Verdict,
+        link::{Link, Sent},
     },
     event::{Operation, OutcomeKind, Reason, ReasonCode},
 };
@@ -186,35 +189,109 @@ impl<'a> Conversation<'a> {
         let envelope = self.read(answer, About::Contacts, Effect::Unknown)?;
         let Some(contact) = Contact::of(envelope.data) else { return self.unreadable(answer, Effect::Unknown) };
         let (operation, remote_ids) = (Operation::Create, remote_ids(&contact.id));
-        if fields.contains_key(wire::PHOTO) {
-            return Ok(Step::Part { remote_ids, left: vec![wire::PHOTO.into()] });
+        let left: Vec<Arc<str>> =
+            fields.keys().filter(|path| is_apart(path)).map(|path| path.as_str().into()).collect();
+        if !left.is_empty() {
+            return Ok(Step::Part { remote_ids, left });
         }
         Ok(Step::Done(Accepted { operation, remote_ids }))
     }
 
-    /// Brings what differs: first the contact itself, then its photo.
+    /// Brings what differs: first the contact itself, then what it is to others, then its photo.
     fn update(&mut self, id: &str) -> Heard<Step> {
-        let mut fields = self.changed();
-        let photo = fields.remove(wire::PHOTO);
+        let (mut apart, fields): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.changed().into_iter().partition(|(path, _)| is_apart(path));
         let written = self.write_contact(id, fields)?;
-        match photo {
-            None if written == Written::Nothing => {
-                Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))))
+        if apart.is_empty() {
+            return match written {
+                Written::Nothing => {
+                    Err(Box::new(Step::Judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))))
+                }
+                Written::Seen | Written::Sent => Ok(self.done(id)),
+            };
+        }
+        if written == Written::Sent && self.goes_in_parts() {
+            let left = apart.into_keys().map(Arc::from).collect();
+            return Ok(Step::Part { remote_ids: remote_ids(id), left });
+        }
+        let photo = apart.remove(wire::PHOTO);
+        let refused = self.relate(id, &apart)?;
+        if let Some(photo) = photo {
+            self.bring_photo(id, &photo)?;
+        }
+        match self.done(id) {
+            Step::Done(accepted) if !refused.is_empty() => Ok(Step::DoneBut { accepted, refused }),
+            step => Ok(step),
+        }
+    }
+
+    /// Makes the contact to others what `wanted` says, by path; `null` for nothing. Returns what CRM.COM did not take.
+    fn relate(&mut self, id: &str, wanted: &BTreeMap<String, Value>) -> Heard<Vec<Arc<str>>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shown = self.show(id, &[relations::SET], About::Linked)?;
+        if self.owner(&shown) == Owner::Another {
+            return ambiguous();
+        }
+        let Some(entries) = shown.relations() else {
+            // Nothing is added to what was not seen.
+            let reason = ReasonCode::Refused.into();
+            let failure = Failure { class: FailureClass::Transient, effect: Effect::None, reason, retry_after: None };
+            return Err(Box::new(Step::Failed(failure)));
+        };
+        let entries: Vec<Entry<'_>> = entries.collect();
+        let mut refused = Vec::new();
+        for (path, value) in wanted {
+            let Some(action) = self.relation_action(path, value, &entries) else { continue };
+            let identifier = Members::default().with("id", id);
+            let body = Members::default().with_object("contact_information_identifier", identifier);
+            let body = body.with_list(relations::SET, vec![action]);
+            let answer = self.ask(self.crm_com.update_request(body))?;
+            let by_other = |failure: &Failure| {
+                use FailureClass::{Conflict, Gone, Rejected};
+                matches!(failure.class, Rejected | Gone | Conflict) && failure.effect == Effect::None
+            };
+            match self.crm_com.refusals.read(answer) {
+                // The contact itself was there a moment ago.
+                Err(failure) if by_other(&failure) => refused.push(path.as_str().into()),
+                _ => drop(self.read(answer, About::Linked, Effect::Unknown)?),
             }
-            None => Ok(self.done(id)),
-            Some(_) if written == Written::Sent && self.is_apart() => {
-                Ok(Step::Part { remote_ids: remote_ids(id), left: vec![wire::PHOTO.into()] })
+        }
+        Ok(refused)
+    }
+
+    /// What it takes to make one relation what it is to be; `None` if it is that.
+    fn relation_action(&self, path: &str, value: &Value, entries: &[Entry<'_>]) -> Option<Members> {
+        let (of_type, other) = relations::of_path(path)?;
+        let said = value.get("id").and_then(Value::as_str);
+        let other = said.or_else(|| self.delivery.references.related().id(other))?;
+        let is_it = |entry: &&Entry<'_>| {
+            entry.other().as_deref() == Some(other)
+                && entry.of_type().as_deref().and_then(relations::of_text) == Some(of_type)
+        };
+        let named = |word: &str, entry: &Entry<'_>| {
+            let identifier = Members::default().with("id", entry.id().unwrap_or_default());
+            wire::action(word).with_object("relation_identifier", identifier)
+        };
+        let notes = value.get("notes").and_then(Value::as_str);
+        match (said, entries.iter().find(is_it)) {
+            (Some(_), Some(entry)) if entry.text("notes") == notes => None,
+            (Some(_), Some(entry)) => {
+                Some(named("UPDATE", entry).with("notes", notes.map_or(Value::Null, Value::from)))
             }
-            Some(photo) => {
-                self.bring_photo(id, &photo)?;
-                Ok(self.done(id))
+            (Some(id), None) => {
+                let other = Members::default().with("id", id);
+                let action = wire::action("ADD").with(wire::TYPE, of_type).with_object("contact_information", other);
+                Some(if let Some(notes) = notes { action.with("notes", notes) } else { action })
             }
+            (None, entry) => entry.map(|entry| named("REMOVE", entry)),
         }
     }
 
     /// Whether what a first request brought is committed before the next. It is not where the next delivery would bring it
     /// anew: an adopted contact's mark is set until all is there, and where all is in doubt, it stays so until the end.
-    fn is_apart(&self) -> bool {
+    fn goes_in_parts(&self) -> bool {
         let is_known = |link: &Link| link.sent.values().any(|sent| matches!(sent, Sent::Hash(_)));
         self.delivery.record.status == Status::Live && !self.is_adopted() && self.delivery.link.is_some_and(is_known)
     }
@@ -541,6 +618,11 @@ impl CrmCom {
         };
         post(UPDATE, &body, RequestKind::Set)
     }
+}
+
+/// Whether a field travels in a request of its own, after those for the contact itself.
+fn is_apart(path: &str) -> bool {
+    path == wire::PHOTO || relations::of_path(path).is_some()
 }
 
 /// Whose a contact in CRM.COM is, by the reference that it carries.

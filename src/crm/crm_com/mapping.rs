@@ -22,6 +22,7 @@ use crate::{
         CONSENTS, Loss, Presence, Projection, Verdict,
         link::Link,
         reading::{blank_is_empty, member_text, says_something, value},
+        relation::Relation,
     },
     event::{OutcomeKind, ReasonCode},
 };
@@ -36,14 +37,8 @@ pub(super) struct Mapping {
 }
 
 /// Attributes that CRM.COM has no field for.
-const NOWHERE: &[&str] = &[
-    "/name/honorificSuffix",
-    "/organization/department",
-    "/organization/title",
-    "/consent/dataProcessing",
-    "/active",
-    "/relations",
-];
+const NOWHERE: &[&str] =
+    &["/name/honorificSuffix", "/organization/department", "/organization/title", "/consent/dataProcessing", "/active"];
 
 const NO_FIELD: &str = "no field for it";
 const NOT_OF_PERSONS: &str = "a person has no such field";
@@ -58,6 +53,8 @@ const ONE_PHOTO: &str = "there is one photo only";
 const ACTIVE: &str = "/active";
 /// Where the document has photos.
 const PHOTOS: &str = "/photos";
+/// Where it says what the contact is to others.
+const RELATIONS: &str = "/relations";
 /// Free attributes that have fields of their own.
 const PRIVACY_LEVEL: &str = "privacyLevel";
 const AFFILIATE_MARKETING: &str = "sendAffiliateMarketingMaterial";
@@ -110,6 +107,17 @@ impl Mapping {
                 OnErase::Delete => unsupported(ReasonCode::Erase),
                 OnErase::Blank => Ok(self.blank(record.contact_id)),
             },
+        }
+    }
+
+    /// What a contact is to others. A type is one of CRM.COM's own, or stands for one in a table.
+    pub(super) fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        let document = record.contact.as_ref().filter(|_| record.status != Status::Erased);
+        match document.map(|document| document.at(RELATIONS)) {
+            Some(Said::Value(Value::Array(items))) => {
+                items.iter().filter_map(|item| relation(&self.settings, item)).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -270,6 +278,7 @@ impl<'a> Draft<'a> {
         entries::emails(self);
         self.free_attributes();
         self.photo();
+        self.relations();
         for pointer in NOWHERE {
             self.lose_if_said(pointer, NO_FIELD);
         }
@@ -430,6 +439,15 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// What is added once it is known who the others are is not lost.
+    fn relations(&mut self) {
+        let Said::Value(Value::Array(items)) = self.at(RELATIONS) else { return };
+        let is_lost = |item: &Value| says_something(Said::Value(item)) && relation(self.settings, item).is_none();
+        if items.iter().any(is_lost) {
+            self.lose(RELATIONS, NOT_IN_TABLE);
+        }
+    }
+
     /// The first photo that CRM.COM takes.
     fn photo(&mut self) {
         let items = match self.at(PHOTOS) {
@@ -505,6 +523,17 @@ impl<'a> Draft<'a> {
             }
         }
     }
+}
+
+fn relation(settings: &CrmComSettings, item: &Value) -> Option<Relation> {
+    let word = member_text(item, "type")?.trim();
+    let of_type = settings.relation_types.get(word).map_or(word, String::as_str);
+    Some(Relation {
+        place: format!("{}.{}", wire::relations::SET, wire::relations::of_text(of_type)?),
+        source: member_text(item, "source").map(str::to_owned),
+        subject: member_text(item, "subject")?.to_owned(),
+        notes: member_text(item, "notes").map(|notes| notes.trim().to_owned()),
+    })
 }
 
 /// How an item of a list is named.

@@ -14,6 +14,9 @@
 //! the contact is being adopted or erased, both follow each other at once. A photo whose last request got no answer is looked at
 //! before it is sent again.
 //!
+//! Relations to other contacts are requests of their own too, between the contact and its photo, one for each: that CRM.COM does
+//! not take one, because the other is no longer there, says nothing of the rest.
+//!
 //! Sets are read before they are written, each time: what was sent may be there although its answer was lost.
 //!
 //! What CRM.COM does not document is a setting; see [`CrmComSettings`].
@@ -50,7 +53,7 @@ use super::{
 use crate::{
     config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
     contact::{ContactRecord, record::Status},
-    crm::link::Link,
+    crm::{link::Link, relation::Relation},
 };
 
 /// The connector of one tenant.
@@ -120,6 +123,7 @@ impl CrmCom {
     /// Whether a field is one that a delivery may carry: of the user-defined ones, those that the settings name.
     fn is_ours(&self, path: &str) -> bool {
         match wire::slot(path) {
+            None if wire::relations::of_path(path).is_some() => true,
             Some(_) => self.settings.user_defined.values().any(|slot| slot == path),
             None => wire::paths().any(|known| known == path),
         }
@@ -157,6 +161,14 @@ impl Connector for CrmCom {
         })
     }
 
+    fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        self.mapping.relations(record)
+    }
+
+    fn relates(&self) -> bool {
+        true
+    }
+
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         Conversation::new(self, delivery, answers).run().unwrap_or_else(|step| *step)
     }
@@ -176,6 +188,11 @@ pub(crate) fn user_defined(slot: &str) -> Option<bool> {
 /// Whether one field can hold what a document has at this JSON pointer.
 pub(crate) fn is_single(pointer: &str) -> bool {
     mapping::is_single(pointer)
+}
+
+/// Whether this is what CRM.COM calls something that a contact can be to another.
+pub(crate) fn is_relation_type(name: &str) -> bool {
+    wire::relations::of_text(name) == Some(name)
 }
 
 /// The types that entries may have beside those with a meaning of their own.

@@ -1,6 +1,7 @@
 //! Whole deliveries against scripted answers: each request as it leaves, token and all, and what each answer leads to.
 
 mod photos;
+mod relations;
 
 use serde_json::json;
 
@@ -14,6 +15,7 @@ use crate::{
         Effect, Failure, FailureClass, REMOTE_CONTACT, Response, RetryAfter, TransportError,
         link::{Intent, Sent},
         reference::References,
+        relation::Related,
         session::placement::Placement,
     },
     event::{Operation, OutcomeKind, ReasonCode},
@@ -81,13 +83,15 @@ struct Case {
     changes: Vec<&'static str>,
     clears: Vec<&'static str>,
     operation: Operation,
+    related: Related,
 }
 
 impl Case {
     /// A contact that was never sent.
     fn new(contact: Value) -> Self {
         let (link, look_up, changes, clears) = (None, None, Vec::new(), Vec::new());
-        Self { record: record(contact), link, look_up, changes, clears, operation: Operation::Create }
+        let related = Related::default();
+        Self { record: record(contact), link, look_up, changes, clears, operation: Operation::Create, related }
     }
 
     /// A contact that CRM.COM has as `C1`.
@@ -106,7 +110,8 @@ impl Case {
     /// Plays `script`: each request, as text, and its answer.
     #[track_caller]
     fn play(&self, crm_com: &CrmCom, script: &[(&str, Answer)]) -> Step {
-        let projection = crm_com.project(&self.record, self.link.as_ref()).unwrap();
+        let mut projection = crm_com.project(&self.record, self.link.as_ref()).unwrap();
+        self.related.lay_over(&mut projection, CONTACT);
         let changes: Vec<_> = self.changes.iter().map(|path| (*path).into()).collect();
         let clears: Vec<_> = self.clears.iter().map(|path| (*path).to_owned()).collect();
         let delivery = Delivery {
@@ -117,7 +122,7 @@ impl Case {
             clears: &clears,
             operation: self.operation,
             look_up: self.look_up.as_ref(),
-            references: &References::default(),
+            references: &References::default().with(self.related.clone()),
             tries: 0,
         };
         let mut answers: Vec<Answer> = Vec::new();

@@ -207,7 +207,7 @@ fn consent_and_notes_are_sent_and_what_has_no_field_is_lost() {
     for (attribute, value) in [
         ("active", json!(false)),
         ("photos", json!([{ "value": "https://photos.example.com/1" }])),
-        ("relations", json!([{ "type": "friend", "subject": "9" }])),
+        ("relations", json!([{ "type": "nemesis", "subject": "9" }])),
     ] {
         check(json!({ attribute: value }), json!({}), &[&format!("/{attribute}")]);
     }
@@ -229,7 +229,9 @@ fn the_first_photo_that_can_be_sent_is() {
     check(photos(&[]), json!({ "profile_photo": null }), &[]);
     check(json!({ "photos": null }), json!({ "profile_photo": null }), &[]);
     check_company(photos(&[gif]), stored(), &[]);
-    for (bytes_max, expected, lost) in [(6, stored(), &[][..]), (5, json!({}), &["/photos"]), (0, json!({}), &["/photos"])] {
+    for (bytes_max, expected, lost) in
+        [(6, stored(), &[][..]), (5, json!({}), &["/photos"]), (0, json!({}), &["/photos"])]
+    {
         let connector = connector(|settings| settings.photo_bytes_max = bytes_max);
         check_with(&connector, &contact(photos(&[gif])), expected, lost);
     }

@@ -27,7 +27,7 @@ use self::{
 };
 use super::{
     Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, NotSettable, Presence, Projection, Reader,
-    References, Step, Verdict, link::Link,
+    References, Relation, Step, Verdict, link::Link,
 };
 use crate::{
     config::{CrmSettings, OnDelete, OnLeave},
@@ -289,6 +289,15 @@ impl Connector for Overridden {
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
         let (connector, seen) = self.seen(record);
         connector.look_up_keys(&seen, projection)
+    }
+
+    fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        let (connector, seen) = self.seen(record);
+        connector.relations(&seen)
+    }
+
+    fn relates(&self) -> bool {
+        self.inner.relates()
     }
 
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {

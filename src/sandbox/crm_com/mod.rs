@@ -273,6 +273,7 @@ impl Tenant {
         let body = object(call.request)?;
         let arguments = Arguments::read(&body, Purpose::Create, &self.settings, &self.lists)?;
         self.check_unique(&arguments, None)?;
+        self.check_related(&arguments, None)?;
         let mut contact = Contact::new(self.contacts.next_id(), arguments.contact_type, call.now);
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
         let id = contact.id.clone();
@@ -288,6 +289,7 @@ impl Tenant {
         let of_type = self.contacts.get(&id).ok_or(NO_CONTACT)?.contact_type;
         let arguments = Arguments::read(&body, Purpose::Update(of_type), &self.settings, &self.lists)?;
         self.check_unique(&arguments, Some(&id))?;
+        self.check_related(&arguments, Some(&id))?;
         // One call applies as a whole or not at all.
         let mut contact = self.contacts.get(&id).ok_or(NO_CONTACT)?.clone();
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
@@ -301,6 +303,19 @@ impl Tenant {
         let others = || self.contacts.iter().filter(|contact| Some(contact.id.as_str()) != id);
         if self.settings.unique && others().any(|other| other.is_like(arguments)) {
             return Err(Refused::of("DUPLICATE", "the uniqueness rule is violated"));
+        }
+        Ok(())
+    }
+
+    /// Whoever a relation names is another contact, and there.
+    fn check_related(&self, arguments: &Arguments, id: Option<&str>) -> Result<(), Refused> {
+        for other in arguments.related() {
+            let (field, value) = arguments::one_member(other)?;
+            let value = value.as_str().ok_or(Refused::of(FORMAT, "an identifier is a text"))?;
+            let other = self.contacts.identified(field, value)?;
+            if Some(other) == id || self.contacts.get(other).is_none() {
+                return Err(Refused::of("REFERENCE_NOT_FOUND", "a relation is to another contact"));
+            }
         }
         Ok(())
     }

@@ -73,6 +73,12 @@ pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
         let remedy = "choose from name, id, code, alternative_code, number";
         rules.require(holds, &[&key(name)], quoted(by), "nothing is named by this", remedy);
     }
+    for (word, of_type) in &crm_com.relation_types {
+        let known = crm::crm_com::is_relation_type(of_type);
+        let place = key(&format!("relation_types.{word}"));
+        let remedy = "use CRM.COM's types, as in EMPLOYER, FAMILY_MEMBER, CUSTOM1";
+        rules.require(known, &[&place], quoted(of_type), "there is no such relation", remedy);
+    }
     for field in &crm_com.never_cleared {
         let known = crm::crm_com::is_clearable(field);
         let remedy = "use CRM.COM's names, as in notes, demographics.gender, phone_set.CUSTOM1";

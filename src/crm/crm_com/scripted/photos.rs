@@ -34,7 +34,9 @@ const UPDATE: &str = "POST /update {\"token\":\"T1\",\"contact_information_ident
     \"first_name\":\"Ilka\",\"fields_set\":\"id,first_name\"}";
 
 fn facts(name: &str) -> Answer {
-    ok(json!({ "file_name": name, "file_content_url": "/crm/ImageDownloadServlet?id=C1", "file_mime_type": "image/gif" }))
+    ok(
+        json!({ "file_name": name, "file_content_url": "/crm/ImageDownloadServlet?id=C1", "file_mime_type": "image/gif" }),
+    )
 }
 
 /// A contact that CRM.COM has, and what is known of its photo there.

@@ -290,12 +290,14 @@ fn a_photo_is_set_changed_and_taken_away_and_a_resync_repeats_none() {
             contact.as_object_mut().expect("an object").extend(photos.map(|photos| ("photos".to_owned(), photos)));
             contact
         };
-        let photo = |world: &World| world.sandbox.contacts().last().map(|contact| contact["photo"]["file_name"].clone());
+        let photo =
+            |world: &World| world.sandbox.contacts().last().map(|contact| contact["photo"]["file_name"].clone());
         let is_there = |world: &World| photo(world).is_some_and(|name| name.is_string());
         let calls = |world: &World, end: &str| {
             world.sandbox.requests().iter().filter(|request| request.path.ends_with(end)).count()
         };
-        let counts = |world: &World| ["/profile_photo/add", "/profile_photo/remove", "/create"].map(|end| calls(world, end));
+        let counts =
+            |world: &World| ["/profile_photo/add", "/profile_photo/remove", "/create"].map(|end| calls(world, end));
         say(&scene, Some(with_photo(Some(b"GIF89a red"), "one"))).await;
         scene.until("a photo", is_there).await;
         scene.settled().await;
@@ -308,7 +310,11 @@ fn a_photo_is_set_changed_and_taken_away_and_a_resync_repeats_none() {
         resync::obey(scene.world.desk(0), &order).await.expect("the worker takes it");
         scene.until("a look at the photo", |world| calls(world, "/profile_photo/view") > 0).await;
         scene.settled().await;
-        assert_eq!((photo(&scene.world), counts(&scene.world)), (red.clone(), [1, 0, 1]), "a resync looks and sends none");
+        assert_eq!(
+            (photo(&scene.world), counts(&scene.world)),
+            (red.clone(), [1, 0, 1]),
+            "a resync looks and sends none"
+        );
         say(&scene, Some(with_photo(Some(b"GIF89a blue"), "two"))).await;
         scene.until("another photo", |world| photo(world) != red).await;
         say(&scene, Some(with_photo(None, "two"))).await;

@@ -13,6 +13,7 @@ mod outage;
 mod persons;
 mod privacy;
 mod rebuild;
+mod relations;
 mod resync;
 mod scene;
 mod shared_calls;

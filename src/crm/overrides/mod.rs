@@ -27,8 +27,8 @@ use self::{
     rule::{Made, Rule},
 };
 use super::{
-    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, Naming, NoReader, NotSettable, Presence, Projection,
-    Reader, References, Step, Verdict, link::Link,
+    Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, Naming, NoReader, NotSettable, Presence,
+    Projection, Reader, References, Relation, Step, Verdict, link::Link,
 };
 use crate::{
     config::{CrmSettings, OnDelete, OnLeave},
@@ -302,6 +302,15 @@ impl Connector for Overridden {
 
     fn naming(&self) -> Naming {
         self.inner.naming()
+    }
+
+    fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        let (connector, seen) = self.seen(record);
+        connector.relations(&seen)
+    }
+
+    fn relates(&self) -> bool {
+        self.inner.relates()
     }
 
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {

@@ -1,5 +1,6 @@
 //! What is asked to read a contact, a list or a photo, and what counts as a difference.
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 

@@ -96,7 +96,7 @@ fn refused(key: &str, why: NotSettable) -> Misfit {
         ),
         NotSettable::Entry => (
             "this is an entry among others, each written by an action of its own",
-            "remove the rule; /emails, /phoneNumbers and /addresses decide",
+            "remove the rule; /emails, /phoneNumbers, /addresses, /photos and /relations decide",
         ),
         NotSettable::Reference => {
             ("this field marks a contact as ours, and is how it is found again", "remove the rule")

@@ -350,6 +350,7 @@ fn every_way_in_which_a_rule_can_be_wrong_is_told_with_its_place() {
     };
     previsto("meta.externalRef", json!("/gender"), "fields.meta.externalRef", "marks a contact as ours");
     previsto("number", json!("/gender"), "fields.number", "marks a contact as ours");
+    previsto("payingContactId", json!("/owner"), "fields.payingContactId", "an entry among others");
     previsto("meta.a]b", json!("/gender"), "fields.meta.a]b", "no such field");
     previsto("location", json!("/addresses/geo/latitude"), "fields.location", "no single value");
     previsto("accountingMode", json!({ "constant": "Never" }), "fields.accountingMode.constant", "does not take");
@@ -521,6 +522,7 @@ fn what_a_rule_may_not_touch_of_crm_com_and_logisense_is_told_with_its_reason() 
         ("phone_set.MOBILE", "an entry among others"),
         ("email_set", "an entry among others"),
         ("relation_set", "an entry among others"),
+        ("profile_photo", "an entry among others"),
         ("type", "decides which others"),
         ("udf_string_16", "marks a contact as ours"),
         ("id", "gives this field by itself"),

@@ -114,6 +114,7 @@ pub(super) fn settable(name: &str) -> Result<Field, NotSettable> {
     }
     match FIELDS.into_iter().find(|field| *field == name).ok_or(NotSettable::Unknown)? {
         NUMBER => Err(NotSettable::Reference),
+        PAYING_CONTACT_ID => Err(NotSettable::Entry),
         ARCHIVED => Err(NotSettable::Presence),
         NAME => Ok(Field::required(Takes::Text)),
         LOCATION => Ok(Field::optional(Takes::Parts)),

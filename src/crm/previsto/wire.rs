@@ -141,7 +141,8 @@ pub(super) const STEERING: [(&str, &[&str]); 4] = [
 
 /// Fields that can be cleared and are the same for every contact.
 pub(super) fn clearable() -> impl Iterator<Item = String> {
-    let fields = FIELDS.into_iter().filter(|field| !matches!(*field, NAME | NUMBER)).map(str::to_owned);
+    let fields =
+        FIELDS.into_iter().filter(|field| !matches!(*field, NAME | NUMBER | PAYING_CONTACT_ID)).map(str::to_owned);
     fields.chain(meta::OF_RECORD.into_iter().map(meta_path))
 }
 

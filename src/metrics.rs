@@ -174,6 +174,7 @@ struct PerCrm {
     oldest_entry_age: IntGauge,
     parked: IntGauge,
     other_mapping: IntGauge,
+    waiting_for_others: IntGauge,
     resync_remaining: IntGauge,
     in_flight: IntGauge,
     in_flight_limit: IntGauge,
@@ -242,6 +243,11 @@ impl Metrics {
             "Contacts that a CRM holds as another mapping than the configured one made them.",
             "crm",
         )?;
+        let waiting_for_others = make.gauges(
+            "contacts_waiting_for_others",
+            "Contacts that name another contact, which the CRM does not hold.",
+            "crm",
+        )?;
         let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
         let in_flight_limit = make.gauges("requests_in_flight_limit", "Requests that may be under way.", "crm")?;
         let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
@@ -305,6 +311,7 @@ impl Metrics {
                 oldest_entry_age: oldest_entry_age.with_label_values(&one),
                 parked: parked.with_label_values(&one),
                 other_mapping: other_mapping.with_label_values(&one),
+                waiting_for_others: waiting_for_others.with_label_values(&one),
                 resync_remaining: resync_remaining.with_label_values(&one),
                 in_flight: in_flight.with_label_values(&one),
                 in_flight_limit: in_flight_limit.with_label_values(&one),
@@ -504,6 +511,11 @@ impl Metrics {
     /// Contacts that the CRM holds as another mapping than the configured one made them.
     pub fn links_of_other_mappings(&self, crm: &str, links: u64) {
         self.of(crm, |crm| crm.other_mapping.set(i64::try_from(links).unwrap_or(i64::MAX)));
+    }
+
+    /// Contacts that name another one, which the CRM does not hold.
+    pub fn waiting_for_others(&self, crm: &str, contacts: usize) {
+        self.of(crm, |crm| crm.waiting_for_others.set(whole(contacts)));
     }
 
     /// Contacts that a resync is still to ask for.
@@ -796,6 +808,7 @@ mod tests {
         metrics.shadowed("priava", Operation::Create);
         metrics.pending("priava", 3);
         metrics.parked("priava", 4);
+        metrics.waiting_for_others("priava", 14);
         metrics.oldest_entry_age("priava", Duration::from_secs(11));
         metrics.oldest_input_age(Duration::from_secs(12));
         metrics.versions_retention(Duration::from_secs(13));
@@ -826,6 +839,7 @@ mod tests {
             (r#"fields_lost_total{crm="priava",field="/notes"}"#, 1.0),
             (r#"entries_pending{crm="priava"}"#, 3.0),
             (r#"contacts_parked{crm="priava"}"#, 4.0),
+            (r#"contacts_waiting_for_others{crm="priava"}"#, 14.0),
             (r#"oldest_entry_age_seconds{crm="priava"}"#, 11.0),
             ("oldest_input_age_seconds", 12.0),
             ("versions_retention_seconds", 13.0),

@@ -110,6 +110,10 @@ pub struct CrmComSettings {
     /// What a document says of the market sector, to the industry sector in CRM.COM.
     pub industry_sectors: BTreeMap<String, String>,
     pub industry_sector_by: String,
+    /// Largest photo that is sent, in bytes; 0: none is.
+    pub photo_bytes_max: usize,
+    /// What a document says that a contact is to another, to CRM.COM's type of relation. Its own types need not be listed.
+    pub relation_types: BTreeMap<String, String>,
     /// Whether notes are sent.
     pub send_notes: bool,
     /// Fields (CRM.COM's names, dotted within objects and sets) that keep their value when the record has none.

@@ -234,6 +234,7 @@ mod tests {
                 attempts: 3,
                 next_attempt: "2026-03-01T10:05:00Z".parse().unwrap(),
             }),
+            waiting: None,
             answered: 4,
             asked_until: 0,
             format: FORMAT,

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 pub use expected::expected;
 pub(crate) use json_schema::{DATE, any_case, base64, json_schema};
-pub use values::PHOTO_BYTES_MAX;
+pub use values::{PHOTO_BYTES_MAX, data_url};
 
 use super::Document;
 use crate::event::ReasonCode;

@@ -48,6 +48,10 @@ pub struct Link {
     /// What is parked, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Open>,
+    /// Something of it names a contact that the CRM does not hold, and is to be said once it does; see
+    /// [`crate::crm::relation`]. Of no account while anything is parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// Every version up to here has its outcome, except `open`.
     pub answered: Version,
     /// Every entry of an operator below this offset of the work list has its outcome, except `open`.
@@ -70,6 +74,7 @@ impl Link {
             linked_until: 0,
             settled: None,
             open: None,
+            waiting: None,
             answered: 0,
             asked_until: 0,
             format: crate::contact::record::FORMAT,
@@ -198,6 +203,14 @@ pub struct Open {
     pub asked: Option<Entry>,
     pub attempts: u32,
     pub next_attempt: Timestamp,
+}
+
+/// When it is looked again whether other contacts are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// How often it was looked in vain.
+    pub looks: u32,
+    pub next_look: Timestamp,
 }
 
 impl Open {

@@ -14,7 +14,7 @@
 //! | a credential in a header, as bearer, as user of Basic, in a body, a query or a part | [`session::placement`] |
 //! | a session that logs in, refreshes, is renewed early, once for all, and not too often | [`session::login`] |
 //! | a stale token told from bad credentials or a missing right | each connector's reading of failures: [`FailureClass::Auth`], [`FailureClass::Connection`] |
-//! | several requests, resumable after a crash | [`Step::Found`], [`Step::Created`], and a connector's conversation, which begins anew from the link |
+//! | several requests, resumable after a crash | [`Step::Found`], [`Step::Created`], [`Step::Part`], and a connector's conversation, which begins anew from the link |
 //! | upsert, create and update, set actions, bulk | [`RequestKind`], the connectors, [`Batching`] |
 //! | find before create, and after a lost one | [`LookUpKeys`], `replicator::delivery` |
 //! | an effect that is not known | [`Effect::Unknown`], [`link::Sent::Void`] |
@@ -22,7 +22,7 @@
 //! | read, compare, write what differs | conversations of [`crm_com`] and [`logisense`] |
 //! | calls that several contacts share, halved when refused | [`Batching`], `replicator::batching` |
 //! | absent, null, value | [`Projection::fields`], and the `wire` of each connector |
-//! | JSON, forms with brackets, queries | the `wire` of each connector |
+//! | JSON, forms with brackets, forms with a file, queries | the `wire` of each connector; a photo of [`crm_com`] |
 //! | lists that are referred to by id | [`mod@reference`] |
 //! | mapping rules, value tables, and what is lost | `overrides`, [`Projection::losses`], [`Connector::cannot_carry`], [`Connector::losses`] |
 //! | required fields before any call | the `mapping` of each connector: [`Verdict`] |
@@ -30,7 +30,8 @@
 //! | classes of failures, overridable | [`classify`], and tables of codes in the settings |
 //! | success that is no 2xx, or is one and none | each connector: [`crm_com`] goes by its codes, [`nextinteract_sam`] by rows |
 //! | limits of rate and concurrency, `Retry-After` | `replicator::limits`, `replicator::concurrency`, `replicator::gate` |
-//! | order per contact | `replicator::lane`. Between contacts (relations): not yet |
+//! | order per contact | `replicator::lane` |
+//! | one contact that refers to another | [`relation`]: no contact waits for another, and none is forgotten |
 //! | comparison that knows what does not come back as sent | [`remote::Reader::differences`] of [`previsto`], [`crm_com`] and [`logisense`] |
 //! | what is gone | [`FailureClass::Gone`], `on_gone` |
 //! | side effects that are switched | settings of each kind: `send_organisation`, `is_used_for_tax`, steering fields of Previsto |
@@ -71,6 +72,7 @@ pub mod previsto;
 pub mod priava;
 mod reading;
 pub mod reference;
+pub mod relation;
 pub mod remote;
 #[cfg(test)]
 pub(crate) mod rolodex;
@@ -89,6 +91,7 @@ use self::{
     naming::Naming,
     overrides::{Overridden, Overrides},
     reference::{Learned, References},
+    relation::Relation,
     remote::{NoReader, Reader},
     session::{Session, SessionError},
 };
@@ -292,6 +295,19 @@ pub enum Step {
     /// The contact was created, under these ids by role, and is not yet all that it should be. They are committed before
     /// anything more is sent, so that no half contact is lost sight of, and the next delivery brings the rest.
     Created(BTreeMap<String, String>),
+    /// What was sent so far is accepted, under these ids by role, and `left` are the fields that are not sent yet. The rest is
+    /// committed before anything more is sent, and the next delivery has these fields alone to bring. A connector may end a
+    /// delivery so only if it sent some of [`Delivery::changes`], and `left` are fewer than these; or it would go on for ever.
+    Part {
+        remote_ids: BTreeMap<String, String>,
+        left: Vec<Arc<str>>,
+    },
+    /// As [`Step::Done`], but `refused` are fields that the CRM did not take. That is no reason to reject the contact: they
+    /// name another one, which may be there later.
+    DoneBut {
+        accepted: Accepted,
+        refused: Vec<Arc<str>>,
+    },
     /// A list of the CRM was read. The delivery begins anew with it at hand.
     Learned(Learned),
     /// What the CRM answered decides it: there is nothing to do, or nothing that can be done.
@@ -480,6 +496,17 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// What operators name a contact of the CRM by when they say which of ours it is.
     fn naming(&self) -> Naming {
         Naming::words()
+    }
+
+    /// What the contact is to others, as far as the CRM has a place for it. A delivery's projection then has a field for each
+    /// whose other is known, under the path that [`relation::path`] makes, with the other's `id` and `notes`.
+    fn relations(&self, _record: &ContactRecord) -> Vec<Relation> {
+        Vec::new()
+    }
+
+    /// Whether [`Connector::relations`] ever says anything, so that the links of all contacts are worth knowing.
+    fn relates(&self) -> bool {
+        false
     }
 
     /// Parts of a projection that are lost because the CRM's lists have no place for them, as far as these are known.

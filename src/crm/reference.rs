@@ -4,6 +4,8 @@
 //! has learnt is kept beside it, for all deliveries of its CRM: it looks in [`References`] first, reads the list if it is
 //! not there, and says what it has read ([`super::Step::Learned`]); the delivery then begins anew with the list at hand.
 //!
+//! Beside the lists, contacts refer to each other: see [`super::relation`].
+//!
 //! Lists change: one is read again once it is old, and sooner where it lacks what a contact names, but not for each such
 //! contact.
 
@@ -11,6 +13,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use tokio::time::Instant;
+
+use super::relation::Related;
 
 /// What is kept of the lists of one CRM.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ impl Library {
             let list = List { rows: shelf.rows.clone(), complete: now < shelf.read_at + self.miss_age };
             (*name, list)
         });
-        References(lists.collect())
+        References { lists: lists.collect(), related: Related::default() }
     }
 
     /// Keeps what was read by `now`.
@@ -57,9 +61,12 @@ pub struct Learned {
     pub rows: BTreeMap<String, String>,
 }
 
-/// The lists of one CRM, as they are known when a delivery begins.
+/// The lists of one CRM, and the contacts that the one to be delivered names, as they are known when a delivery begins.
 #[derive(Debug, Clone, Default)]
-pub struct References(BTreeMap<&'static str, List>);
+pub struct References {
+    lists: BTreeMap<&'static str, List>,
+    related: Related,
+}
 
 #[derive(Debug, Clone)]
 struct List {
@@ -79,8 +86,17 @@ pub enum Known<'a> {
 }
 
 impl References {
+    #[must_use]
+    pub fn with(self, related: Related) -> Self {
+        Self { related, ..self }
+    }
+
+    pub fn related(&self) -> &Related {
+        &self.related
+    }
+
     pub fn find(&self, list: &str, item: &str) -> Known<'_> {
-        let Some(list) = self.0.get(list) else { return Known::Unread };
+        let Some(list) = self.lists.get(list) else { return Known::Unread };
         match list.rows.get(item) {
             Some(id) => Known::As(id),
             None if list.complete => Known::Missing,

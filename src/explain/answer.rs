@@ -21,7 +21,7 @@ use crate::{
     },
     crm::{
         Presence,
-        link::{Link, Open, Sent, Settled},
+        link::{self, Link, Open, Sent, Settled},
     },
     event::{EventRef, entry::Cause, outcome::Subjects},
     identity::{
@@ -142,6 +142,9 @@ pub struct LinkState {
     /// It was created, and not all of it is there yet.
     #[serde(default)]
     pub incomplete: bool,
+    /// It names another contact, which the CRM does not hold.
+    #[serde(default)]
+    pub waiting: Option<link::Waiting>,
     pub answered: Version,
     pub settled: Option<Settled>,
     pub open: Option<OpenState>,
@@ -280,6 +283,7 @@ impl LinkState {
             linked_until: _,
             settled,
             open,
+            waiting,
             answered,
             asked_until: _,
             format: _,
@@ -289,6 +293,7 @@ impl LinkState {
             remote_ids,
             presence,
             incomplete,
+            waiting,
             answered,
             settled,
             open: open.map(|open| OpenState::of(open, subjects)),

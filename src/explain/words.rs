@@ -172,6 +172,10 @@ impl Page {
         if link.incomplete {
             self.line(1, "it was created, and not all of it is there yet");
         }
+        if let Some(waiting) = &link.waiting {
+            let when = self.when(waiting.next_look);
+            self.line(1, format_args!("it names another contact, which is not there; looked for again {when}"));
+        }
         match link.presence {
             None => self.line(1, "nothing was accepted by it"),
             Some(presence) => {

@@ -16,14 +16,16 @@ use super::{
 };
 use crate::{
     config::DeliverySettings,
-    contact::ContactId,
+    contact::{ContactId, ContactRecord},
     crm::{
-        self, Effect, Failure, FailureClass, Request, RequestKind,
+        self, Effect, Failure, FailureClass, REMOTE_CONTACT, Request, RequestKind,
         link::Open,
         reference::Library,
+        relation::{self, Related},
         session::{CredentialNumber, RenewalError},
     },
     event::{OutcomeKind, ReasonCode},
+    identity::keys::KeyHash,
     log::{AssignmentNumber, MemberHandle, Partition},
     protection::Protection,
     resync::mode::Decided,
@@ -32,6 +34,9 @@ use crate::{
 
 /// Pause before it is looked again whether a CRM is in shadow after all, which only a restart of some worker changes.
 const SHADOW_PAUSE: Duration = Duration::from_secs(1);
+
+/// The unit of a document that says what the contact is to others.
+const RELATIONS: &str = "/relations";
 
 /// What all attempts of one CRM share.
 #[derive(Debug)]
@@ -68,18 +73,20 @@ pub(super) struct Attempted {
     pub(super) probe: bool,
     /// The CRM answered, and what it said last was no refusal of the credential.
     pub(super) answered: bool,
+    /// Something is left to be said of other contacts.
+    pub(super) waits: bool,
     pub(super) end: Result<End, ViewError>,
 }
 
 impl Attempt {
     pub(super) async fn run(self) -> Attempted {
-        let mut answered = false;
-        let end = self.end(&mut answered).await;
+        let (mut answered, mut waits) = (false, false);
+        let end = self.end(&mut answered, &mut waits).await;
         let Self { partition, assignment, contact, probe, .. } = self;
-        Attempted { partition, assignment, contact, probe, answered, end }
+        Attempted { partition, assignment, contact, probe, answered, waits, end }
     }
 
-    async fn end(&self, answered: &mut bool) -> Result<End, ViewError> {
+    async fn end(&self, answered: &mut bool, waits: &mut bool) -> Result<End, ViewError> {
         let shared = &*self.shared;
         let needed = self.task.link.open.as_ref().map_or(0, Open::version);
         let record = shared.view.record_to_deliver(self.contact)?.filter(|record| record.version >= needed);
@@ -91,7 +98,9 @@ impl Attempt {
         if shared.terms.shadow && self.has_left_shadow()? {
             return Ok(End::MustWait { until: Instant::now() + SHADOW_PAUSE });
         }
-        let references = shared.library.at(Instant::now());
+        let related = self.related(&record)?;
+        *waits = related.is_waiting(self.contact);
+        let references = shared.library.at(Instant::now()).with(related);
         let begun = Machine::new(&shared.terms, &self.task, &record, references);
         // What the CRM cannot be told of may be all that has changed.
         if matches!(begun, Ok(_) | Err(End::Judged { outcome: OutcomeKind::Unchanged, .. }))
@@ -141,6 +150,7 @@ impl Attempt {
                     machine.taught(shared.library.at(Instant::now()))
                 }
                 Action::End(end) => {
+                    *waits |= machine.is_refused_in_part();
                     for loss in machine.listed_losses() {
                         shared.way.metrics.field_lost(&shared.terms.crm, loss.field);
                     }
@@ -148,6 +158,39 @@ impl Attempt {
                 }
             };
         }
+    }
+
+    /// What is known of the contacts that `record` names, and of those that it named when it was last sent.
+    fn related(&self, record: &ContactRecord) -> Result<Related, ViewError> {
+        let Shared { terms, view, .. } = &*self.shared;
+        let mut related = Related::default();
+        if !terms.connector.relates() {
+            return Ok(related);
+        }
+        let relations = terms.connector.relations(record);
+        let speaker = match relations.iter().any(|relation| relation.source.is_none()) {
+            // Whose word it is stands in the larger part of a record.
+            true => view.record(self.contact)?.and_then(|mut whole| whole.provenance.remove(RELATIONS)),
+            false => None,
+        };
+        let mut others: Vec<ContactId> =
+            self.task.link.sent.keys().filter_map(|field| Some(relation::parts(field)?.1)).collect();
+        for relation in relations {
+            let source = relation.source.as_deref().or(speaker.as_ref().map(|speaker| &*speaker.source));
+            let key = source.map(|source| KeyHash::of_source_id(&terms.hasher, source, &relation.subject));
+            let entry = key.map(|key| view.key(key)).transpose()?.flatten();
+            // A contact that its source deleted may still be in the CRM.
+            let other = entry.and_then(|entry| entry.owner.or(entry.last_owner));
+            others.extend(other);
+            related.note(relation, other);
+        }
+        for other in others {
+            let link = view.link(&terms.crm, other)?;
+            if let Some(id) = link.and_then(|mut link| link.remote_ids.remove(REMOTE_CONTACT)) {
+                related.note_id(other, id);
+            }
+        }
+        Ok(related)
     }
 
     /// Whether another worker has gone live: what is answered here from now on would be lost to its resync.

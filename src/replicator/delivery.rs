@@ -13,7 +13,7 @@
 //! reference, for which every create is preceded by a search, or by an intent that is committed. And a delivery sends at
 //! most one request that creates whose answer is not a certain refusal.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -86,6 +86,8 @@ pub struct Machine<'a> {
     renewed: bool,
     /// The last request is not to be joined with others.
     alone: bool,
+    /// Fields that name other contacts were not taken.
+    refused: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -110,8 +112,13 @@ impl<'a> Machine<'a> {
             reason: Some(verdict.reason),
             suspected: if uncertain { link.sent.keys().cloned().collect() } else { Vec::new() },
         };
-        let projection = terms.connector.project(record, Some(&link)).map_err(judged)?;
-        let leaves_alone = |field: &str| terms.connector.leaves_alone(record, field);
+        let mut projection = terms.connector.project(record, Some(&link)).map_err(judged)?;
+        let related = references.related();
+        if projection.presence != Presence::Absent {
+            related.lay_over(&mut projection, record.contact_id);
+        }
+        let unsaid: BTreeSet<Arc<str>> = related.unsaid(record.contact_id).collect();
+        let leaves_alone = |field: &str| unsaid.contains(field) || terms.connector.leaves_alone(record, field);
         let plan = Plan::new(&terms.crm, &projection, &link, &terms.hasher, leaves_alone);
         if plan.unchanged && !task.anew {
             return Err(judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection)));
@@ -141,6 +148,7 @@ impl<'a> Machine<'a> {
             created: None,
             renewed: false,
             alone: false,
+            refused: false,
         })
     }
 
@@ -166,6 +174,11 @@ impl<'a> Machine<'a> {
     /// Whether the request of [`Action::Send`] is not to share a call with those of others.
     pub fn goes_alone(&self) -> bool {
         self.alone
+    }
+
+    /// Whether the CRM did not take what the contact is to another one.
+    pub fn is_refused_in_part(&self) -> bool {
+        self.refused
     }
 
     /// The first thing to do.
@@ -218,7 +231,7 @@ impl<'a> Machine<'a> {
 
     /// Begins anew, with lists that hold what the connector learned.
     pub fn taught(&mut self, references: References) -> Action {
-        self.references = references;
+        self.references = references.with(self.references.related().clone());
         self.answers.clear();
         self.last = None;
         self.next()
@@ -250,6 +263,13 @@ impl<'a> Machine<'a> {
                 let accepted = self.plan.clone().accepted(&self.projection, accepted);
                 Action::End(End::Delivered { version, operation, accepted })
             }
+            Step::DoneBut { accepted, refused } => {
+                self.refused = true;
+                let (version, operation) = (self.record.version, accepted.operation);
+                let mut accepted = self.plan.clone().accepted(&self.projection, accepted);
+                accepted.sent.extend(refused.into_iter().map(|field| (field, Sent::Void)));
+                Action::End(End::Delivered { version, operation, accepted })
+            }
             Step::Judged(verdict) => {
                 let suspected =
                     if self.uncertain || self.may_have_changed() { self.plan.carried() } else { Vec::new() };
@@ -268,6 +288,11 @@ impl<'a> Machine<'a> {
             Step::Created(remote_ids) => {
                 assert!(remote_ids.contains_key(REMOTE_CONTACT), "a contact that was created has an id");
                 Action::End(End::Created { remote_ids, carried: self.plan.carried() })
+            }
+            Step::Part { remote_ids, left } => {
+                assert!(remote_ids.contains_key(REMOTE_CONTACT), "what a contact holds in part is held by its id");
+                let sent = self.plan.clone().but(&left, &self.terms.crm, &self.link, &self.terms.hasher);
+                Action::End(End::Part { remote_ids, sent })
             }
             Step::Learned(learned) => {
                 assert!(!self.may_have_changed(), "what a delivery needs to know it reads before it writes");

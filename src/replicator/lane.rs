@@ -27,6 +27,12 @@
 //! is under way, once, and whatever comes first is then committed before it is sent: the fields that the contact is to have,
 //! or what its create can be found by. So a worker that dies repeats neither the operator's word nor the create.
 //!
+//! # What names other contacts
+//!
+//! A link may say that something of its contact is to be said once another is there ([`Link::waiting`]). An attempt for that
+//! alone begins when no entry waits and nothing is parked; it answers nothing, and however it fails, the next look is all
+//! that follows. An entry that comes meanwhile is answered by it, as by any attempt, if it carries that version.
+//!
 //! Invariants: a contact has a parked event or a queue of events, never both. At most one attempt is under way. Every version
 //! up to `link.answered` has its outcome, except the parked one; every queued event is above it.
 //!
@@ -47,9 +53,9 @@ use crate::{
     config::OnGone,
     contact::Version,
     crm::{
-        Effect, Failure, FailureClass, Presence, Request,
+        Effect, Failure, FailureClass, Presence, REMOTE_CONTACT, Request,
         fingerprint::Fingerprint,
-        link::{Intent, Link, Linked, Open, Sent, Settled},
+        link::{Intent, Link, Linked, Open, Sent, Settled, Waiting as WaitingForOthers},
     },
     event::{Entry, Operation, OutcomeKind, Reason, ReasonCode},
     log::Offset,
@@ -90,6 +96,8 @@ struct Flight {
     woken: bool,
     /// How many of the entries of operators it carries: the first ones.
     asked: usize,
+    /// It is for no entry: it was time to look whether other contacts are there.
+    looks: bool,
 }
 
 /// A request whose answer never came. Until one request deadline after it was sent it may still take effect, so
@@ -119,6 +127,8 @@ pub enum End {
     Found { remote_ids: BTreeMap<String, String>, carried: Vec<Arc<str>> },
     /// The contact was created under these ids, which are committed before the rest of it is sent.
     Created { remote_ids: BTreeMap<String, String>, carried: Vec<Arc<str>> },
+    /// The CRM holds the contact under these ids and accepted this much, which is committed before the rest is sent.
+    Part { remote_ids: BTreeMap<String, String>, sent: BTreeMap<Arc<str>, Sent> },
     /// The first requests of a delivery were stored, the next was not sent, for a reason that is not the contact's.
     /// `until`: newer content must not follow a lost request before. `lost`: a create among those first ones.
     Interrupted { until: Option<Instant>, carried: Vec<Arc<str>>, lost: Option<Lost> },
@@ -276,7 +286,12 @@ impl Lane {
         self.flight.is_none()
             && !self.awaits_commit
             && self.not_before.is_none_or(|instant| instant <= now)
-            && (self.is_waited_for() || self.link.open.as_ref().is_some_and(|open| open.next_attempt <= wall))
+            && (self.is_waited_for()
+                || match (&self.link.open, &self.link.waiting) {
+                    (Some(open), _) => open.next_attempt <= wall,
+                    (None, Some(waiting)) => waiting.next_look <= wall,
+                    (None, None) => false,
+                })
     }
 
     /// When a lane that is not ready becomes so by the passing of time alone. Parked events are woken through the
@@ -289,7 +304,8 @@ impl Lane {
     pub fn begin(&mut self) {
         assert!(self.flight.is_none(), "one request of a contact is in flight at most");
         assert!(!self.awaits_commit, "nothing is sent before what it rests on is committed");
-        self.flight = Some(Flight { woken: self.link.open.is_some(), asked: self.asked.len() });
+        let woken = self.link.open.is_some();
+        self.flight = Some(Flight { woken, asked: self.asked.len(), looks: !woken && !self.is_waited_for() });
         self.not_before = None;
     }
 
@@ -347,6 +363,29 @@ impl Lane {
         self.not_before = None;
     }
 
+    /// Whether the attempt under way is for no entry, but to see whether other contacts are there.
+    pub fn is_looking(&self) -> bool {
+        self.flight.is_some_and(|flight| flight.looks)
+    }
+
+    /// Notes, after an attempt has ended, whether something is left to be said of other contacts (`None`: it did not come so
+    /// far). `looked`: that is what the attempt was for. Returns whether the link has changed.
+    pub fn looked(
+        &mut self,
+        looked: bool,
+        waits: Option<bool>,
+        wall: Timestamp,
+        delay: impl FnOnce(u32) -> Duration,
+    ) -> bool {
+        if waits.unwrap_or(looked) {
+            let looks = self.link.waiting.filter(|_| looked).map_or(0, |waiting| waiting.looks) + 1;
+            let next_look = wall.saturating_add(delay(looks)).unwrap_or(Timestamp::MAX);
+            self.link.waiting = Some(WaitingForOthers { looks, next_look });
+            return true;
+        }
+        waits == Some(false) && self.link.waiting.take().is_some()
+    }
+
     /// Takes the end of the attempt that [`Lane::begin`] began.
     pub fn end(&mut self, end: End, at: Circumstances) -> Decided {
         let mut decided = self.take_end(end, at);
@@ -395,6 +434,18 @@ impl Lane {
                 self.awaits_commit = true;
                 Decided { link_changed: true, ..Decided::default() }
             }
+            End::Part { remote_ids, sent } => {
+                // As after a delivery: of each field the link says what is certain.
+                self.intended = false;
+                self.forced = false;
+                let is_new = !self.link.remote_ids.contains_key(REMOTE_CONTACT);
+                self.link.incomplete |= is_new;
+                self.link.sent = sent;
+                self.link.remote_ids.extend(remote_ids);
+                self.link.intent = None;
+                self.awaits_commit = true;
+                Decided { link_changed: true, ..Decided::default() }
+            }
             End::Interrupted { until, carried, lost } => {
                 self.intended = false;
                 self.void(carried);
@@ -411,6 +462,10 @@ impl Lane {
                 let is_same = reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::SameProjection);
                 if is_same && self.link.presence.is_some() {
                     self.link.mapping = Some(at.mapping);
+                }
+                if flight.looks && outcome == OutcomeKind::Unchanged && self.is_settled(version) {
+                    // How that version ended stays as it was told.
+                    return Decided { link_changed: true, ..Decided::default() };
                 }
                 let settled = Settled { version, outcome, operation: None, reason, attempts: self.tries() };
                 self.settle(settled, flight, at)
@@ -450,11 +505,22 @@ impl Lane {
                     self.void(carried);
                 }
                 self.lost = lost.or(self.lost.take());
+                if flight.looks {
+                    // No entry waits for it, so it is neither answered nor parked; the next look tries again.
+                    if failure.class == FailureClass::Gone {
+                        self.forget(failure.effect);
+                    }
+                    return Decided { link_changed: true, ..Decided::default() };
+                }
                 let mut decided = self.fail(version, failure, flight, at);
                 decided.link_changed |= unknown;
                 decided
             }
         }
+    }
+
+    fn is_settled(&self, version: Version) -> bool {
+        self.link.settled.as_ref().is_some_and(|settled| settled.version == version)
     }
 
     /// What may or may not have reached the CRM equals nothing any more. From here on the link says so, and not only this

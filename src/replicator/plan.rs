@@ -51,10 +51,7 @@ impl Plan {
         hasher: &Hasher,
         leaves_alone: impl Fn(&str) -> bool,
     ) -> Self {
-        let hash = |field: &str, value: &Value| {
-            let value = serde_json::to_vec(value).expect("a JSON value serialises");
-            Sent::Hash(hasher.hash64("sent", &[crm.as_bytes(), field.as_bytes(), &value]))
-        };
+        let hash = |field: &str, value: &Value| hash(crm, hasher, field, value);
         let mut hashes: BTreeMap<Arc<str>, Sent> =
             projection.fields.iter().map(|(field, value)| (Arc::from(field.as_str()), hash(field, value))).collect();
         let changes =
@@ -120,10 +117,24 @@ impl Plan {
         self.hashes.keys().cloned().collect()
     }
 
+    /// What the CRM holds once it accepted all of the plan but these fields: of them, what it held before.
+    pub fn but(mut self, left: &[Arc<str>], crm: &str, before: &Link, hasher: &Hasher) -> BTreeMap<Arc<str>, Sent> {
+        // What was never sent to a contact is not there.
+        let known = |field: &Arc<str>| before.sent.get(field).copied();
+        let held = |field: &Arc<str>| known(field).unwrap_or_else(|| hash(crm, hasher, field, &Value::Null));
+        self.hashes.extend(left.iter().map(|field| (field.clone(), held(field))));
+        self.hashes
+    }
+
     /// What the CRM holds once it accepted the plan.
     pub fn accepted(self, projection: &Projection, accepted: Accepted) -> AcceptedState {
         AcceptedState { sent: self.hashes, presence: projection.presence, remote_ids: accepted.remote_ids }
     }
+}
+
+fn hash(crm: &str, hasher: &Hasher, field: &str, value: &Value) -> Sent {
+    let value = serde_json::to_vec(value).expect("a JSON value serialises");
+    Sent::Hash(hasher.hash64("sent", &[crm.as_bytes(), field.as_bytes(), &value]))
 }
 
 #[cfg(test)]
@@ -259,6 +270,20 @@ mod tests {
             let again = plan(&Projection { presence, ..said.clone() }, &link);
             assert_eq!((again.operation, again.unchanged), (Operation::Create, false));
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_plan_is_held_as_before() {
+        let said = projection(&[("a", json!("x")), ("photo", json!("p"))]);
+        let nobody = Link::new(ContactId(uuid::Uuid::nil()));
+        let first = plan(&said, &nobody).but(&["photo".into()], "crm", &nobody, &hasher());
+        let with = |photo: Value| delivered(&projection(&[("a", json!("x")), ("photo", photo)]));
+        assert_eq!(first, with(Value::Null).sent, "a contact that is made has none");
+        let mut known = with(json!("older"));
+        let older = known.sent.clone();
+        assert_eq!(plan(&said, &known).but(&["photo".into()], "crm", &known, &hasher()), older);
+        known.sent.insert("photo".into(), Sent::Void);
+        assert_eq!(plan(&said, &known).but(&["photo".into()], "crm", &known, &hasher()), known.sent);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tracing::error;
 
 use super::{
-    ViewError,
+    ViewError, Wake,
     layout::{self, Birth, LinkHead, Position, Tag},
     store::Store,
 };
@@ -104,11 +104,11 @@ impl Changes {
             let held = store.get(&key)?;
             let before = held.as_deref().and_then(layout::split_link_value).map(|(head, _)| head).unwrap_or_default();
             let head = json.as_deref().map(head_of_link).unwrap_or_default();
-            if let Some(due) = before.due.filter(|_| head.due != before.due) {
-                batch.remove(layout::parked(&crm, partition, due, contact));
+            if let Some((wake, due)) = before.due.filter(|_| head.due != before.due) {
+                batch.remove(layout::due(wake, &crm, partition, due, contact));
             }
-            if let Some(due) = head.due {
-                batch.insert(layout::parked(&crm, partition, due, contact), &[]);
+            if let Some((wake, due)) = head.due {
+                batch.insert(layout::due(wake, &crm, partition, due, contact), &[]);
             }
             if before.name != head.name {
                 before.name.into_iter().for_each(|name| batch.remove(layout::name(&crm, partition, name, contact)));
@@ -155,6 +155,8 @@ fn head_of_link(json: &[u8]) -> LinkHead {
         #[serde(default)]
         open: Option<Open>,
         #[serde(default)]
+        waiting: Option<Waiting>,
+        #[serde(default)]
         remote_ids: BTreeMap<String, String>,
         #[serde(default)]
         presence: Option<Presence>,
@@ -162,17 +164,23 @@ fn head_of_link(json: &[u8]) -> LinkHead {
         mapping: Option<Fingerprint>,
     }
     #[derive(Deserialize)]
+    struct Waiting {
+        next_look: Timestamp,
+    }
+    #[derive(Deserialize)]
     struct Open {
         next_attempt: Timestamp,
     }
-    let Ok(Link { open, remote_ids, presence, mapping }) = serde_json::from_slice(json) else {
+    let Ok(Link { open, waiting, remote_ids, presence, mapping }) = serde_json::from_slice(json) else {
         error!("a link cannot be read, and would not be woken if it is parked");
         return LinkHead::default();
     };
     let name = remote_ids.get(EXTERNAL).or_else(|| remote_ids.get(REMOTE_CONTACT));
     let is_there = matches!(presence, Some(Presence::Active | Presence::Inactive));
+    // What is parked comes before what waits for others.
+    let parked = open.map(|open| (Wake::Parked, open.next_attempt));
     LinkHead {
-        due: open.map(|open| open.next_attempt),
+        due: parked.or_else(|| waiting.map(|waiting| (Wake::Waiting, waiting.next_look))),
         mapping: is_there.then(|| mapping.unwrap_or_default()),
         name: name.map(|name| layout::name_hash(name)),
     }
@@ -197,12 +205,11 @@ pub(super) fn remove_partition(
         Kind::Records => vec![Tag::Record.prefix()],
         Kind::Keys => vec![Tag::Key.prefix()],
         Kind::State => vec![Tag::State.prefix()],
-        Kind::Links { crm } => vec![
-            layout::links(crm, at.partition),
-            layout::parked_index(crm, at.partition),
-            layout::name_index(crm, at.partition),
-            layout::mappings(crm, at.partition),
-        ],
+        Kind::Links { crm } => {
+            let [parked, waiting] = Wake::ALL.map(|wake| layout::due_index(wake, crm, at.partition));
+            let (names, mappings) = (layout::name_index(crm, at.partition), layout::mappings(crm, at.partition));
+            vec![layout::links(crm, at.partition), parked, waiting, names, mappings]
+        }
     };
     for prefix in prefixes {
         remove_all(store, &prefix, meant)?;

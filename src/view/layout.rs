@@ -16,10 +16,11 @@ use crate::{
     crm::fingerprint::Fingerprint,
     identity::keys::KeyHash,
     log::{Offset, Partition, TopicPartition},
+    view::Wake,
 };
 
 /// Counts changes of this layout. A view with another number is rebuilt, never converted: the log has it all.
-pub(super) const LAYOUT: u32 = 2;
+pub(super) const LAYOUT: u32 = 3;
 
 /// What a key of sled begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +38,13 @@ pub(super) enum Tag {
     Parked = b'p',
     Record = b'r',
     State = b's',
+    Waiting = b'w',
 }
 
 impl Tag {
     /// What the log says, as opposed to what we know about having read it.
-    pub(super) const DATA: [Self; 7] =
-        [Self::Key, Self::Link, Self::Mapping, Self::Name, Self::Parked, Self::Record, Self::State];
+    pub(super) const DATA: [Self; 8] =
+        [Self::Key, Self::Link, Self::Mapping, Self::Name, Self::Parked, Self::Record, Self::State, Self::Waiting];
 
     pub(super) fn prefix(self) -> Vec<u8> {
         vec![self as u8]
@@ -104,20 +106,24 @@ pub(super) fn link(crm: &str, partition: Partition, contact: ContactId) -> Vec<u
     key
 }
 
-/// What the whole index of parked contacts of one partition of one CRM begins with.
-pub(super) fn parked_index(crm: &str, partition: Partition) -> Vec<u8> {
-    within(Tag::Parked, crm, partition)
+/// What the whole index of contacts of one partition of one CRM that are looked at again begins with.
+pub(super) fn due_index(wake: Wake, crm: &str, partition: Partition) -> Vec<u8> {
+    let tag = match wake {
+        Wake::Parked => Tag::Parked,
+        Wake::Waiting => Tag::Waiting,
+    };
+    within(tag, crm, partition)
 }
 
-pub(super) fn parked(crm: &str, partition: Partition, due: Timestamp, contact: ContactId) -> Vec<u8> {
-    let mut key = parked_index(crm, partition);
+pub(super) fn due(wake: Wake, crm: &str, partition: Partition, due: Timestamp, contact: ContactId) -> Vec<u8> {
+    let mut key = due_index(wake, crm, partition);
     key.extend_from_slice(&ordered(due));
     key.extend_from_slice(contact.0.as_bytes());
     key
 }
 
-/// Due time and contact of a key made by [`parked`].
-pub(super) fn parked_entry(key: &[u8]) -> Option<(Timestamp, ContactId)> {
+/// Due time and contact of a key made by [`due`].
+pub(super) fn due_entry(key: &[u8]) -> Option<(Timestamp, ContactId)> {
     let (rest, contact) = key.split_last_chunk::<16>()?;
     let due = rest.last_chunk::<DUE_LENGTH>()?;
     Some((from_ordered(due)?, ContactId(Uuid::from_bytes(*contact))))
@@ -167,25 +173,30 @@ pub(super) fn name_hash(name: &str) -> NameHash {
 /// What is indexed or counted of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LinkHead {
-    /// When its parked event is due, if it has one.
-    pub(super) due: Option<Timestamp>,
+    /// When the contact is to be looked at again, if it is, and why.
+    pub(super) due: Option<(Wake, Timestamp)>,
     /// Under which mapping the CRM was given what it holds, if it holds anything; zero: that was not told.
     pub(super) mapping: Option<Fingerprint>,
     /// What the CRM calls the contact.
     pub(super) name: Option<NameHash>,
 }
 
-const HAS_DUE: u8 = 1;
+const IS_PARKED: u8 = 1;
 const HAS_MAPPING: u8 = 2;
 const HAS_NAME: u8 = 4;
+const IS_WAITING: u8 = 8;
 
 /// The value of a link: its head, and what the log holds.
 pub(super) fn link_value(head: LinkHead, json: &[u8]) -> Vec<u8> {
     let LinkHead { due, mapping, name } = head;
     let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
     let mut value = Vec::with_capacity(1 + DUE_LENGTH + 16 + json.len());
-    value.push(flag(due.is_some(), HAS_DUE) | flag(mapping.is_some(), HAS_MAPPING) | flag(name.is_some(), HAS_NAME));
-    value.extend(due.map(ordered).into_iter().flatten());
+    let woken = due.map_or(0, |(wake, _)| match wake {
+        Wake::Parked => IS_PARKED,
+        Wake::Waiting => IS_WAITING,
+    });
+    value.push(woken | flag(mapping.is_some(), HAS_MAPPING) | flag(name.is_some(), HAS_NAME));
+    value.extend(due.map(|(_, due)| ordered(due)).into_iter().flatten());
     value.extend(mapping.map(|mapping| mapping.0.to_be_bytes()).into_iter().flatten());
     value.extend(name.into_iter().flatten());
     value.extend_from_slice(json);
@@ -195,13 +206,19 @@ pub(super) fn link_value(head: LinkHead, json: &[u8]) -> Vec<u8> {
 /// Takes apart what [`link_value`] put together.
 pub(super) fn split_link_value(value: &[u8]) -> Option<(LinkHead, &[u8])> {
     let (flags, mut rest) = value.split_first()?;
-    if flags & !(HAS_DUE | HAS_MAPPING | HAS_NAME) != 0 {
+    if flags & !(IS_PARKED | IS_WAITING | HAS_MAPPING | HAS_NAME) != 0 {
         return None;
     }
+    let wake = match flags & (IS_PARKED | IS_WAITING) {
+        0 => None,
+        IS_PARKED => Some(Wake::Parked),
+        IS_WAITING => Some(Wake::Waiting),
+        _ => return None,
+    };
     let mut head = LinkHead::default();
-    if flags & HAS_DUE != 0 {
+    if let Some(wake) = wake {
         let (due, after) = rest.split_first_chunk::<DUE_LENGTH>()?;
-        (head.due, rest) = (Some(from_ordered(due)?), after);
+        (head.due, rest) = (Some((wake, from_ordered(due)?)), after);
     }
     if flags & HAS_MAPPING != 0 {
         let (mapping, after) = rest.split_first_chunk::<8>()?;
@@ -332,18 +349,22 @@ mod tests {
         assert_eq!(Position::from_value(&held.to_value()), Some(held));
         let born = Birth { offset: 3, id: b"id".to_vec() };
         assert_eq!(Birth::from_value(&born.to_value()), Some(born));
-        let due = Some(Timestamp::from_second(5).unwrap());
+        let at = Timestamp::from_second(5).unwrap();
         let (mapping, name) = (Some(Fingerprint(7)), Some(name_hash("con_1")));
-        for head in [
-            LinkHead::default(),
-            LinkHead { due, ..LinkHead::default() },
-            LinkHead { mapping, ..LinkHead::default() },
-            LinkHead { name, ..LinkHead::default() },
-            LinkHead { due, mapping, name },
-        ] {
-            assert_eq!(split_link_value(&link_value(head, b"{}")), Some((head, &b"{}"[..])));
+        for due in Wake::ALL.map(|wake| Some((wake, at))) {
+            for head in [
+                LinkHead::default(),
+                LinkHead { due, ..LinkHead::default() },
+                LinkHead { mapping, ..LinkHead::default() },
+                LinkHead { name, ..LinkHead::default() },
+                LinkHead { due, mapping, name },
+            ] {
+                assert_eq!(split_link_value(&link_value(head, b"{}")), Some((head, &b"{}"[..])));
+            }
         }
-        assert_eq!(split_link_value(&[8, b'{', b'}']), None);
+        for unknown in [IS_PARKED | IS_WAITING, 16] {
+            assert_eq!(split_link_value(&[&[unknown][..], &[0; 64]].concat()), None, "{unknown}");
+        }
         assert_eq!(mapping_at_end(&super::mapping("a", 1, Fingerprint(7))), Some(Fingerprint(7)));
         assert_eq!(split_link_value(b""), None);
     }

@@ -60,6 +60,19 @@ use crate::{
 /// Contacts of one name that are looked at: more than one are too many already.
 const NAMESAKES_MAX: usize = 16;
 
+/// Why a contact is looked at again without a word from the work list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// It is parked.
+    Parked,
+    /// It names another contact, which was not there.
+    Waiting,
+}
+
+impl Wake {
+    pub const ALL: [Self; 2] = [Self::Parked, Self::Waiting];
+}
+
 /// Reads the view. Cheap to clone; only the follower writes.
 #[derive(Clone)]
 pub struct View {
@@ -200,23 +213,24 @@ impl View {
         Ok(held == link)
     }
 
-    /// Parked contacts of a partition of a CRM, the next due first: due after `after` (exclusive; `None`: from the
+    /// Contacts of a partition of a CRM that are to be looked at again, the next due first: due after `after` (exclusive; `None`: from the
     /// start), at most `limit`.
-    pub fn parked(
+    pub fn due(
         &self,
+        wake: Wake,
         crm: &str,
         partition: Partition,
         after: Option<(Timestamp, ContactId)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, ContactId)>, ViewError> {
-        let after = after.map(|(due, contact)| layout::parked(crm, partition, due, contact));
-        let keys = self.keys(&layout::parked_index(crm, partition), after, limit)?;
-        keys.iter().map(|key| layout::parked_entry(key).ok_or_else(|| self.broken("index"))).collect()
+        let after = after.map(|(due, contact)| layout::due(wake, crm, partition, due, contact));
+        let keys = self.keys(&layout::due_index(wake, crm, partition), after, limit)?;
+        keys.iter().map(|key| layout::due_entry(key).ok_or_else(|| self.broken("index"))).collect()
     }
 
-    /// How many contacts of a partition of a CRM are parked. Blocks for as long as it takes to walk over them all.
-    pub fn parked_count(&self, crm: &str, partition: Partition) -> Result<usize, ViewError> {
-        let prefix = layout::parked_index(crm, partition);
+    /// How many contacts of a partition of a CRM are to be looked at again. Blocks for as long as it takes to walk over them all.
+    pub fn due_count(&self, wake: Wake, crm: &str, partition: Partition) -> Result<usize, ViewError> {
+        let prefix = layout::due_index(wake, crm, partition);
         self.shared
             .store
             .guard("reading", |tree| tree.scan_prefix(&prefix).keys().try_fold(0, |count, key| key.map(|_| count + 1)))

@@ -6,7 +6,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use contact_replicator::config::{CrmComSettings, CrmKind};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use contact_replicator::{
+    config::{CrmComSettings, CrmKind},
+    explain::Asked,
+    resync::{self, Order, What},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -270,5 +275,52 @@ fn a_company_is_in_crm_com_what_the_table_says() {
             "company_profile": { "vat_registration_number": "CY2" },
         });
         has(&scene, "changed", &changed).await;
+    });
+}
+
+#[test]
+fn a_photo_is_set_changed_and_taken_away_and_a_resync_repeats_none() {
+    play(async {
+        let mut scene = scene().await;
+        let with_photo = |picture: Option<&[u8]>, notes: &str| {
+            let photos = picture.map(|picture| {
+                let url = format!("data:image/gif;base64,{}", STANDARD.encode(picture));
+                json!([{ "value": url, "type": "photo" }])
+            });
+            let mut contact = json!({ "name": { "givenName": "Ilka", "familyName": "Sundstrom" }, "notes": notes });
+            contact.as_object_mut().expect("an object").extend(photos.map(|photos| ("photos".to_owned(), photos)));
+            contact
+        };
+        let photo =
+            |world: &World| world.sandbox.contacts().last().map(|contact| contact["photo"]["file_name"].clone());
+        let is_there = |world: &World| photo(world).is_some_and(|name| name.is_string());
+        let calls = |world: &World, end: &str| {
+            world.sandbox.requests().iter().filter(|request| request.path.ends_with(end)).count()
+        };
+        let counts =
+            |world: &World| ["/profile_photo/add", "/profile_photo/remove", "/create"].map(|end| calls(world, end));
+        say(&scene, Some(with_photo(Some(b"GIF89a red"), "one"))).await;
+        scene.until("a photo", is_there).await;
+        scene.settled().await;
+        let red = photo(&scene.world);
+        say(&scene, Some(with_photo(Some(b"GIF89a red"), "two"))).await;
+        scene.settled().await;
+        assert_eq!(counts(&scene.world), [1, 0, 1], "the same photo is not sent again");
+        let contact = scene.world.sandbox.contacts()[0]["reference"].as_str().expect("our reference").to_owned();
+        let order = Order { crm: "crm-com".to_owned(), what: What::Contacts(vec![Asked::About(contact)]) };
+        resync::obey(scene.world.desk(0), &order).await.expect("the worker takes it");
+        scene.until("a look at the photo", |world| calls(world, "/profile_photo/view") > 0).await;
+        scene.settled().await;
+        assert_eq!(
+            (photo(&scene.world), counts(&scene.world)),
+            (red.clone(), [1, 0, 1]),
+            "a resync looks and sends none"
+        );
+        say(&scene, Some(with_photo(Some(b"GIF89a blue"), "two"))).await;
+        scene.until("another photo", |world| photo(world) != red).await;
+        say(&scene, Some(with_photo(None, "two"))).await;
+        scene.until("no photo", |world| !is_there(world)).await;
+        scene.settled().await;
+        assert_eq!(counts(&scene.world), [2, 1, 1]);
     });
 }

@@ -21,6 +21,7 @@ mod persons;
 mod privacy;
 mod published;
 mod rebuild;
+mod relations;
 mod resync;
 mod scene;
 mod shared_calls;

@@ -131,6 +131,7 @@ fn is_free(path: &[String]) -> bool {
         "privacy_levels",
         "industries",
         "industry_sectors",
+        "relation_types",
         "code_classes",
         "message_classes",
     ];

@@ -30,14 +30,23 @@ pub(super) fn is_photo(text: &str) -> bool {
     if has_scheme("https://") {
         return url::Url::parse(text).is_ok_and(|url| url.has_host());
     }
-    if !has_scheme("data:") || text.len() > PHOTO_BYTES_MAX {
-        return false;
+    text.len() <= PHOTO_BYTES_MAX && data_url(text).is_some()
+}
+
+/// What a data URL holds (RFC 2397): its media type in lower case, without parameters, and the bytes. `None` if it is none,
+/// or does not hold what it says.
+pub fn data_url(text: &str) -> Option<(String, Vec<u8>)> {
+    const SCHEME: &str = "data:";
+    let (head, data) = text.split_once(',')?;
+    let (scheme, head) = head.split_at_checked(SCHEME.len())?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return None;
     }
-    let Some((head, data)) = text.split_once(',') else {
-        return false;
-    };
+    let bytes = Cow::from(percent_encoding::percent_decode_str(data));
+    let media_type = head.split(';').next().unwrap_or_default().trim().to_lowercase();
     let is_base64 = head.rsplit_once(';').is_some_and(|(_, last)| last.eq_ignore_ascii_case("base64"));
-    !is_base64 || BASE64.decode(&*Cow::from(percent_encoding::percent_decode_str(data))).is_ok()
+    let content = if is_base64 { BASE64.decode(&*bytes).ok()? } else { bytes.into_owned() };
+    Some((media_type, content))
 }
 
 /// With or without padding, as data URLs come.

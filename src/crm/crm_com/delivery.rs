@@ -1,14 +1,16 @@
 //! The requests of one delivery to CRM.COM, in order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
 use super::{
-    CrmCom, get, name_of, place_of, post,
+    CrmCom, get, name_of,
+    photo::{self, Photo},
+    place_of, post,
     refusals::{self, REFERENCE_NOT_FOUND},
     sets,
-    wire::{self, Contact, Envelope, Members, Set},
+    wire::{self, Contact, Entry, Envelope, Members, Set, relations},
 };
 use crate::{
     config::{Adopt, CrmComCountryBy, CrmComKey},
@@ -20,8 +22,9 @@ use crate::{
             self, Answers, Heard, ambiguous, failed, is_compatible, judged, remote_ids, stays_as_it_is,
             unknown_contact, without_clears,
         },
+        link::{Link, Sent},
     },
-    event::{Operation, OutcomeKind, ReasonCode},
+    event::{Operation, OutcomeKind, Reason, ReasonCode},
 };
 
 const CREATE: &str = "/contact_information/create";
@@ -43,6 +46,18 @@ enum About {
     Linked,
     /// A contact that a search found.
     Found,
+    /// The photo of the contact that the link names, which may have none.
+    Photo,
+}
+
+/// What became of what the contact itself is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// Nothing differs from what we remember.
+    Nothing,
+    /// What differs from what we remember does not differ from what is there.
+    Seen,
+    Sent,
 }
 
 /// A hit of a search.
@@ -163,12 +178,157 @@ impl<'a> Conversation<'a> {
         let envelope = self.read(answer, About::Contacts, Effect::Unknown)?;
         let Some(contact) = Contact::of(envelope.data) else { return self.unreadable(answer, Effect::Unknown) };
         let (operation, remote_ids) = (Operation::Create, remote_ids(&contact.id));
+        let left: Vec<Arc<str>> =
+            fields.keys().filter(|path| is_apart(path)).map(|path| path.as_str().into()).collect();
+        if !left.is_empty() {
+            return Ok(Step::Part { remote_ids, left });
+        }
         Ok(Step::Done(Accepted { operation, remote_ids }))
     }
 
+    /// Brings what differs: first the contact itself, then what it is to others, then its photo.
     fn update(&mut self, id: &str) -> Heard<Step> {
+        let (mut apart, fields): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.changed().into_iter().partition(|(path, _)| is_apart(path));
+        let written = self.write_contact(id, fields)?;
+        if apart.is_empty() {
+            return match written {
+                Written::Nothing => judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection)),
+                Written::Seen | Written::Sent => Ok(self.done(id)),
+            };
+        }
+        if written == Written::Sent && self.goes_in_parts() {
+            let left = apart.into_keys().map(Arc::from).collect();
+            return Ok(Step::Part { remote_ids: remote_ids(id), left });
+        }
+        let photo = apart.remove(wire::PHOTO);
+        let refused = self.relate(id, &apart)?;
+        if let Some(photo) = photo {
+            self.bring_photo(id, &photo)?;
+        }
+        match self.done(id) {
+            Step::Done(accepted) if !refused.is_empty() => Ok(Step::DoneBut { accepted, refused }),
+            step => Ok(step),
+        }
+    }
+
+    /// Makes the contact to others what `wanted` says, by path; `null` for nothing. Returns what CRM.COM did not take.
+    fn relate(&mut self, id: &str, wanted: &BTreeMap<String, Value>) -> Heard<Vec<Arc<str>>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shown = self.show(id, &[relations::SET], About::Linked)?;
+        if self.owner(&shown) == Owner::Another {
+            return ambiguous();
+        }
+        let Some(entries) = shown.relations() else {
+            // Nothing is added to what was not seen.
+            let reason = ReasonCode::Refused.into();
+            let failure = Failure { class: FailureClass::Transient, effect: Effect::None, reason, retry_after: None };
+            return failed(failure);
+        };
+        let entries: Vec<Entry<'_>> = entries.collect();
+        let mut refused = Vec::new();
+        for (path, value) in wanted {
+            let Some(action) = self.relation_action(path, value, &entries) else { continue };
+            let identifier = Members::default().with("id", id);
+            let body = Members::default().with_object("contact_information_identifier", identifier);
+            let body = body.with_list(relations::SET, vec![action]);
+            let answer = self.ask(self.crm_com.update_request(body))?;
+            let by_other = |failure: &Failure| {
+                use FailureClass::{Conflict, Gone, Rejected};
+                matches!(failure.class, Rejected | Gone | Conflict) && failure.effect == Effect::None
+            };
+            match self.crm_com.refusals.read(answer) {
+                // The contact itself was there a moment ago.
+                Err(failure) if by_other(&failure) => refused.push(path.as_str().into()),
+                _ => drop(self.read(answer, About::Linked, Effect::Unknown)?),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// What it takes to make one relation what it is to be; `None` if it is that.
+    fn relation_action(&self, path: &str, value: &Value, entries: &[Entry<'_>]) -> Option<Members> {
+        let (of_type, other) = relations::of_path(path)?;
+        let said = value.get("id").and_then(Value::as_str);
+        let other = said.or_else(|| self.delivery.references.related().id(other))?;
+        let is_it = |entry: &&Entry<'_>| {
+            entry.other().as_deref() == Some(other)
+                && entry.of_type().as_deref().and_then(relations::of_text) == Some(of_type)
+        };
+        let named = |word: &str, entry: &Entry<'_>| {
+            let identifier = Members::default().with("id", entry.id().unwrap_or_default());
+            wire::action(word).with_object("relation_identifier", identifier)
+        };
+        let notes = value.get("notes").and_then(Value::as_str);
+        match (said, entries.iter().find(is_it)) {
+            (Some(_), Some(entry)) if entry.text("notes") == notes => None,
+            (Some(_), Some(entry)) => {
+                Some(named("UPDATE", entry).with("notes", notes.map_or(Value::Null, Value::from)))
+            }
+            (Some(id), None) => {
+                let other = Members::default().with("id", id);
+                let action = wire::action("ADD").with(wire::TYPE, of_type).with_object("contact_information", other);
+                Some(if let Some(notes) = notes { action.with("notes", notes) } else { action })
+            }
+            (None, entry) => entry.map(|entry| named("REMOVE", entry)),
+        }
+    }
+
+    /// Whether what a first request brought is committed before the next. It is not where the next delivery would bring it
+    /// anew: an adopted contact's mark is set until all is there, and where all is in doubt, it stays so until the end.
+    fn goes_in_parts(&self) -> bool {
+        let is_known = |link: &Link| link.sent.values().any(|sent| matches!(sent, Sent::Hash(_)));
+        self.delivery.record.status == Status::Live && !self.is_adopted() && self.delivery.link.is_some_and(is_known)
+    }
+
+    /// Makes `photo` the contact's, or none if it is `null`.
+    fn bring_photo(&mut self, id: &str, photo: &Value) -> Heard<()> {
+        let known = self.delivery.link.and_then(|link| link.sent.get(wire::PHOTO));
+        let shown = if matches!(known, Some(Sent::Hash(_))) { None } else { Some(self.view_photo(id)?) };
+        let (request, about) = match Photo::of_value(photo) {
+            Some(photo) if shown.as_ref().is_some_and(|facts| photo.is_shown(facts)) => return Ok(()),
+            Some(photo) => (photo.add(id), About::Linked),
+            None if shown.as_ref().is_some_and(|facts| !photo::is_there(facts)) => return Ok(()),
+            None => {
+                let identifier = Members::default().with("id", id);
+                let body = Members::default().with_object("contact_information_identifier", identifier);
+                (post(photo::REMOVE, &body, RequestKind::Set), About::Photo)
+            }
+        };
+        let answer = self.ask(request)?;
+        match self.photo_facts(answer, about, Effect::Unknown) {
+            Err(step) => match *step {
+                Step::Failed(Failure { class: FailureClass::Rejected, effect, reason, retry_after }) => {
+                    let reason = Reason { field: Some("/photos".to_owned()), ..reason };
+                    let failure = Failure { class: FailureClass::Rejected, effect, reason, retry_after };
+                    failed(failure)
+                }
+                step => Err(Box::new(step)),
+            },
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn view_photo(&mut self, id: &str) -> Heard<Value> {
+        let answer = self.ask(get(super::identified(photo::VIEW, id)))?;
+        self.photo_facts(answer, About::Photo, Effect::None)
+    }
+
+    /// What an answer says of a photo. The documents show none to a removal, and do not say how one looks of a contact that
+    /// has no photo: a body without a word is a success, and a photo that is not found is not there.
+    fn photo_facts(&self, answer: &'a Answer, about: About, effect: Effect) -> Heard<Value> {
+        match self.crm_com.refusals.read(answer) {
+            Ok(None) if answer.as_ref().is_ok_and(|response| response.body.is_empty()) => Ok(Value::Null),
+            Err(failure) if failure.class == FailureClass::Gone && about == About::Photo => Ok(Value::Null),
+            _ => self.read(answer, about, effect).map(|envelope| envelope.data),
+        }
+    }
+
+    /// Brings what the contact itself is to hold.
+    fn write_contact(&mut self, id: &str, mut fields: BTreeMap<String, Value>) -> Heard<Written> {
         let settings = &self.crm_com.settings;
-        let mut fields = self.changed();
         let is_erased = self.delivery.record.status == Status::Erased;
         let sets: Vec<Set> = Set::ALL.into_iter().filter(|set| !of_set(&fields, *set).is_empty()).collect();
         let wanted_type = fields.remove(wire::TYPE);
@@ -214,16 +374,11 @@ impl<'a> Conversation<'a> {
         let entries = fields.iter().filter(|(path, _)| Set::of_path(path).is_some()).map(|(_, value)| value);
         let ways = sets::ways(settings, entries);
         if body(ways[0]).count() == 1 {
-            // What differs from what we remember does not differ from what is there.
-            return if shown.is_some() {
-                Ok(self.done(id))
-            } else {
-                judged(Verdict::new(OutcomeKind::Unchanged, ReasonCode::SameProjection))
-            };
+            return Ok(if shown.is_some() { Written::Seen } else { Written::Nothing });
         }
         let answer = self.write(&ways, |country_by| self.crm_com.update_request(body(country_by)))?;
         self.read(answer, About::Linked, Effect::Unknown)?;
-        Ok(self.done(id))
+        Ok(Written::Sent)
     }
 
     // What a delivery does with them.
@@ -417,7 +572,7 @@ impl<'a> Conversation<'a> {
         // Of a contact that was there before us, only what it is known to have from us is cleared.
         let is_from_us = |path: &str| {
             let sent = link.and_then(|link| link.sent.get(path));
-            !self.is_adopted() || matches!(sent, Some(crate::crm::link::Sent::Hash(_)))
+            !self.is_adopted() || matches!(sent, Some(Sent::Hash(_)))
         };
         let gone = clears.iter().filter(|path| !said.contains_key(*path) && is_from_us(path));
         let gone = gone.filter(|path| self.crm_com.may_clear(path, record, *link));
@@ -443,6 +598,11 @@ impl CrmCom {
         };
         post(UPDATE, &body, RequestKind::Set)
     }
+}
+
+/// Whether a field travels in a request of its own, after those for the contact itself.
+pub(super) fn is_apart(path: &str) -> bool {
+    path == wire::PHOTO || relations::of_path(path).is_some()
 }
 
 /// Whose a contact in CRM.COM is, by the reference that it carries.

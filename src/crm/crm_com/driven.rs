@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
@@ -103,6 +104,13 @@ impl Run {
                     self.link.remote_ids.extend(remote_ids);
                     self.link.intent = None;
                 }
+                End::Part { remote_ids, sent } => {
+                    (self.forced, self.intended) = (false, false);
+                    self.link.incomplete |= !self.link.remote_ids.contains_key(REMOTE_CONTACT);
+                    self.link.sent = sent;
+                    self.link.remote_ids.extend(remote_ids);
+                    self.link.intent = None;
+                }
                 End::Failed { carried, failure, .. } => {
                     assert_eq!(failure.class, FailureClass::Transient);
                     self.intended = false;
@@ -116,6 +124,7 @@ impl Run {
                     self.link.sent = accepted.sent;
                     self.link.remote_ids.extend(accepted.remote_ids);
                     self.link.intent = None;
+                    self.link.incomplete = false;
                     self.link.presence = Some(accepted.presence);
                     // An attempt without a fault takes the newer record afterwards, as a later event would.
                     if record == newer {
@@ -185,7 +194,12 @@ impl Run {
 
     /// What CRM.COM has, ids and removed entries apart.
     fn held(&self) -> Vec<Value> {
-        self.sandbox.contacts().into_iter().map(|contact| plain(contact["fields"].clone())).collect()
+        let held = |contact: Value| {
+            let mut whole = plain(contact["fields"].clone());
+            whole["photo"] = contact["photo"]["file_name"].clone();
+            whole
+        };
+        self.sandbox.contacts().into_iter().map(held).collect()
     }
 
     /// Something that was there before us.
@@ -234,10 +248,17 @@ fn second() -> ContactRecord {
     ContactRecord { version: 2, ..record(document) }
 }
 
+fn with_photo(record: ContactRecord, picture: &[u8]) -> ContactRecord {
+    let url = format!("data:image/gif;base64,{}", STANDARD.encode(picture));
+    let mut document = serde_json::to_value(record.contact.unwrap()).unwrap();
+    document["photos"] = json!([{ "value": url }]);
+    ContactRecord { contact: Some(serde_json::from_value(document).unwrap()), ..record }
+}
+
 /// Every fault at every request, and none.
 fn faults() -> impl Iterator<Item = (bool, Option<(Fault, usize)>)> {
     let kinds = [Fault::LostBefore, Fault::LostAfter, Fault::DiesAfter];
-    let faults = kinds.into_iter().flat_map(|fault| (0..12).map(move |at| Some((fault, at)))).chain([None]);
+    let faults = kinds.into_iter().flat_map(|fault| (0..14).map(move |at| Some((fault, at)))).chain([None]);
     faults.flat_map(|fault| [true, false].map(|find_before_create| (find_before_create, fault)))
 }
 
@@ -260,12 +281,50 @@ async fn whatever_is_lost_there_is_one_contact_and_it_holds_the_newest_record() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn whatever_is_lost_the_photo_is_that_of_the_newest_record() {
+    let (red, blue) = (b"GIF89a red", b"GIF89a blue");
+    let another = ContactRecord { version: 2, ..first() };
+    for (older, newer) in [
+        (with_photo(first(), red), with_photo(second(), blue)),
+        (with_photo(first(), red), second()),
+        (first(), with_photo(second(), blue)),
+        (with_photo(first(), red), with_photo(another, red)),
+    ] {
+        let mut alone = run(|_| (), false, None);
+        alone.deliver(&newer, &newer).await.unwrap();
+        for (find_before_create, fault) in faults() {
+            let what = format!("found {find_before_create}, {fault:?}");
+            let mut run = run(|_| (), find_before_create, fault);
+            match run.deliver(&older, &newer).await {
+                Ok(_) => {}
+                Err(verdict) => assert_eq!(verdict.reason.code, ReasonCode::SameProjection, "{what}"),
+            }
+            assert_eq!(run.held(), alone.held(), "{what}");
+            assert!(!run.link.incomplete, "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_photo_is_sent_once_and_read_where_it_is_in_doubt() {
+    let mut run = run(|_| (), true, None);
+    let record = with_photo(first(), b"GIF89a");
+    let renamed = ContactRecord { version: 2, ..with_photo(second(), b"GIF89a") };
+    assert_eq!(run.deliver(&record, &record).await, Ok(Operation::Create));
+    assert_eq!(run.deliver(&renamed, &renamed).await, Ok(Operation::Update));
+    run.forced = true;
+    assert_eq!(run.deliver(&renamed, &renamed).await, Ok(Operation::Update));
+    let asked = |end: &str| run.sandbox.requests().iter().filter(|request| request.path.ends_with(end)).count();
+    assert_eq!((asked("/profile_photo/add"), asked("/profile_photo/view"), asked("/create")), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_is_lost_an_erased_contact_holds_nothing() {
     for (find_before_create, fault) in faults() {
         let what = format!("found {find_before_create}, {fault:?}");
         let mut run = run(|crm| crm.on_erase = OnErase::Blank, find_before_create, fault);
         let erased = ContactRecord { version: 2, status: Status::Erased, contact: None, ..first() };
-        match run.deliver(&first(), &erased).await {
+        match run.deliver(&with_photo(first(), b"GIF89a"), &erased).await {
             Ok(operation) => assert_eq!(operation, Operation::Blank, "{what}"),
             Err(verdict) => {
                 assert_eq!(verdict.reason.code, ReasonCode::UnknownContact, "{what}");
@@ -275,6 +334,7 @@ async fn whatever_is_lost_an_erased_contact_holds_nothing() {
         }
         let held = run.held();
         let [contact] = held.as_slice() else { panic!("{what}: {held:?}") };
+        assert_eq!(contact["photo"], Value::Null, "{what}");
         let text = contact.to_string();
         for personal in ["Ilka", "Sundstrom", "ilka", "99555012", "Pine", "FEMALE", "SWE"] {
             assert!(!text.contains(personal), "{what}: {personal} is in {text}");

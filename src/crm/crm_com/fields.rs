@@ -24,7 +24,6 @@ enum Names<'a> {
 
 /// What is read of a contact, and not written.
 const READ_ONLY: [&str; 4] = ["id", "name", "life_cycle_state", "contact_information_identifier"];
-const RELATIONS: &str = "relation_set";
 
 pub(super) fn settable(settings: &CrmComSettings, name: &str) -> Result<Field, NotSettable> {
     let is_entry =
@@ -32,7 +31,7 @@ pub(super) fn settable(settings: &CrmComSettings, name: &str) -> Result<Field, N
     if READ_ONLY.contains(&name) {
         return Err(NotSettable::Id);
     }
-    if name == RELATIONS || Set::ALL.into_iter().any(is_entry) {
+    if name == wire::relations::SET || name == wire::PHOTO || Set::ALL.into_iter().any(is_entry) {
         return Err(NotSettable::Entry);
     }
     if name == wire::TYPE {

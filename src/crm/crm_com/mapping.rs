@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::wire::{self, Set, Slot, inner};
+use super::{
+    photo::Photo,
+    wire::{self, Set, Slot, inner},
+};
 use crate::{
     config::{CrmComSettings, OnDelete, OnErase},
     contact::{ContactId, ContactRecord, document::Said, record::Status, schema},
@@ -22,7 +25,8 @@ use crate::{
             why::{NO_FIELD, NOT_IN_LIST, SWITCHED_OFF},
         },
         link::Link,
-        reading::blank_is_empty,
+        reading::{blank_is_empty, member_text, says_something},
+        relation::Relation,
     },
     event::ReasonCode,
 };
@@ -37,23 +41,21 @@ pub(super) struct Mapping {
 }
 
 /// Attributes that CRM.COM has no field for.
-const NOWHERE: &[&str] = &[
-    "/name/honorificSuffix",
-    "/organization/department",
-    "/organization/title",
-    "/consent/dataProcessing",
-    "/active",
-    "/photos",
-    "/relations",
-];
+const NOWHERE: &[&str] =
+    &["/name/honorificSuffix", "/organization/department", "/organization/title", "/consent/dataProcessing", "/active"];
 
 const NOT_OF_PERSONS: &str = "a person has no such field";
 const NOT_OF_COMPANIES: &str = "a company has no such field";
 const NOT_IN_TABLE: &str = "not in the configured table";
 const DOES_NOT_FIT: &str = "does not fit into the configured field";
+const ONE_PHOTO: &str = "there is one photo only";
 
 /// Where the document says whether a contact is active.
 const ACTIVE: &str = "/active";
+/// Where the document has photos.
+const PHOTOS: &str = "/photos";
+/// Where it says what the contact is to others.
+const RELATIONS: &str = "/relations";
 /// Free attributes that have fields of their own.
 const PRIVACY_LEVEL: &str = "privacyLevel";
 const AFFILIATE_MARKETING: &str = "sendAffiliateMarketingMaterial";
@@ -99,6 +101,17 @@ impl Mapping {
                 OnErase::Delete => Err(Verdict::unsupported(ReasonCode::Erase)),
                 OnErase::Blank => Ok(self.blank(record.contact_id)),
             },
+        }
+    }
+
+    /// What a contact is to others. A type is one of CRM.COM's own, or stands for one in a table.
+    pub(super) fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        let document = record.contact.as_ref().filter(|_| record.status != Status::Erased);
+        match document.map(|document| document.at(RELATIONS)) {
+            Some(Said::Value(Value::Array(items))) => {
+                items.iter().filter_map(|item| relation(&self.settings, item)).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -207,6 +220,8 @@ impl<'a> Draft<'a> {
         entries::phones(self);
         entries::emails(self);
         self.free_attributes();
+        self.photo();
+        self.relations();
         self.lose_each_said(NOWHERE, NO_FIELD);
         self.user_defined();
     }
@@ -346,6 +361,43 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// What is added once it is known who the others are is not lost.
+    fn relations(&mut self) {
+        let Said::Value(Value::Array(items)) = self.document.at(RELATIONS) else { return };
+        let is_lost = |item: &Value| says_something(Said::Value(item)) && relation(self.rules, item).is_none();
+        if items.iter().any(is_lost) {
+            self.lose(RELATIONS, NOT_IN_TABLE);
+        }
+    }
+
+    /// The first photo that CRM.COM takes.
+    fn photo(&mut self) {
+        let items = match self.document.at(PHOTOS) {
+            Said::Value(Value::Array(items)) => items.as_slice(),
+            said => {
+                if said == Said::Empty {
+                    self.clear(wire::PHOTO);
+                }
+                return;
+            }
+        };
+        if items.is_empty() {
+            self.clear(wire::PHOTO);
+        }
+        let mut taken = false;
+        for url in items.iter().filter_map(|item| member_text(item, "value")) {
+            match Photo::of_url(url, self.rules.photo_bytes_max) {
+                _ if self.rules.photo_bytes_max == 0 => self.lose(PHOTOS, SWITCHED_OFF),
+                Ok(_) if taken => self.lose(PHOTOS, ONE_PHOTO),
+                Ok(photo) => {
+                    taken = true;
+                    self.set(wire::PHOTO, photo.value());
+                }
+                Err(why) => self.lose(PHOTOS, why),
+            }
+        }
+    }
+
     fn lose_of_map(&mut self, map: &'static str, name: &str, is_said: bool) {
         let is_carried = self.rules.user_defined.contains_key(&format!("{map}/{}", schema::escape(name)));
         if is_said && !is_carried {
@@ -394,6 +446,17 @@ impl<'a> Draft<'a> {
             }
         }
     }
+}
+
+fn relation(settings: &CrmComSettings, item: &Value) -> Option<Relation> {
+    let word = member_text(item, "type")?.trim();
+    let of_type = settings.relation_types.get(word).map_or(word, String::as_str);
+    Some(Relation {
+        place: format!("{}.{}", wire::relations::SET, wire::relations::of_text(of_type)?),
+        source: member_text(item, "source").map(str::to_owned),
+        subject: member_text(item, "subject")?.to_owned(),
+        notes: member_text(item, "notes").map(|notes| notes.trim().to_owned()),
+    })
 }
 
 /// How an item of a list is named.

@@ -9,6 +9,14 @@
 //! it was there before us; read back, since somebody else may have stamped it; committed; and only then written to.
 //! As long as we have not once brought it all of the record, what it holds beyond that is its owner's.
 //!
+//! The photo is a request of its own, after those for the contact itself. What these brought is committed before it
+//! ([`Step::Part`]), so that a photo that fails costs nothing but itself; only where all that was sent is in doubt anyway, or
+//! the contact is being adopted or erased, both follow each other at once. A photo whose last request got no answer is looked at
+//! before it is sent again.
+//!
+//! Relations to other contacts are requests of their own too, between the contact and its photo, one for each: that CRM.COM does
+//! not take one, because the other is no longer there, says nothing of the rest.
+//!
 //! Sets are read before they are written, each time: what was sent may be there although its answer was lost.
 //!
 //! What CRM.COM does not document is a setting; see [`CrmComSettings`].
@@ -20,6 +28,7 @@ mod fields;
 mod login;
 mod mapping;
 mod phone;
+mod photo;
 mod read;
 mod refusals;
 mod sets;
@@ -46,7 +55,7 @@ use super::{
 use crate::{
     config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
     contact::{ContactRecord, record::Status},
-    crm::link::Link,
+    crm::{link::Link, relation::Relation},
 };
 
 /// The connector of one tenant.
@@ -127,7 +136,8 @@ impl CrmCom {
                 || self.ruled.contains(slot)
                 || link.is_some_and(|link| link.sent.contains_key(slot))
         };
-        wire::paths().any(|known| known == path) && (!wire::is_by_rule_alone(path) || is_filled(path))
+        let is_known = wire::relations::of_path(path).is_some() || wire::paths().any(|known| known == path);
+        is_known && (!wire::is_by_rule_alone(path) || is_filled(path))
     }
 }
 
@@ -179,6 +189,14 @@ impl Connector for CrmCom {
         Ok(self)
     }
 
+    fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        self.mapping.relations(record)
+    }
+
+    fn relates(&self) -> bool {
+        true
+    }
+
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         Conversation::new(self, delivery, answers).run().unwrap_or_else(|step| *step)
     }
@@ -198,6 +216,11 @@ pub(crate) fn user_defined(slot: &str) -> Option<bool> {
 /// Whether one field can hold what a document has at this JSON pointer.
 pub(crate) fn is_single(pointer: &str) -> bool {
     mapping::is_single(pointer)
+}
+
+/// Whether this is what CRM.COM calls something that a contact can be to another.
+pub(crate) fn is_relation_type(name: &str) -> bool {
+    wire::relations::of_text(name) == Some(name)
 }
 
 /// The types that entries may have beside those with a meaning of their own.

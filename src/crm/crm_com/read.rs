@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, header::ACCEPT};
 use serde_json::{Map, Value};
 
-use super::{CrmCom, get, identified, name_of, refusals, wire, wire::Contact};
+use super::{CrmCom, delivery::is_apart, get, identified, name_of, photo, refusals, wire, wire::Contact};
 use crate::{
     config::CrmComKey,
     crm::{
@@ -56,7 +56,7 @@ impl CrmCom {
 
     fn photo(&self, one: &One<'_>, answers: &[Answer]) -> Result<ReadStep<Held>, Failure> {
         let Some(answer) = answers.first() else {
-            return Ok(ReadStep::Call(get(identified("profile_photo/view", one.id))));
+            return Ok(ReadStep::Call(get(identified(photo::VIEW, one.id))));
         };
         let done = |document| Ok(ReadStep::Done(Held { id: Some(one.id.to_owned()), document }));
         let mut facts = match self.data(answer, true, None)? {
@@ -116,6 +116,10 @@ impl CrmCom {
 
     /// Whether a difference of this field is one that a delivery could close.
     fn is_kept_equal(&self, compared: &Compared<'_>, path: &str, expected: &Value) -> bool {
+        if is_apart(path) {
+            // A contact does not show its photo, and what it is to others is not said without their links.
+            return false;
+        }
         let is_said = compared.projection.fields.contains_key(path);
         is_said
             || !expected.is_null()

@@ -1,5 +1,8 @@
 //! Whole deliveries against scripted answers: each request as it leaves, token and all, and what each answer leads to.
 
+mod photos;
+mod relations;
+
 use bytes::Bytes;
 use http::{
     HeaderValue,
@@ -17,6 +20,7 @@ use crate::{
         Effect, Failure, FailureClass, REMOTE_CONTACT, Response, RetryAfter, TransportError,
         link::{Intent, Sent},
         reference::References,
+        relation::Related,
         session::placement::Placement,
     },
     event::{Operation, OutcomeKind, ReasonCode},
@@ -48,14 +52,18 @@ fn said(request: &Request) -> String {
     let mut request = request.clone();
     let kind = match request.path.as_str() {
         "/contact_information/create" => RequestKind::Create,
-        "/contact_information/update" => RequestKind::Set,
+        "/contact_information/update" | photo::ADD | photo::REMOVE => RequestKind::Set,
         _ => RequestKind::Read,
     };
     assert_eq!(request.kind, kind, "{request:?}");
     let header =
         |name| request.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_str().unwrap());
     assert_eq!(header(ACCEPT), Some("application/json"));
-    assert_eq!(header(CONTENT_TYPE), (request.method == Method::POST).then_some("application/json"));
+    let is_form = |content_type: &str| content_type.starts_with("multipart/form-data; boundary=");
+    match header(CONTENT_TYPE) {
+        Some(content_type) if request.path == photo::ADD => assert!(is_form(content_type), "{content_type}"),
+        content_type => assert_eq!(content_type, (request.method == Method::POST).then_some("application/json")),
+    }
     Placement::Argument { name: "token" }.prepare(&Secret::new("T1")).unwrap().put(&mut request);
     let body = std::str::from_utf8(&request.body).unwrap();
     format!("{} {} {body}", request.method, request.path.replace("/contact_information", "")).trim_end().to_owned()
@@ -69,13 +77,15 @@ struct Case {
     changes: Vec<&'static str>,
     clears: Vec<&'static str>,
     operation: Operation,
+    related: Related,
 }
 
 impl Case {
     /// A contact that was never sent.
     fn new(contact: Value) -> Self {
         let (link, look_up, changes, clears) = (None, None, Vec::new(), Vec::new());
-        Self { record: record(contact), link, look_up, changes, clears, operation: Operation::Create }
+        let related = Related::default();
+        Self { record: record(contact), link, look_up, changes, clears, operation: Operation::Create, related }
     }
 
     /// A contact that CRM.COM has as `C1`.
@@ -94,7 +104,8 @@ impl Case {
     /// Plays `script`: each request, as text, and its answer.
     #[track_caller]
     fn play(&self, crm_com: &CrmCom, script: &[(&str, Answer)]) -> Step {
-        let projection = crm_com.project(&self.record, self.link.as_ref()).unwrap();
+        let mut projection = crm_com.project(&self.record, self.link.as_ref()).unwrap();
+        self.related.lay_over(&mut projection, CONTACT);
         let changes: Vec<_> = self.changes.iter().map(|path| (*path).into()).collect();
         let clears: Vec<_> = self.clears.iter().map(|path| (*path).to_owned()).collect();
         let delivery = Delivery {
@@ -105,7 +116,7 @@ impl Case {
             clears: &clears,
             operation: self.operation,
             look_up: self.look_up.as_ref(),
-            references: &References::default(),
+            references: &References::default().with(self.related.clone()),
             tries: 0,
         };
         let mut answers: Vec<Answer> = Vec::new();

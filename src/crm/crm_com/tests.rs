@@ -176,9 +176,33 @@ fn consent_and_notes_are_sent_and_what_has_no_field_is_lost() {
     for (attribute, value) in [
         ("active", json!(false)),
         ("photos", json!([{ "value": "https://photos.example.com/1" }])),
-        ("relations", json!([{ "type": "friend", "subject": "9" }])),
+        ("relations", json!([{ "type": "nemesis", "subject": "9" }])),
     ] {
         check(json!({ attribute: value }), json!({}), &[&format!("/{attribute}")]);
+    }
+}
+
+#[test]
+fn the_first_photo_that_can_be_sent_is() {
+    let photos = |urls: &[&str]| {
+        let items: Vec<Value> = urls.iter().map(|url| json!({ "value": url })).collect();
+        json!({ "photos": items })
+    };
+    let stored = || json!({ "profile_photo": { "type": "image/gif", "content": "R0lGODlh" } });
+    let gif = "data:image/gif;base64,R0lGODlh";
+    let elsewhere = "https://photos.example.com/1";
+    check(photos(&[gif]), stored(), &[]);
+    check(photos(&[elsewhere, gif]), stored(), &["/photos"]);
+    check(photos(&[gif, gif]), stored(), &["/photos"]);
+    check(photos(&["data:image/png;base64,R0lGODlh"]), json!({}), &["/photos"]);
+    check(photos(&[]), json!({ "profile_photo": null }), &[]);
+    check(json!({ "photos": null }), json!({ "profile_photo": null }), &[]);
+    check_company(photos(&[gif]), stored(), &[]);
+    for (bytes_max, expected, lost) in
+        [(6, stored(), &[][..]), (5, json!({}), &["/photos"]), (0, json!({}), &["/photos"])]
+    {
+        let connector = connector(|settings| settings.photo_bytes_max = bytes_max);
+        check_with(&connector, &contact(photos(&[gif])), expected, lost);
     }
 }
 
@@ -447,7 +471,7 @@ fn what_can_be_cleared_is_listed_and_what_is_needed_is_not() {
     for field in ["type", "first_name", "last_name", "company_name", "udf_string_16", "udf_string_1"] {
         assert!(!plain.iter().any(|listed| listed == field), "{field} is not ours to clear");
     }
-    assert_eq!(plain.len(), (11 - 4) + 2 + 7 + 4 + (8 + 8 + 7));
+    assert_eq!(plain.len(), (11 - 4) + 2 + 7 + 4 + (8 + 8 + 7) + 1);
     let slotted = connector(|settings| {
         settings.user_defined.insert("/organization/title".to_owned(), "udf_string_1".to_owned());
     });

@@ -112,6 +112,9 @@ const BEFORE: [&str; 11] = [
 ];
 const AFTER: [&str; 2] = [DIRECT_MARKETING, AFFILIATE_MARKETING];
 
+/// The profile photo, which no body of a contact has: it travels by itself.
+pub(super) const PHOTO: &str = "profile_photo";
+
 /// Fields that only a person, or only a company, has.
 const OF_PERSONS: [&str; 4] = [TITLE, FIRST_NAME, MIDDLE_NAME, LAST_NAME];
 
@@ -216,6 +219,39 @@ pub(super) mod address {
     ];
 }
 
+/// What a contact is to others: a set of its own kind, of which each entry names another contact.
+pub(super) mod relations {
+    pub(crate) const SET: &str = "relation_set";
+
+    /// What one can be to another, custom types apart.
+    pub(crate) const TYPES: [&str; 11] = [
+        "FAMILY_MEMBER",
+        "EXTENDED_FAMILY",
+        "PARTNER",
+        "CLOSE_FRIEND",
+        "FRIEND",
+        "WORK_COLLEAGUE",
+        "PARTNER_COMPANY",
+        "CLIENT",
+        "EMPLOYER",
+        "EMPLOYEE",
+        "BUSINESS",
+    ];
+
+    /// The type that a text means, however it is written: the documents have both `FAMILY MEMBER` and `FAMILY_MEMBER`.
+    pub(crate) fn of_text(text: &str) -> Option<&'static str> {
+        let bare = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_uppercase();
+        let meant = bare(text);
+        TYPES.iter().chain(&super::CUSTOM_TYPES).find(|of_type| bare(of_type) == meant).copied()
+    }
+
+    /// The type, and the other contact, of a path in a projection.
+    pub(crate) fn of_path(path: &str) -> Option<(&str, crate::contact::ContactId)> {
+        let (place, other) = crate::crm::relation::parts(path)?;
+        Some((place.strip_prefix(SET)?.strip_prefix('.')?, other))
+    }
+}
+
 /// Types that have the meaning that whoever uses them gives them.
 pub(super) const CUSTOM_TYPES: [&str; 5] = ["CUSTOM1", "CUSTOM2", "CUSTOM3", "CUSTOM4", "CUSTOM5"];
 
@@ -253,6 +289,7 @@ pub(super) fn paths() -> impl Iterator<Item = String> {
         .chain(nested(DEMOGRAPHICS, &OF_DEMOGRAPHICS))
         .chain(nested(COMPANY_PROFILE, &OF_COMPANY_PROFILE))
         .chain(entries)
+        .chain([PHOTO.to_owned()])
 }
 
 /// Whether a field is nobody's but that of an operator's rule.
@@ -311,7 +348,7 @@ impl Members {
         self
     }
 
-    fn with_list(mut self, name: &str, items: Vec<Self>) -> Self {
+    pub(super) fn with_list(mut self, name: &str, items: Vec<Self>) -> Self {
         self.0.push((name.to_owned(), Node::List(items)));
         self
     }
@@ -351,7 +388,7 @@ pub(super) fn and_members(start: Members, set: Set, members: &Map<String, Value>
 /// `fields`, sets apart, added to `start` as they are nested.
 pub(super) fn nested(start: Members, fields: &BTreeMap<String, Value>) -> Members {
     let mut whole = start;
-    let plain = paths().filter(|path| !path.contains('.'));
+    let plain = paths().filter(|path| !path.contains('.') && path != PHOTO);
     for (path, value) in plain.filter_map(|path| fields.get(&path).map(|value| (path, value))) {
         whole = whole.with(&path, value.clone());
     }
@@ -392,6 +429,7 @@ pub(super) fn fields_set(body: &Members) -> String {
             DIRECT_MARKETING | AFFILIATE_MARKETING => AUTHORIZATION_SETTINGS,
             name => match Set::ALL.into_iter().find(|set| set.name() == name) {
                 Some(set) => set.read_name(),
+                None if name == relations::SET => relations::SET,
                 None => read_name(name),
             },
         };
@@ -506,6 +544,14 @@ impl Contact {
         entries.filter(|entry| !entry.text("state").is_some_and(|state| state.eq_ignore_ascii_case("inactive")))
     }
 
+    /// The relations that are in use, if the answer shows them.
+    pub(super) fn relations(&self) -> Option<impl Iterator<Item = Entry<'_>>> {
+        let items = self.members.get(relations::SET)?;
+        let entries = items.as_array().into_iter().flatten().filter_map(Value::as_object);
+        let entries = entries.map(|members| Entry { members });
+        Some(entries.filter(|entry| !entry.text("state").is_some_and(|state| state.eq_ignore_ascii_case("inactive"))))
+    }
+
     /// Whether the answer has the set at all.
     pub(super) fn shows(&self, set: Set) -> bool {
         self.members.get(set.read_name()).is_some_and(|items| items.is_array() || items.is_null())
@@ -530,6 +576,11 @@ impl<'a> Entry<'a> {
     /// Its type in capital letters: older releases show `Home`.
     pub(super) fn of_type(&self) -> Option<String> {
         self.text(TYPE).map(str::to_uppercase)
+    }
+
+    /// The contact that a relation names.
+    pub(super) fn other(&self) -> Option<String> {
+        self.value("contact").get("id").and_then(text_of)
     }
 
     pub(super) fn id(&self) -> Option<String> {

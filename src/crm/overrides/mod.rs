@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     Answer, Batching, Connector, Delivery, Field, LookUpKeys, Loss, Naming, NoReader, NotSettable, Presence,
-    Projection, Reader, References, Step, Verdict, link::Link,
+    Projection, Reader, References, Relation, Step, Verdict, link::Link,
 };
 use crate::{
     config::{CrmSettings, OnDelete, OnLeave},
@@ -96,7 +96,7 @@ fn refused(key: &str, why: NotSettable) -> Misfit {
         ),
         NotSettable::Entry => (
             "this is an entry among others, each written by an action of its own",
-            "remove the rule; /emails, /phoneNumbers and /addresses decide",
+            "remove the rule; /emails, /phoneNumbers, /addresses, /photos and /relations decide",
         ),
         NotSettable::Reference => {
             ("this field marks a contact as ours, and is how it is found again", "remove the rule")
@@ -302,6 +302,15 @@ impl Connector for Overridden {
 
     fn naming(&self) -> Naming {
         self.inner.naming()
+    }
+
+    fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        let (connector, seen) = self.seen(record);
+        connector.relations(&seen)
+    }
+
+    fn relates(&self) -> bool {
+        self.inner.relates()
     }
 
     fn losses(&self, projection: &Projection, references: &References) -> Vec<Loss> {

@@ -1,5 +1,7 @@
 //! Whole deliveries against scripted answers: each request as it must be, and what each answer leads to.
 
+mod payer;
+
 use serde_json::json;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{OnDelete, OnErase},
-    crm::{Response, RetryAfter, TransportError, link::Intent, link::Sent, reference::References},
+    crm::{Response, RetryAfter, TransportError, link::Intent, link::Sent, reference::References, relation::Related},
 };
 
 fn answer(status: u16, body: impl ToString) -> Answer {
@@ -31,6 +33,7 @@ struct Case {
     changes: Vec<&'static str>,
     clears: Vec<&'static str>,
     operation: Operation,
+    related: Related,
 }
 
 impl Case {
@@ -43,6 +46,7 @@ impl Case {
             changes: Vec::new(),
             clears: Vec::new(),
             operation: Operation::Create,
+            related: Related::default(),
         }
     }
 
@@ -67,7 +71,8 @@ impl Case {
     /// Plays `script`: each request, as text, and its answer.
     #[track_caller]
     fn play(&self, previsto: &Previsto, script: &[(&str, Answer)]) -> Step {
-        let projection = previsto.project(&self.record, self.link.as_ref()).unwrap();
+        let mut projection = previsto.project(&self.record, self.link.as_ref()).unwrap();
+        self.related.lay_over(&mut projection, CONTACT);
         let changes: Vec<_> = self.changes.iter().map(|path| (*path).into()).collect();
         let clears: Vec<_> = self.clears.iter().map(|path| (*path).to_owned()).collect();
         let delivery = Delivery {
@@ -78,7 +83,7 @@ impl Case {
             clears: &clears,
             operation: self.operation,
             look_up: self.look_up.as_ref(),
-            references: &References::default(),
+            references: &References::default().with(self.related.clone()),
             tries: 0,
         };
         let mut answers: Vec<Answer> = Vec::new();

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{wire, wire::meta};
 use crate::{
     config::{FormClear, MetaScalars, OnDelete, OnErase, PrevistoSettings},
-    contact::{ContactId, ContactRecord, document::Said, record::Status},
+    contact::{ContactId, ContactRecord, Document, document::Said, record::Status},
     crm::{
         Loss, Presence, Projection, REMOTE_CONTACT, Verdict,
         draft::{
@@ -29,6 +29,7 @@ use crate::{
             Items, Position, is_fax, is_of_type, member, member_text, post_office_box, says_something, street_lines,
             value,
         },
+        relation::Relation,
         written,
     },
     event::ReasonCode,
@@ -44,10 +45,28 @@ pub(super) struct Mapping {
 }
 
 /// Attributes that Previsto has no field for, and that make no sense as a text by themselves.
-const NOWHERE: &[&str] = &["/organization/industry", "/identifiers", "/owner", "/photos", "/relations"];
+const NOWHERE: &[&str] = &["/organization/industry", "/identifiers", "/owner", "/photos"];
+/// Where the document says what the contact is to others.
+const RELATIONS: &str = "/relations";
+/// The type of a relation to the contact that pays for this one.
+const PAYS: &str = "pays";
 
 const NOT_INTERNATIONAL: &str = "not a full international number";
 const NO_ADDRESS: &str = "not an e-mail address";
+
+fn is_payer(item: &Value) -> bool {
+    is_of_type(item, PAYS) && member_text(item, "subject").is_some()
+}
+
+fn payer(document: &Document) -> Option<Relation> {
+    let item = Items::of(document, RELATIONS, is_payer).each().next()?;
+    Some(Relation {
+        place: wire::PAYING_CONTACT_ID.to_owned(),
+        source: member_text(item, "source").map(str::to_owned),
+        subject: member_text(item, "subject")?.to_owned(),
+        notes: None,
+    })
+}
 
 impl Mapping {
     pub(super) fn new(settings: &PrevistoSettings, on_delete: OnDelete, on_erase: OnErase, source: &str) -> Self {
@@ -131,6 +150,12 @@ impl Mapping {
             .never_clearing(&self.settings.never_cleared)
     }
 
+    /// The contact that pays for this one: the first that is named so.
+    pub(super) fn relations(record: &ContactRecord) -> Vec<Relation> {
+        let document = record.contact.as_ref().filter(|_| record.status != Status::Erased);
+        document.and_then(payer).into_iter().collect()
+    }
+
     /// The e-mail address and the telephone number that a document gives.
     pub(super) fn reachable(&self, record: &ContactRecord) -> BTreeMap<String, Value> {
         let mut draft = self.draft(record);
@@ -160,7 +185,18 @@ impl Draft<'_> {
         self.dictionary();
         self.say(wire::NOTE, self.text("/notes"));
         self.free_attributes();
+        self.relations();
         self.lose_each_said(NOWHERE, NO_FIELD);
+    }
+
+    /// Who pays is added once it is known who that is; of other relations nothing is carried.
+    fn relations(&mut self) {
+        let named = Items::of(self.document, RELATIONS, |item| item.as_object().is_some_and(|item| !item.is_empty()));
+        let carried = usize::from(payer(self.document).is_some());
+        let has_notes = named.each().any(|item| is_payer(item) && member_text(item, "notes").is_some());
+        if named.count() > carried || has_notes {
+            self.lose(RELATIONS, NO_FIELD);
+        }
     }
 
     fn name(&mut self) -> Result<(), Verdict> {

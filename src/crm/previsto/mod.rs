@@ -36,6 +36,7 @@ use super::{
         self, Answers, Heard, ambiguous, body_of, failed, is_compatible, judged, remote_ids, stays_as_it_is,
         unknown_contact, unreadable, without_clears,
     },
+    relation::Relation,
     remote::{NoReader, Reader},
     session::{SecretSource, placement::Placement, static_token::StaticToken},
     written,
@@ -98,7 +99,7 @@ impl Previsto {
         let fixed = match wire::meta_key(path) {
             Some(key) => matches!(key, wire::meta::EXTERNAL_REF | wire::meta::SOURCE),
             None if path == wire::ARCHIVED => !self.settings.archived_on_update,
-            None => !wire::clearable().any(|clearable| clearable == path),
+            None => !wire::is_payer(path) && !wire::clearable().any(|clearable| clearable == path),
         };
         !kept && !fixed
     }
@@ -181,9 +182,24 @@ impl Connector for Previsto {
         })
     }
 
+    fn relations(&self, record: &ContactRecord) -> Vec<Relation> {
+        Mapping::relations(record)
+    }
+
+    fn relates(&self) -> bool {
+        true
+    }
+
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
-        let mut conversation = Conversation { previsto: self, delivery, answers: Answers::new(answers) };
-        conversation.run().unwrap_or_else(|step| *step)
+        let mut conversation =
+            Conversation { previsto: self, delivery, answers: Answers::new(answers), without_payer: false };
+        match conversation.run().unwrap_or_else(|step| *step) {
+            Step::Done(accepted) if conversation.without_payer => {
+                let fields = delivery.projection.fields.keys().filter(|path| wire::is_payer(path));
+                Step::DoneBut { accepted, refused: fields.map(|path| path.as_str().into()).collect() }
+            }
+            step => step,
+        }
     }
 
     fn reader(&self) -> Result<&dyn Reader, NoReader> {
@@ -220,6 +236,8 @@ struct Conversation<'a> {
     previsto: &'a Previsto,
     delivery: &'a Delivery<'a>,
     answers: Answers<'a>,
+    /// Previsto does not take whoever pays for the contact.
+    without_payer: bool,
 }
 
 impl<'a> Conversation<'a> {
@@ -266,21 +284,41 @@ impl<'a> Conversation<'a> {
 
     fn create(&mut self) -> Heard<Step> {
         let fields = without_clears(&self.delivery.projection.fields);
-        let body = self.previsto.forms.body(&fields).unwrap_or_default();
-        let request = self.previsto.request(Method::POST, CONTACTS.to_owned(), Some(body), RequestKind::Create);
-        let answer = self.ask(request)?;
+        let answer = self.write(CONTACTS.to_owned(), &fields, RequestKind::Create)?;
         self.succeed(answer, About::Contacts)?;
         let Some(contact) = wire::contact(body_of(answer)) else { return failed(unreadable(answer, Effect::Unknown)) };
         Self::is_archived_as_asked(&fields, contact.archived)?;
         Ok(Self::done_as(Operation::Create, &contact.id))
     }
 
+    /// Writes `fields`; once more without who pays, if it is that contact which Previsto does not take. It may have gone
+    /// there without our knowing, and is no reason to hold back this one.
+    fn write(&mut self, path: String, fields: &BTreeMap<String, Value>, kind: RequestKind) -> Heard<&'a Answer> {
+        let request = |fields: &BTreeMap<String, Value>| {
+            let body = self.previsto.forms.body(fields).unwrap_or_default();
+            self.previsto.request(Method::POST, path.clone(), Some(body), kind)
+        };
+        let whole = request(fields);
+        let rest = fields.iter().filter(|(path, _)| !wire::is_payer(path));
+        let rest = request(&rest.map(|(path, value)| (path.clone(), value.clone())).collect());
+        let answer = self.ask(whole)?;
+        let says_who_pays = fields.iter().any(|(path, value)| wire::is_payer(path) && !value.is_null());
+        if !says_who_pays || !self.is_payer_refused(answer) {
+            return Ok(answer);
+        }
+        self.without_payer = true;
+        self.ask(rest)
+    }
+
+    fn is_payer_refused(&self, answer: &Answer) -> bool {
+        self.previsto.failure(answer, About::Contacts, self.delivery).is_some_and(|failure| {
+            failure.class == FailureClass::Rejected && failure.reason.field.as_deref() == Some(wire::PAYING_CONTACT_ID)
+        })
+    }
+
     /// Sets `fields`, and sees to it that the contact is archived or not, as they say.
     fn set(&mut self, id: &str, fields: &BTreeMap<String, Value>, about: About) -> Heard<()> {
-        let body = self.previsto.forms.body(fields);
-        let request =
-            self.previsto.request(Method::POST, Self::path(id), Some(body.unwrap_or_default()), RequestKind::Set);
-        let answer = self.ask(request)?;
+        let answer = self.write(Self::path(id), fields, RequestKind::Set)?;
         self.succeed(answer, about)?;
         if !fields.contains_key(wire::ARCHIVED) {
             return Ok(());
@@ -509,12 +547,27 @@ impl<'a> Conversation<'a> {
         let said = &self.delivery.projection.fields;
         let mut fields = dialogue::changed(self.delivery);
         fields.extend(self.cleared());
+        if fields.keys().any(|path| wire::is_payer(path)) {
+            self.say_who_pays(&mut fields);
+        }
         if fields.keys().any(|path| wire::meta_key(path).is_some()) {
             // Whether `meta` is merged or replaced is not documented, so all that is ours goes with any part of it.
             let all = said.iter().filter(|(path, value)| wire::meta_key(path).is_some() && !value.is_null());
             fields.extend(all.map(|(path, value)| (path.clone(), value.clone())));
         }
         fields
+    }
+
+    /// Whoever no longer pays is taken away by whoever does. If that is somebody whom we cannot see now, and who was told to
+    /// pay before, all stays as it is.
+    fn say_who_pays(&self, fields: &mut BTreeMap<String, Value>) {
+        let Delivery { projection, references, record, link, .. } = self.delivery;
+        let said = projection.fields.iter().filter(|(path, _)| wire::is_payer(path));
+        fields.extend(said.map(|(path, value)| (path.clone(), value.clone())));
+        let mut unsaid = references.related().unsaid(record.contact_id);
+        if unsaid.any(|path| link.is_some_and(|link| link.sent.contains_key(&path))) {
+            fields.retain(|path, _| !wire::is_payer(path));
+        }
     }
 
     /// What is to be cleared because the projection has it no longer.

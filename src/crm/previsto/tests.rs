@@ -345,7 +345,7 @@ fn what_has_no_place_is_lost_and_said_so() {
         ("identifiers", json!({ "customer_no": "1" })),
         ("owner", json!("sales-7")),
         ("photos", json!([{ "value": "data:image/png;base64,AA==" }])),
-        ("relations", json!([{ "type": "pays", "source": "crm", "subject": "9" }])),
+        ("relations", json!([{ "type": "spouse", "source": "crm", "subject": "9" }])),
     ] {
         let pointer = format!("/{attribute}");
         check(json!({ attribute: value }), json!({}), &[&pointer]);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     config::{FormClear, LocationForm},
-    crm::{Field, NotSettable, Takes},
+    crm::{Field, NotSettable, Takes, relation},
 };
 
 pub(super) const NAME: &str = "name";
@@ -27,13 +27,14 @@ pub(super) const EAN: &str = "ean";
 pub(super) const ACCOUNTING_MODE: &str = "accountingMode";
 pub(super) const ACCOUNTING_TIME: &str = "accountingTime";
 pub(super) const INVOICE_DELIVERY: &str = "invoiceDelivery";
+pub(super) const PAYING_CONTACT_ID: &str = "payingContactId";
 pub(super) const NOTE: &str = "note";
 pub(super) const NOTIFY_BEFORE_WORK: &str = "notifyBeforeWork";
 pub(super) const ARCHIVED: &str = "archived";
 pub(super) const NUMBER: &str = "number";
 
 /// The fields of a contact that can be written, in the order in which they are.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     NAME,
     ADDRESS,
     APARTMENT,
@@ -48,6 +49,7 @@ const FIELDS: [&str; 18] = [
     ACCOUNTING_MODE,
     ACCOUNTING_TIME,
     INVOICE_DELIVERY,
+    PAYING_CONTACT_ID,
     NOTE,
     NOTIFY_BEFORE_WORK,
     ARCHIVED,
@@ -112,6 +114,7 @@ pub(super) fn settable(name: &str) -> Result<Field, NotSettable> {
     }
     match FIELDS.into_iter().find(|field| *field == name).ok_or(NotSettable::Unknown)? {
         NUMBER => Err(NotSettable::Reference),
+        PAYING_CONTACT_ID => Err(NotSettable::Entry),
         ARCHIVED => Err(NotSettable::Presence),
         NAME => Ok(Field::required(Takes::Text)),
         LOCATION => Ok(Field::optional(Takes::Parts)),
@@ -138,7 +141,8 @@ pub(super) const STEERING: [(&str, &[&str]); 4] = [
 
 /// Fields that can be cleared and are the same for every contact.
 pub(super) fn clearable() -> impl Iterator<Item = String> {
-    let fields = FIELDS.into_iter().filter(|field| !matches!(*field, NAME | NUMBER)).map(str::to_owned);
+    let fields =
+        FIELDS.into_iter().filter(|field| !matches!(*field, NAME | NUMBER | PAYING_CONTACT_ID)).map(str::to_owned);
     fields.chain(meta::OF_RECORD.into_iter().map(meta_path))
 }
 
@@ -169,6 +173,7 @@ pub(super) struct Forms {
 impl Forms {
     /// The body that sets `fields`, `null` among them for those to be cleared; `None` if there is nothing to say.
     pub(super) fn body(self, fields: &BTreeMap<String, Value>) -> Option<Bytes> {
+        let fields = &with_payer_in_place(fields);
         let known = FIELDS.into_iter().filter_map(|field| fields.get_key_value(field));
         let meta = fields.iter().filter(|(path, _)| meta_key(path).is_some());
         let mut pairs: Vec<(String, String)> = Vec::new();
@@ -207,6 +212,22 @@ impl Forms {
             LocationForm::Joined => pairs.push((name.to_owned(), format!("{longitude},{latitude}"))),
         }
     }
+}
+
+/// Whether a field of a projection says who pays, or that some contact no longer does.
+pub(super) fn is_payer(path: &str) -> bool {
+    relation::parts(path).is_some_and(|(place, _)| place == PAYING_CONTACT_ID)
+}
+
+/// `fields` as a form has them: one contact pays at most, and whoever pays, nobody else does.
+fn with_payer_in_place(fields: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let (payers, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        fields.clone().into_iter().partition(|(path, _)| is_payer(path));
+    let id = payers.values().find_map(|payer| payer.get("id")).cloned();
+    if let Some(said) = id.or((!payers.is_empty()).then_some(Value::Null)) {
+        rest.insert(PAYING_CONTACT_ID.to_owned(), said);
+    }
+    rest
 }
 
 /// A text, number or boolean as a form writes it.

@@ -96,6 +96,75 @@ async fn a_delivery_answers_all_entries_up_to_its_version_and_leaves_those_above
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_contact_that_is_accepted_in_part_goes_on_once_that_is_committed() {
+    let now = Instant::now();
+    for linked in [false, true] {
+        let mut lane = lane();
+        if linked {
+            lane.link.remote_ids.insert(REMOTE_CONTACT.to_owned(), "C1".to_owned());
+            lane.link.presence = Some(Presence::Active);
+        }
+        read(&mut lane, [1]);
+        lane.begin();
+        let sent = BTreeMap::from([("name".into(), Sent::Hash(1)), ("photo".into(), Sent::Void)]);
+        let remote_ids = BTreeMap::from([(REMOTE_CONTACT.to_owned(), "C1".to_owned())]);
+        let decided = lane.end(End::Part { remote_ids, sent: sent.clone() }, at(now));
+        assert_eq!((answers(&decided), decided.link_changed), (Vec::new(), true));
+        assert_eq!((&lane.link.sent, lane.link.incomplete), (&sent, !linked));
+        assert!(!lane.is_ready(now, Timestamp::UNIX_EPOCH), "not before that is committed");
+        lane.committed();
+        assert!(lane.is_ready(now, Timestamp::UNIX_EPOCH));
+        lane.begin();
+        assert_eq!(answers(&lane.end(delivered(1), at(now))), [(1, Delivered, None)]);
+        assert!(!lane.link.incomplete);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_for_other_contacts_is_for_no_entry_and_however_it_ends_the_next_one_follows() {
+    let now = Instant::now();
+    let wall = |seconds: i64| Timestamp::from_second(seconds).unwrap();
+    let delay = |looks: u32| Duration::from_secs(u64::from(looks) * 60);
+    let mut lane = lane();
+    read(&mut lane, [1]);
+    lane.begin();
+    assert!(!lane.is_looking(), "it is for an entry");
+    lane.end(delivered(1), at(now));
+    assert!(lane.looked(false, Some(true), wall(0), delay));
+    let settled = lane.link.settled.clone();
+    assert!(!lane.is_ready(now, wall(59)) && lane.is_ready(now, wall(60)) && lane.is_idle(now, DEADLINE));
+
+    // In vain: nothing is answered, and how the version ended stays.
+    lane.begin();
+    assert!(lane.is_looking());
+    let reason = Some(ReasonCode::SameProjection.into());
+    let unchanged = End::Judged { version: 1, outcome: OutcomeKind::Unchanged, reason, suspected: Vec::new() };
+    let decided = lane.end(unchanged, at(now));
+    assert!(lane.looked(true, Some(true), wall(60), delay));
+    assert_eq!((answers(&decided), &lane.link.settled), (Vec::new(), &settled));
+    assert!(!lane.is_ready(now, wall(179)) && lane.is_ready(now, wall(180)), "later each time");
+
+    // A failure parks and rejects nobody, and leaves an entry that came meanwhile to the next attempt.
+    for class in [FailureClass::Transient, FailureClass::Rejected, FailureClass::Gone] {
+        let mut lane = lane.clone();
+        lane.begin();
+        read(&mut lane, [2]);
+        let decided = lane.end(failed(2, class, Effect::None, now), at(now));
+        assert!(lane.looked(true, None, wall(180), delay));
+        assert_eq!((answers(&decided), &lane.link.open, &lane.link.settled), (Vec::new(), &None, &settled));
+        lane.committed();
+        assert!(lane.is_ready(now, wall(180)), "for the entry");
+    }
+
+    // Said at last.
+    lane.begin();
+    lane.end(delivered(1), at(now));
+    assert!(lane.looked(true, Some(false), wall(180), delay));
+    assert_eq!(lane.link.waiting, None);
+    assert!(!lane.looked(false, Some(false), wall(180), delay), "nothing more to note");
+}
+
+#[tokio::test(start_paused = true)]
 async fn entries_read_after_their_version_ended_are_answered_without_an_attempt() {
     let mut lane = lane();
     read(&mut lane, [1]);

@@ -100,7 +100,7 @@ impl Membership<'_> {
     }
 
     pub(super) fn attempted(&mut self, attempted: Attempted) -> Result<(), Error> {
-        let Attempted { partition, assignment, contact, probe, answered, end } = attempted;
+        let Attempted { partition, assignment, contact, probe, answered, waits, end } = attempted;
         let end = end.map_err(|source| self.view_error(source))?;
         let now = Instant::now();
         let wall = self.parts.clock.now();
@@ -133,7 +133,17 @@ impl Membership<'_> {
             landing_time: settings.landing_time(),
             mapping: self.parts.mapping,
         };
-        let decided = lane.end(end, circumstances);
+        let looked = lane.is_looking();
+        let waits = match &end {
+            End::Delivered { .. } | End::Judged { .. } => Some(Some(waits)),
+            End::Failed { .. } => Some(None),
+            // It goes on.
+            _ => None,
+        };
+        let mut decided = lane.end(end, circumstances);
+        if let Some(waits) = waits {
+            decided.link_changed |= lane.looked(looked, waits, wall, |looks| parked.delay(looks, &mut self.random));
+        }
         if lane.is_ready(now, wall) {
             self.ready.push(partition, contact);
         } else if let Some(at) = lane.wakes_at() {
@@ -165,6 +175,7 @@ impl Membership<'_> {
             | End::Intended { .. }
             | End::Found { .. }
             | End::Created { .. }
+            | End::Part { .. }
             | End::Interrupted { .. }
             | End::Judged { .. } => gate.ended(showed),
         }

@@ -90,6 +90,8 @@ pub(super) struct Membership<'a> {
     commit_at: Instant,
     /// A commit waits for that.
     commit_waits: bool,
+    /// The links of all partitions, where contacts name each other, on their way to being followed.
+    following: FuturesUnordered<BoxFuture<'static, Result<(), ViewError>>>,
     /// A look at the bounds of the owned partitions, now and then.
     bounds: FuturesUnordered<BoxFuture<'static, Vec<Bounds>>>,
     bounds_due: Instant,
@@ -147,6 +149,7 @@ impl<'a> Membership<'a> {
             commit: FuturesUnordered::new(),
             commit_at: Instant::now(),
             commit_waits: false,
+            following: FuturesUnordered::new(),
             bounds: FuturesUnordered::new(),
             bounds_due: Instant::now(),
             age_told_at: None,
@@ -157,6 +160,7 @@ impl<'a> Membership<'a> {
 
     /// Works until the membership ends.
     pub(super) async fn work(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<Ended, Error> {
+        self.follow_all();
         let mut changes = self.parts.view.changes();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -193,6 +197,7 @@ impl<'a> Membership<'a> {
                         self.taken_over(taken)?;
                     }
                 }
+                Some(followed) = self.following.next() => followed.map_err(|source| self.view_error(source))?,
                 Some(bounds) = self.bounds.next() => self.compare(&bounds),
                 changed = changes.changed() => {
                     if changed.is_err() {
@@ -263,11 +268,25 @@ impl<'a> Membership<'a> {
         }
     }
 
+    /// Where contacts name each other, the other's link may be in any partition, whoever owns it.
+    fn follow_all(&mut self) {
+        if self.shared.terms.connector.relates() {
+            let (following, crm) = (self.parts.following.clone(), self.parts.name.clone());
+            let partitions = 0..self.parts.partitions;
+            self.following.push(Box::pin(async move {
+                for partition in partitions {
+                    following.start(&crm, partition).await?;
+                }
+                Ok(())
+            }));
+        }
+    }
+
     /// Stops following the links of partitions that are gone and did not come back. In this loop and awaited, so that
     /// it can never overtake the start that a new assignment asks for.
     async fn unfollow(&mut self) -> Result<(), Error> {
         while let Some(partition) = self.unfollow.pop_first() {
-            if !self.owned.contains_key(&partition) {
+            if !self.owned.contains_key(&partition) && !self.shared.terms.connector.relates() {
                 self.parts
                     .following
                     .stop(&self.parts.name, partition)

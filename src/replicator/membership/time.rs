@@ -10,7 +10,7 @@ use super::{Bounds, Membership};
 use crate::{
     log::{Partition, TopicPartition},
     replicator::{Error, Status, gate::Admission, lane::Lane, partition::Phase},
-    view::ViewError,
+    view::{ViewError, Wake},
 };
 
 /// How often the committed offsets are compared with the bounds of the log.
@@ -66,7 +66,7 @@ impl Membership<'_> {
         Ok(())
     }
 
-    /// Resumes parked contacts that are due, from the view's index.
+    /// Resumes contacts that are due, parked or waiting for others, from the view's indices.
     fn wake_parked(&mut self, now: Instant, wall: Timestamp) -> Result<(), Error> {
         if self.shared.way.gate.lock().admission(now) != Admission::Open && self.ready.len() > WOKEN_MAX {
             return Ok(());
@@ -75,37 +75,42 @@ impl Membership<'_> {
         let max = self.parts.settings.unanswered_max;
         let latest = wall.saturating_add(self.parts.settings.parked_delay_max).unwrap_or(Timestamp::MAX);
         for (partition, owned) in &mut self.owned {
-            let mut after = None;
-            let (mut scanned, mut woken) = (0, 0);
-            while owned.is_working() && scanned < WOKEN_SCAN_MAX && woken < WOKEN_MAX && owned.lanes.len() < max {
-                let parked = self.parts.view.parked(&crm, *partition, after, WOKEN_MAX);
-                let parked = parked.map_err(|source| Error::View { crm: crm.clone(), source })?;
-                let Some(last) = parked.last().copied() else { break };
-                for (due, contact) in parked {
-                    scanned += 1;
-                    // A stored time beyond any delay we would choose comes from a clock that was wrong.
-                    if due > wall && due <= latest {
-                        scanned = WOKEN_SCAN_MAX;
-                        break;
-                    }
-                    let lane = match owned.lanes.entry(contact) {
-                        hash_map::Entry::Occupied(lane) => lane.into_mut(),
-                        hash_map::Entry::Vacant(place) => {
-                            let link = self.parts.view.link(&crm, contact);
-                            let link = link.map_err(|source| Error::View { crm: crm.clone(), source })?;
-                            let Some(mut link) = link else { continue };
-                            if let Some(open) = &mut link.open {
-                                open.next_attempt = open.next_attempt.min(latest);
-                            }
-                            place.insert(Lane::new(link, self.parts.protections))
+            for wake in Wake::ALL {
+                let mut after = None;
+                let (mut scanned, mut woken) = (0, 0);
+                while owned.is_working() && scanned < WOKEN_SCAN_MAX && woken < WOKEN_MAX && owned.lanes.len() < max {
+                    let resting = self.parts.view.due(wake, &crm, *partition, after, WOKEN_MAX);
+                    let resting = resting.map_err(|source| Error::View { crm: crm.clone(), source })?;
+                    let Some(last) = resting.last().copied() else { break };
+                    for (due, contact) in resting {
+                        scanned += 1;
+                        // A stored time beyond any delay we would choose comes from a clock that was wrong.
+                        if due > wall && due <= latest {
+                            scanned = WOKEN_SCAN_MAX;
+                            break;
                         }
-                    };
-                    if lane.is_ready(now, wall) {
-                        self.ready.push(*partition, contact);
-                        woken += 1;
+                        let lane = match owned.lanes.entry(contact) {
+                            hash_map::Entry::Occupied(lane) => lane.into_mut(),
+                            hash_map::Entry::Vacant(place) => {
+                                let link = self.parts.view.link(&crm, contact);
+                                let link = link.map_err(|source| Error::View { crm: crm.clone(), source })?;
+                                let Some(mut link) = link else { continue };
+                                if let Some(open) = &mut link.open {
+                                    open.next_attempt = open.next_attempt.min(latest);
+                                }
+                                if let Some(waiting) = &mut link.waiting {
+                                    waiting.next_look = waiting.next_look.min(latest);
+                                }
+                                place.insert(Lane::new(link, self.parts.protections))
+                            }
+                        };
+                        if lane.is_ready(now, wall) {
+                            self.ready.push(*partition, contact);
+                            woken += 1;
+                        }
                     }
+                    after = Some(last);
                 }
-                after = Some(last);
             }
         }
         Ok(())
@@ -131,8 +136,12 @@ impl Membership<'_> {
             let partitions: Vec<_> = owned.iter().map(|(partition, _)| *partition).collect();
             // On a thread where it may take its time: after an outage nearly everybody may be parked.
             let counted = tokio::task::spawn_blocking(move || {
-                let counts = partitions.iter().map(|partition| view.parked_count(&crm, *partition));
-                metrics.parked(&crm, counts.sum::<Result<usize, ViewError>>()?);
+                let count = |wake| {
+                    let counts = partitions.iter().map(|partition| view.due_count(wake, &crm, *partition));
+                    counts.sum::<Result<usize, ViewError>>()
+                };
+                metrics.parked(&crm, count(Wake::Parked)?);
+                metrics.waiting_for_others(&crm, count(Wake::Waiting)?);
                 // Of these the view keeps the counts.
                 let counts = partitions.iter().map(|partition| view.links_of_other_mappings(&crm, *partition, mapping));
                 metrics.links_of_other_mappings(&crm, counts.sum::<Result<u64, ViewError>>()?);

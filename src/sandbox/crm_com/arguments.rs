@@ -330,6 +330,17 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// Whom relations name.
+    pub(super) fn related(&self) -> impl Iterator<Item = &Value> {
+        let relations = self.sets.iter().filter(|(set, _)| *set == Set::Relations).flat_map(|(_, changes)| changes);
+        relations.filter_map(|change| match change {
+            Change::Add { members, .. } | Change::Update { members, .. } => members.get("contact"),
+            Change::Remove { .. } => None,
+        })
+    }
+}
+
 struct Reader<'a> {
     lists: &'a Lists,
     ignored: Vec<String>,

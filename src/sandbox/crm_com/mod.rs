@@ -40,6 +40,8 @@ const DOWNLOAD_PATH: &str = "/crm/ImageDownloadServlet";
 /// Names of ignored members that are counted each by itself; those that come later are counted together.
 const IGNORED_MAX: usize = 100;
 const OTHERS: &str = "(others)";
+/// The parts of a form that adds a photo.
+const PHOTO_PARTS: [&str; 4] = ["token", "contact_information_identifier", "file", "fields_set"];
 const PHOTO_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// How a simulated CRM.COM behaves. The defaults are what its connector assumes.
@@ -271,6 +273,7 @@ impl Tenant {
         let body = object(call.request)?;
         let arguments = Arguments::read(&body, Purpose::Create, &self.settings, &self.lists)?;
         self.check_unique(&arguments, None)?;
+        self.check_related(&arguments, None)?;
         let mut contact = Contact::new(self.contacts.next_id(), arguments.contact_type, call.now);
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
         let id = contact.id.clone();
@@ -287,6 +290,7 @@ impl Tenant {
         let of_type = self.contacts.get(&id).ok_or(NO_CONTACT)?.contact_type;
         let arguments = Arguments::read(&body, Purpose::Update(of_type), &self.settings, &self.lists)?;
         self.check_unique(&arguments, Some(&id))?;
+        self.check_related(&arguments, Some(&id))?;
         // One call applies as a whole or not at all.
         let mut contact = self.contacts.get(&id).ok_or(NO_CONTACT)?.clone();
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
@@ -305,6 +309,19 @@ impl Tenant {
         Ok(())
     }
 
+    /// Whoever a relation names is another contact, and there.
+    fn check_related(&self, arguments: &Arguments, id: Option<&str>) -> Result<(), Refused> {
+        for other in arguments.related() {
+            let (field, value) = arguments::one_member(other)?;
+            let value = value.as_str().ok_or(Refused::of(FORMAT, "an identifier is a text"))?;
+            let other = self.contacts.identified(field, value)?;
+            if Some(other) == id || self.contacts.get(other).is_none() {
+                return Err(Refused::of("REFERENCE_NOT_FOUND", "a relation is to another contact"));
+            }
+        }
+        Ok(())
+    }
+
     fn add_photo(&mut self, request: &http::Request<Bytes>) -> Result<Reply, Refused> {
         let parts = multipart::parts(request).ok_or(Refused::of(FORMAT, "not a multipart form"))?;
         let text = |name: &str| {
@@ -317,6 +334,12 @@ impl Tenant {
         let kinds = [("image/jpeg", &b"\xff\xd8"[..]), ("image/png", b"\x89PNG"), ("image/gif", b"GIF8")];
         let kind = kinds.iter().find(|(_, start)| file.content.starts_with(start)).map(|(kind, _)| *kind);
         let kind = kind.ok_or(Refused::of(FORMAT, "a photo is a jpeg, png or gif"))?;
+        if file.content_type.as_deref().is_some_and(|said| said != kind) {
+            return Err(Refused::of(FORMAT, "the file is not what it says it is"));
+        }
+        let others = parts.iter().map(|part| &part.name);
+        let others = others.filter(|name| !PHOTO_PARTS.contains(&name.as_str()));
+        self.ignore(others.cloned().collect());
         if file.content.len() > PHOTO_BYTES_MAX {
             return Err(Refused::of(INVALID, "a photo has 5 MiB at most"));
         }
@@ -378,6 +401,10 @@ impl System for Tenant {
             Endpoint::Show | Endpoint::ViewPhoto => {
                 by_query().and_then(|text| self.id_of(&text).ok().map(str::to_owned))
             }
+            Endpoint::AddPhoto => multipart::parts(request).and_then(|parts| {
+                let part = parts.iter().find(|part| part.name == "contact_information_identifier")?;
+                self.id_of(std::str::from_utf8(part.content).ok()?).ok().map(str::to_owned)
+            }),
             Endpoint::Update | Endpoint::RemovePhoto => {
                 body.as_object().and_then(|body| self.identified(body).ok().map(str::to_owned))
             }
@@ -411,6 +438,7 @@ impl System for Tenant {
             json!({
                 "id": contact.id, "reference": contact.reference(&self.settings.reference_slot),
                 "writes": contact.writes, "fields": contact.whole(),
+                "photo": contact.photo().map(Photo::facts),
             })
         };
         self.contacts.iter().map(shown).collect()

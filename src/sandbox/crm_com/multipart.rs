@@ -7,6 +7,7 @@ use http::header;
 pub(super) struct Part<'a> {
     pub(super) name: String,
     pub(super) file_name: Option<String>,
+    pub(super) content_type: Option<String>,
     pub(super) content: &'a [u8],
 }
 
@@ -18,8 +19,8 @@ pub(super) fn parts(request: &http::Request<Bytes>) -> Option<Vec<Part<'_>>> {
     let mut rest = request.body().strip_prefix(format!("--{boundary}").as_bytes())?;
     let mut parts = Vec::new();
     loop {
-        if rest.starts_with(b"--") {
-            return Some(parts);
+        if let Some(after) = rest.strip_prefix(b"--") {
+            return matches!(after, b"" | b"\r\n").then_some(parts);
         }
         rest = rest.strip_prefix(b"\r\n")?;
         let end = find(rest, delimiter.as_bytes())?;
@@ -34,13 +35,17 @@ fn read(part: &[u8]) -> Option<Part<'_>> {
     let (head, content) = part.split_at(end);
     let content = content.get(4..)?;
     let head = std::str::from_utf8(head).ok()?;
+    let content_type = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-type").then(|| value.trim().to_lowercase())
+    });
     let disposition = head.lines().find(|line| line.to_lowercase().starts_with("content-disposition: form-data"))?;
     let parameter = |name: &str| {
         let start = format!("{name}=\"");
         let found = disposition.split("; ").find_map(|parameter| parameter.strip_prefix(&start));
         found.and_then(|value| value.strip_suffix('"')).map(str::to_owned)
     };
-    Some(Part { name: parameter("name")?, file_name: parameter("filename"), content })
+    Some(Part { name: parameter("name")?, file_name: parameter("filename"), content_type, content })
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -368,6 +368,21 @@ async fn a_list_needs_a_key_and_finds_what_has_all_of_them() {
 }
 
 #[tokio::test]
+async fn a_relation_is_to_another_contact_that_is_there() {
+    let tester = Tester::new(|_| ()).await;
+    let (one, other) = (tester.person(json!({})).await, tester.person(json!({})).await);
+    let add = |id: &str| json!({ "relation_set": [{ "action": "ADD", "type": "FRIEND", "contact_information": { "id": id } }] });
+    for nobody in ["nobody", one.as_str()] {
+        assert_eq!(tester.update(&one, add(nobody)).await.0, "REFERENCE_NOT_FOUND");
+    }
+    let (code, whole) = tester.update(&one, add(&other)).await;
+    assert_eq!((code.as_str(), &whole["relation_set"][0]["contact"]["id"]), ("OK", &json!(other)));
+    let id = whole["relation_set"][0]["id"].clone();
+    let remove = json!({ "relation_set": [{ "action": "REMOVE", "relation_identifier": { "id": id } }] });
+    assert_eq!(tester.update(&one, remove).await.1["relation_set"][0]["state"], "Inactive");
+}
+
+#[tokio::test]
 async fn switches_make_a_tenant_of_another_kind() {
     let tester = Tester::new(|settings| {
         settings.unique = true;

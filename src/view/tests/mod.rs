@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use self::scripted::{Handle, ScriptedLog, away};
 use super::{
-    Following, View, ViewError,
+    Following, View, ViewError, Wake,
     follower::{BIRTH_KEY, Follower},
 };
 use crate::{
@@ -339,7 +339,7 @@ async fn parked_contacts_come_in_the_order_of_their_due_times() {
     let worker = Worker::start(data.path(), &log);
     let numbers: Vec<u128> = (0..).filter(|number| worker.view.partition(contact(*number)) == 0).take(4).collect();
     let [a, b, c, d] = numbers[..] else { unreachable!("four were taken") };
-    let parked = |after, limit| worker.view.parked("crm", 0, after, limit).unwrap();
+    let parked = |after, limit| worker.view.due(Wake::Parked, "crm", 0, after, limit).unwrap();
     let at = put_link(&log, a, Some(after(30)));
     put_link(&log, b, Some(after(10)));
     put_link(&log, c, Some(after(20)));
@@ -350,7 +350,7 @@ async fn parked_contacts_come_in_the_order_of_their_due_times() {
     assert_eq!(parked(None, 9), [first, second, third]);
     assert_eq!(parked(None, 2), [first, second]);
     assert_eq!(parked(Some(first), 9), [second, third]);
-    assert_eq!(worker.view.parked("crm", 1, None, 9).unwrap(), []);
+    assert_eq!(worker.view.due(Wake::Parked, "crm", 1, None, 9).unwrap(), []);
 
     // Within one batch and over several: only the last word is in the index.
     put_link(&log, a, Some(after(5)));
@@ -364,6 +364,26 @@ async fn parked_contacts_come_in_the_order_of_their_due_times() {
     worker.reach_end(&log, &at).await;
     assert_eq!(parked(None, 9), [second, (after(40), contact(d))]);
     assert_eq!(worker.view.link("crm", contact(a)).unwrap(), None);
+
+    // Who waits for another contact is in an index of its own, unless something is parked as well.
+    let waiting = || worker.view.due(Wake::Waiting, "crm", 0, None, 9).unwrap();
+    let wait = |number, parked: Option<Timestamp>| {
+        let contact = contact(number);
+        let mut link: serde_json::Value = serde_json::from_str(&link_json(contact, parked)).unwrap();
+        link["waiting"] = json!({ "looks": 1, "next_look": after(7) });
+        log.put("contact-links.crm", &contact.key(), Some(&link.to_string()))
+    };
+    wait(b, None);
+    wait(c, Some(after(20)));
+    worker.reach_end(&log, &at).await;
+    assert_eq!((parked(None, 9), waiting()), (vec![second, (after(40), contact(d))], vec![(after(7), contact(b))]));
+    let counts = Wake::ALL.map(|wake| worker.view.due_count(wake, "crm", 0).unwrap());
+    assert_eq!(counts, [2, 1]);
+    wait(c, None);
+    put_link(&log, b, Some(after(10)));
+    worker.reach_end(&log, &at).await;
+    let parked_now = parked(None, 9);
+    assert_eq!((parked_now, waiting()), (vec![first, (after(40), contact(d))], vec![(after(7), contact(c))]));
     worker.stop().await;
 }
 
@@ -740,7 +760,7 @@ async fn a_partition_of_links_that_was_away_too_long_is_read_anew() {
     worker.following.start("crm", at.partition).await.unwrap();
     worker.reach_end(&log, &at).await;
     assert_eq!(worker.view.link("crm", contact(1)).unwrap(), None);
-    assert_eq!(worker.view.parked("crm", at.partition, None, 9).unwrap(), []);
+    assert_eq!(worker.view.due(Wake::Parked, "crm", at.partition, None, 9).unwrap(), []);
     put_record(&log, 1, 1);
     worker.catch_up(&log).await;
     worker.stop().await;

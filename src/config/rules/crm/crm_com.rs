@@ -42,6 +42,7 @@ pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
     );
     rules.within(&key("page_size"), crm_com.page_size, 1..=500);
     rules.within(&key("search_pages_max"), crm_com.search_pages_max, 1..=1000);
+    rules.within(&key("photo_bytes_max"), crm_com.photo_bytes_max, 0..=5 * 1024 * 1024);
     let mut seen = BTreeSet::new();
     for name in &crm_com.overflow_types {
         let holds = crm::crm_com::is_custom_type(name) && seen.insert(name);
@@ -71,6 +72,12 @@ pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
         let holds = ["name", "id", "code", "alternative_code", "number"].contains(&by.as_str());
         let remedy = "choose from name, id, code, alternative_code, number";
         rules.require(holds, &[&key(name)], quoted(by), "nothing is named by this", remedy);
+    }
+    for (word, of_type) in &crm_com.relation_types {
+        let known = crm::crm_com::is_relation_type(of_type);
+        let place = key(&format!("relation_types.{word}"));
+        let remedy = "use CRM.COM's types, as in EMPLOYER, FAMILY_MEMBER, CUSTOM1";
+        rules.require(known, &[&place], quoted(of_type), "there is no such relation", remedy);
     }
     for field in &crm_com.never_cleared {
         let known = crm::crm_com::is_clearable(field);

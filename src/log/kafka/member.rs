@@ -6,8 +6,9 @@
 //!
 //! - A partition is assigned at its end and paused, so that no committed offset is asked for behind our back: that
 //!   question waits for open transactions, and the position is somebody else's decision.
-//! - Every start and every way back from a pause is a seek, then a resume. A seek is refused until the client has begun
-//!   with the partition; it is tried again with the next turn.
+//! - Every start and every way back from a pause is a seek, then a resume; so is what follows a rebalance, for which the
+//!   client pauses everything. A seek is refused until the client has begun with the partition; it is tried again with the
+//!   next turn.
 //! - Handles outlive the member. They hold the consumer weakly, and the thread waits for those who use it just now.
 
 use std::{

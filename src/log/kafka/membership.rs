@@ -107,6 +107,7 @@ impl Membership {
     pub(super) fn assigned(&mut self, partitions: &[Partition], now: Instant) {
         self.joined = true;
         self.pulse.assigned(now);
+        self.go_on();
         let assigned: Vec<_> = partitions
             .iter()
             .map(|partition| {
@@ -147,6 +148,16 @@ impl Membership {
     /// The partitions are gone.
     pub(super) fn released(&mut self, partitions: &[Partition]) {
         self.lanes.retain(|partition, _| !partitions.contains(partition));
+        self.go_on();
+    }
+
+    /// Has what stays ours sought to where it is. For each change of the assignment the client pauses all partitions and
+    /// resumes them behind it, without waking the thread that fetches: left to itself that may sleep for a second more.
+    /// A seek wakes it.
+    fn go_on(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.flows = false;
+        }
     }
 
     /// The membership is over by our own will.
@@ -472,6 +483,27 @@ mod tests {
         membership.released(&[0]);
         assert_eq!(membership.owned().into_keys().collect::<Vec<_>>(), [1]);
         assert_eq!(offsets(&mut membership), [(1, 0)]);
+    }
+
+    #[test]
+    fn what_stays_is_sought_to_where_it_is_after_each_change_of_the_assignment() {
+        let mut membership = member(&[0, 1, 2], 10);
+        for partition in [0, 1] {
+            membership.start(partition, 0);
+        }
+        follow(&mut membership);
+        membership.deliver(vec![record(1, 0)]);
+        let _acknowledged = membership.revoking(&[0], false);
+        membership.released(&[0]);
+        let seek = Step::Seek { partition: 1, offset: 1, start: 2 };
+        assert_eq!(membership.steps(), [seek]);
+        follow(&mut membership);
+        membership.deliver(vec![record(1, 1)]);
+        membership.assigned(&[], Instant::now());
+        membership.deliver(vec![record(1, 2)]);
+        follow(&mut membership);
+        membership.deliver(vec![record(1, 2)]);
+        assert_eq!(offsets(&mut membership), [(1, 0), (1, 1), (1, 2)], "what was polled before the seek comes again");
     }
 
     #[test]

@@ -336,4 +336,6 @@ impl Connector for Overridden {
 }
 
 #[cfg(test)]
+mod on_the_wire;
+#[cfg(test)]
 mod tests;

@@ -79,11 +79,15 @@ fn without_faults_each_accepted_call_is_a_delivered_outcome() {
         let calls = &report["calls"][crm];
         assert_eq!(calls["failed"], serde_json::json!({}), "{report:#}");
         let count = |value: &Value| value.as_u64().expect("a count");
-        let [look_ups, others, begun] = ["look_ups", "others", "begun"].map(|part| count(&calls[part]));
-        let writes = count(&calls["total"]) - look_ups - others - begun;
-        // Of one that a create began, a later version may leave nothing to be sent.
+        let beside = ["look_ups", "others", "begun"].map(|part| count(&calls[part]));
+        let writes = count(&calls["total"]) - beside.iter().sum::<u64>();
+        // Before a change leaves, the link says that it may. If another version overtakes it just then and takes it back,
+        // CRM.COM and LogiSense are looked at, found as they should be, and told nothing: a delivery without a write. Which
+        // versions meet so differs from run to run, and whether a look is enough depends on what the overtaken one changed.
+        let taken_back = count(&calls["taken_back"]);
+        assert!(taken_back == 0 || ["loyalty", "billing"].contains(&crm), "{crm}: {calls}");
         let delivered = count(&report["outcomes"][crm]["delivered"]);
-        assert!((writes..=writes + begun).contains(&delivered), "{crm}: {writes} and {begun} begun: {report:#}");
+        assert!((writes..=writes + taken_back).contains(&delivered), "{crm}: {delivered} by {writes}: {report:#}");
     }
 }
 

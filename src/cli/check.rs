@@ -11,7 +11,7 @@ use super::{
     topics::{Surveyed, survey},
 };
 use crate::{
-    config::{CrmSettings, LogKind, SearchKey, Settings},
+    config::{Adopt, CrmSettings, LogKind, SearchKey, Settings},
     crm,
     log::{
         Log, LogError,
@@ -76,7 +76,18 @@ fn warnings(settings: &Settings) -> Vec<String> {
             crm.name
         )
     };
-    alone.into_iter().chain(without_number.map(warning)).collect()
+    let without_reference = settings.crm.iter().filter(|crm| {
+        let logisense = crm.logisense.as_ref();
+        crm.adopt == Adopt::ByKey && logisense.is_some_and(|logisense| logisense.contact_points.reference.is_empty())
+    });
+    let nobody_adopted = |crm: &CrmSettings| {
+        format!(
+            "crm {}: no contact that is there already is adopted, since none can be marked as ours; name a type of contact \
+             points that holds our reference (contact_points.reference), say with `links` who is who, or set adopt to never",
+            crm.name
+        )
+    };
+    alone.into_iter().chain(without_number.map(warning)).chain(without_reference.map(nobody_adopted)).collect()
 }
 
 /// What each CRM cannot carry, a line for each reason.
@@ -195,18 +206,37 @@ mod tests {
 
     #[test]
     fn a_topic_on_one_broker_is_warned_of() {
-        let mut settings = Settings::reference();
-        assert_eq!(settings.log.kafka.replication_factor, 1);
+        let mut settings = sound();
+        settings.log.kafka.replication_factor = 1;
         assert!(warnings(&settings)[0].starts_with("log.kafka.replication_factor is 1: "));
         settings.log.kind = LogKind::Local;
         assert_eq!(warnings(&settings), Vec::<String>::new());
     }
 
-    #[test]
-    fn a_previsto_without_our_number_is_warned_of() {
+    /// The reference, with nothing to warn of.
+    fn sound() -> Settings {
         let mut settings = Settings::reference();
         settings.log.kafka.replication_factor = 3;
+        let logisense = settings.crm.iter_mut().find(|crm| crm.logisense.is_some()).unwrap();
+        logisense.adopt = Adopt::Never;
         assert_eq!(warnings(&settings), Vec::<String>::new());
+        settings
+    }
+
+    #[test]
+    fn a_logisense_that_cannot_mark_whom_it_adopts_is_warned_of() {
+        let mut settings = sound();
+        let crm = settings.crm.iter_mut().find(|crm| crm.logisense.is_some()).unwrap();
+        crm.adopt = Adopt::ByKey;
+        assert!(warnings(&settings)[0].starts_with("crm logisense: "), "{:?}", warnings(&settings));
+        let logisense = settings.crm.iter_mut().find_map(|crm| crm.logisense.as_mut()).unwrap();
+        logisense.contact_points.reference = "reference".to_owned();
+        assert_eq!(warnings(&settings), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_previsto_without_our_number_is_warned_of() {
+        let mut settings = sound();
         let previsto = settings.crm.iter_mut().find_map(|crm| crm.previsto.as_mut()).unwrap();
         previsto.plant_number = false;
         assert!(warnings(&settings)[0].starts_with("crm previsto: "));

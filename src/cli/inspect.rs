@@ -40,7 +40,7 @@ One contact is printed as the CRM tells it, as JSON; of a list, one contact a li
 breaks off, it is said on standard error where to go on (--from).
 
 It ends with 1 if the CRM has no such contact. Contacts of Previsto, CRM.COM and LogiSense can be read back; those of Priava and
-NextInteract SAM cannot.";
+NextInteract SAM cannot. SAM shows whoever logs in their own address, by the id of their company: a way to try the login.";
 
 /// Longest value of --by that is read from standard input.
 const VALUE_BYTES_MAX: u64 = 8 * 1024;
@@ -85,12 +85,23 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     let settings = super::started(&arguments.configured, surroundings)?;
     let crm = find(&settings, &arguments.crm)?;
     let (built, caller) = caller(crm, &settings.instance)?;
-    let reader = reader(&built, &crm.name)?;
+    let exit = told(&arguments, crm, &built, &caller).await;
+    caller.session.end(&*caller.transport).await;
+    exit
+}
+
+async fn told(
+    arguments: &Arguments,
+    crm: &CrmSettings,
+    built: &crm::Crm,
+    caller: &Caller,
+) -> Result<Exit, CommandError> {
+    let reader = reader(built, &crm.name)?;
     let view = view(reader, arguments.view.as_deref(), arguments.list)?.name;
     let output = &mut io::stdout().lock();
     let Some(id) = &arguments.remote_id else {
         let by = by(reader, arguments.by.as_deref(), &mut io::stdin().lock())?;
-        let list = List { caller: &caller, reader, view, by, limit: arguments.limit.get(), from: arguments.from };
+        let list = List { caller, reader, view, by, limit: arguments.limit.get(), from: arguments.from };
         return list.tell(&crm.name, output, &mut io::stderr().lock()).await;
     };
     match caller.read(|references, answers| reader.one(&One { id, view, references }, answers)).await {
@@ -129,7 +140,7 @@ fn caller(crm: &CrmSettings, instance: &str) -> Result<(crm::Crm, Caller), Comma
 }
 
 fn reader<'a>(built: &'a crm::Crm, name: &str) -> Result<&'a dyn Reader, UsageError> {
-    let reader = built.connector.reader();
+    let reader = built.connector.shows();
     reader.map_err(|why| UsageError(format!("contacts of {name} cannot be read back: {why}; look at its own pages")))
 }
 
@@ -140,6 +151,9 @@ fn view(reader: &dyn Reader, asked: Option<&str>, list: bool) -> Result<RemoteVi
     let found = fitting.find(|view| asked.is_none_or(|asked| asked == view.name)).copied();
     found.ok_or_else(|| {
         let what = if list { "lists" } else { "single contacts" };
+        if names.is_empty() {
+            return UsageError(format!("this CRM shows no {what}"));
+        }
         UsageError(format!("--view is none in which this CRM shows {what}; there are: {}", names.join(", ")))
     })
 }

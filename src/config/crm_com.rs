@@ -52,6 +52,9 @@ pub struct CrmComSettings {
     #[serde(with = "humantime_serde")]
     #[serde(skip_serializing)]
     pub login_interval: Duration,
+    /// Whether the token is given back when the worker stops.
+    #[serde(skip_serializing)]
+    pub release_token: bool,
     /// User-defined field of text that holds the contact id. What a user fills in there is overwritten.
     pub external_ref_slot: String,
     /// User-defined field of text that names this installation; empty: not sent.

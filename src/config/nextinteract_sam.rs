@@ -26,7 +26,8 @@ pub struct NextinteractSamSettings {
     #[serde(default)]
     #[serde(skip_serializing)]
     pub password_env: Option<String>,
-    /// File that holds the user's password; white space around it is ignored. Read again for each login.
+    /// File that holds the user's password, or the access token of a federated user; white space around it is ignored. Read
+    /// again for each login.
     #[serde(default)]
     #[serde(skip_serializing)]
     pub password_file: Option<PathBuf>,
@@ -111,6 +112,8 @@ pub enum LoginForm {
     Json,
     /// Version 1.
     Form,
+    /// Version 2 of a user whom an identity provider knows, by its access token.
+    Federated,
 }
 
 /// For which application a user logs in.

@@ -525,6 +525,14 @@ pub trait Connector: Send + Sync + fmt::Debug {
         Err(NoReader("no way is known to ask it for one"))
     }
 
+    /// How the CRM shows people what it can show of itself; contacts, wherever these can be read back.
+    ///
+    /// # Errors
+    /// Why it can show nothing.
+    fn shows(&self) -> Result<&dyn Reader, NoReader> {
+        self.reader()
+    }
+
     /// How requests of several contacts travel as one; `None` where each travels by itself.
     fn batching(&self) -> Option<Arc<dyn Batching>> {
         None

@@ -139,6 +139,8 @@ pub enum Error {
 
 /// Pause before the log is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Patience with a CRM whose session ends: nothing is lost if it does not.
+const ENDED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the replicator of one CRM until `shutdown` turns true, and returns whether all was drained and released.
 ///
@@ -205,7 +207,13 @@ pub async fn run(
         membership.leave().await;
         status.send_replace(Status::default());
         match ended? {
-            Ended::Shutdown { drained } => return Ok(drained),
+            Ended::Shutdown { drained } => {
+                let ending = shared.way.session.end(&*shared.way.transport);
+                if tokio::time::timeout(ENDED_WITHIN, ending).await.is_err() {
+                    debug!(crm = %name, "the session of the CRM did not end in time");
+                }
+                return Ok(drained);
+            }
             Ended::Anew => warn!(crm = %name, "partitions will be taken over anew"),
         }
     }

@@ -51,6 +51,13 @@ const SAM_FORM: Door = Door {
     },
     login: Some("/rest/user/login"),
 };
+const SAM_FEDERATED: Door = Door {
+    tenant: SAM,
+    prepare: |world| {
+        world.settings.crm[0].nextinteract_sam.as_mut().expect("it is a SAM").login = LoginForm::Federated;
+    },
+    login: Some("/rest/user/login"),
+};
 const CRM_COM_USER: Door =
     Door { tenant: CRM_COM, prepare: |_| (), login: Some("/crmapi/rest/v2/authentication/token") };
 const CRM_COM_KEY: Door = Door {
@@ -109,6 +116,7 @@ ways_in! {
     previsto_key: PREVISTO_KEY;
     sam_login_by_json: SAM_JSON;
     sam_login_by_form: SAM_FORM;
+    sam_login_of_a_federated_user: SAM_FEDERATED;
     crm_com_user: CRM_COM_USER;
     crm_com_web_api_key: CRM_COM_KEY;
     logisense_user: BILLING_USER;
@@ -127,7 +135,7 @@ impl Door {
     }
 
     fn logins(&self, world: &World) -> usize {
-        let is_login = |path: &str| self.login.is_some_and(|login| path.starts_with(login));
+        let is_login = |path: &str| self.login == path.split('?').next();
         world.sandbox.requests().iter().filter(|request| is_login(&request.path)).count()
     }
 
@@ -404,4 +412,35 @@ fn a_dead_refresh_token_pauses_priava_until_its_file_has_another() {
         door.all_at_once(&evidence, 1);
         assert_eq!(door.logins(&scene.world), 2);
     });
+}
+
+/// Each worker has a token of its own, and only where that is wanted is it given back.
+#[test]
+fn a_worker_that_stops_gives_its_token_of_crm_com_back_where_that_is_wanted() {
+    const RELEASE: &str = "/crmapi/rest/v2/authentication/token/release";
+    for wanted in [true, false] {
+        for door in [&CRM_COM_USER, &CRM_COM_KEY] {
+            play(async {
+                let mut world = door.world(Setup { workers: 2, ..Setup::default() }).await;
+                world.settings.crm[0].crm_com.as_mut().expect("it is a CRM.COM").release_token = wanted;
+                let mut scene = Scene::begin(world).await;
+                scene.ready(0).await;
+                scene.ready(1).await;
+                door.say(&scene, 1).await;
+                scene.settled().await;
+                scene.world.stop(0).await;
+                let released = |world: &World| {
+                    let requests = world.sandbox.requests();
+                    let statuses = requests.iter().filter(|call| call.path == RELEASE).map(|call| call.status);
+                    statuses.collect::<Vec<_>>()
+                };
+                assert_eq!(released(&scene.world), if wanted { vec![Some(200)] } else { Vec::new() });
+                // The other goes on with its own.
+                door.say(&scene, 2).await;
+                let evidence = door.settled(&mut scene).await;
+                door.all_at_once(&evidence, 2);
+                assert_eq!(door.logins(&scene.world), 2);
+            });
+        }
+    }
 }

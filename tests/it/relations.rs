@@ -10,8 +10,8 @@ use crate::{
     world::{Setup, Tenant, World},
 };
 
-const CRM_COM: &[Tenant] = &[Tenant { name: "crm-com", kind: CrmKind::CrmCom }];
-const PREVISTO: &[Tenant] = &[Tenant { name: "previsto", kind: CrmKind::Previsto }];
+pub(crate) const CRM_COM: &[Tenant] = &[Tenant { name: "crm-com", kind: CrmKind::CrmCom }];
+pub(crate) const PREVISTO: &[Tenant] = &[Tenant { name: "previsto", kind: CrmKind::Previsto }];
 
 /// A person, and whom it names as this; without a source, of the same one.
 fn person(subject: &str, relation: Option<(&str, &str)>) -> Value {
@@ -31,7 +31,7 @@ async fn say(scene: &Scene, subject: &str, sequence: u64, data: Value) {
 }
 
 /// What the CRM holds of a subject.
-fn held(world: &World, subject: &str) -> Option<Value> {
+pub(crate) fn held(world: &World, subject: &str) -> Option<Value> {
     let contacts = world.sandbox.contacts().into_iter();
     let fields = |contact: Value| if contact["fields"].is_object() { contact["fields"].clone() } else { contact };
     let is_it = |contact: &Value| {
@@ -42,7 +42,7 @@ fn held(world: &World, subject: &str) -> Option<Value> {
 }
 
 /// Whom the CRM takes a subject to be related to: the other's ids.
-fn others(world: &World, subject: &str) -> Vec<Value> {
+pub(crate) fn others(world: &World, subject: &str) -> Vec<Value> {
     let Some(contact) = held(world, subject) else { return Vec::new() };
     match contact.get("relation_set").and_then(Value::as_array) {
         Some(relations) => {
@@ -57,7 +57,7 @@ fn id(world: &World, subject: &str) -> Value {
     held(world, subject).map_or(Value::Null, |contact| contact["id"].clone())
 }
 
-fn is_related(world: &World, subject: &str, other: &str) -> bool {
+pub(crate) fn is_related(world: &World, subject: &str, other: &str) -> bool {
     others(world, subject) == [id(world, other)] && !id(world, other).is_null()
 }
 

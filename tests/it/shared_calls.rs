@@ -186,6 +186,33 @@ fn a_token_that_ends_before_its_time_costs_each_worker_one_login_and_no_delivery
 }
 
 #[test]
+fn a_token_that_is_taken_back_in_the_middle_of_a_run_costs_one_login_and_no_delivery() {
+    play(async {
+        let mut world = world(2, NextinteractSamSettings::default()).await;
+        // Many calls, so that there is a middle.
+        world.settings.crm[0].nextinteract_sam.as_mut().expect("it is a SAM").batch_rows_max = 5;
+        let mut scene = Scene::begin(world).await;
+        scene.ready(0).await;
+        scene.ready(1).await;
+        scene.world.publish(changes(0..100, 1)).await;
+        scene.settled().await;
+        assert_eq!(logins(&scene.world), 2, "one of each worker");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let taken = Scripted { only: Only::action(Action::Upsert), ..Scripted::at(20, Instead::ExpireToken) };
+        scene.world.set_faults(FaultPlan { script: vec![taken], ..FaultPlan::default() });
+        scene.world.publish(changes(0..300, 2)).await;
+        let evidence = scene.settled_as_promised(0).await;
+        let refused = writes(&scene.world).iter().filter(|write| write.status == Some(401)).count();
+        assert!(refused > 0, "a token was taken back");
+        assert_eq!(logins(&scene.world), 3, "one more of the worker that it was taken from");
+        let ended = ends(&evidence);
+        assert_eq!(ended.len(), 400);
+        let at_once = |outcome: &&Outcome| outcome.outcome == OutcomeKind::Delivered && outcome.attempts == 1;
+        assert!(ended.into_iter().all(|outcome| at_once(&outcome)), "no try was used up");
+    });
+}
+
+#[test]
 fn a_wrong_password_pauses_the_crm_until_it_is_another() {
     const PAUSED: &str = r#"crm_paused{crm="sam"}"#;
     play(async {

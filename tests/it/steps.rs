@@ -14,24 +14,28 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use contact_replicator::{
     cli::demo::evidence::Evidence,
     config::{Adopt, OnDelete, OnErase},
-    event::Operation,
+    event::{Operation, Outcome, OutcomeKind},
     log::{
         NewRecord,
         local::{Point, Verdict},
     },
+    privacy::hex,
     protection::{Protection, Protections},
     sandbox::FaultPlan,
 };
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::{
     history::event,
     invariants::{self, Offsets},
+    relations,
     scene::{Scene, change, play},
     world::{Break, CREATING, Moment, ONE, Setup, Tenant, World, group_of},
 };
@@ -111,6 +115,11 @@ enum Script {
     /// A CRM in which each create makes another contact, and where contacts may go for good: two people come, and one who
     /// was there before us and is adopted; one is deleted, one is forgotten, and one has another address each time.
     Created,
+    /// A CRM with relations and photos, which take calls of their own: one person names another who is not there yet, and then
+    /// a third; with a photo, and then another one.
+    Related,
+    /// The same of a CRM in which a contact names who pays for it, and has no photo.
+    Paid,
 }
 
 impl Script {
@@ -118,7 +127,14 @@ impl Script {
         match self {
             Self::Upserted => ONE,
             Self::Created => CREATING,
+            Self::Related => relations::CRM_COM,
+            Self::Paid => relations::PREVISTO,
         }
+    }
+
+    /// Whether contacts name others, so that what is left of one may come after all has been answered.
+    fn relates(self) -> bool {
+        matches!(self, Self::Related | Self::Paid)
     }
 
     fn crm(self) -> &'static str {
@@ -144,11 +160,26 @@ impl Script {
                 vec![gone("s1", "contact.deleted"), gone("s2", "contact.erased"), moved("s0", 3, "ann")],
                 vec![title("s0", 4)],
             ],
+            Self::Related | Self::Paid => {
+                let names = |subject: &str, sequence, other: Option<&str>, picture: &[u8]| {
+                    let said = naming(self, subject, other, picture);
+                    event("/shop", subject, &format!("{subject}-{sequence}"), "contact.updated", sequence, Some(said))
+                };
+                vec![
+                    vec![names("one", 1, Some("two"), RED), names("three", 1, None, RED)],
+                    vec![names("two", 1, Some("one"), BLUE)],
+                    vec![names("one", 2, Some("three"), BLUE), title("two", 2)],
+                ]
+            }
         }
     }
 
     /// Sets the CRM up, and puts whoever was there before us into it.
     async fn prepare(self, world: &mut World) {
+        if self.relates() {
+            let delivery = &mut world.settings.crm[0].delivery;
+            (delivery.parked_delay, delivery.parked_delay_max) = (Duration::from_secs(5), Duration::from_secs(5));
+        }
         if self != Self::Created {
             return;
         }
@@ -162,6 +193,49 @@ impl Script {
         let made = world.sandbox.handle(there).await.expect("nothing is broken yet");
         assert!(made.status().is_success(), "{made:?}");
     }
+}
+
+const ENDS_WELL: [OutcomeKind; 3] = [OutcomeKind::Delivered, OutcomeKind::Superseded, OutcomeKind::Unchanged];
+const RED: &[u8] = b"GIF89a red";
+const BLUE: &[u8] = b"GIF89a blue";
+
+/// A person who names another one, if any, as what the CRM has a place for.
+fn naming(script: Script, subject: &str, other: Option<&str>, picture: &[u8]) -> Value {
+    let of_type = if script == Script::Paid { "pays" } else { "friend" };
+    json!({
+        "name": { "givenName": "Ilka", "familyName": format!("F{subject}") },
+        "emails": [{ "value": format!("{subject}@example.com"), "type": "work" }],
+        "photos": [{ "value": format!("data:image/gif;base64,{}", STANDARD.encode(picture)) }],
+        "relations": other.map(|other| json!([{ "type": of_type, "subject": other }])),
+    })
+}
+
+/// What is not yet as those say who name others; nothing once all of it is there.
+async fn missing(script: Script, world: &World) -> Vec<String> {
+    let mut missing = Vec::new();
+    let contacts = world.sandbox.contacts();
+    if contacts.len() != 3 {
+        missing.push(format!("three contacts, not {}", contacts.len()));
+    }
+    for (subject, other, picture) in [("one", Some("three"), BLUE), ("two", Some("one"), BLUE), ("three", None, RED)] {
+        let is_related = other.is_none_or(|other| relations::is_related(world, subject, other));
+        let others = relations::others(world, subject).len();
+        if !is_related || others != usize::from(other.is_some()) {
+            missing.push(format!("of {subject}: {others} relations, one of them to {other:?}: {is_related}"));
+        }
+        let digest = hex(&Sha256::digest(picture));
+        let family = format!("F{subject}");
+        let whole = contacts.iter().find(|contact| contact["fields"]["last_name"] == family.as_str());
+        if script == Script::Related && whole.is_none_or(|whole| whole["photo"]["sha256"] != digest.as_str()) {
+            missing.push(format!("the photo of {subject}"));
+        }
+    }
+    for (contact, link) in &invariants::all_links(world).await[script.crm()] {
+        if link.incomplete || link.intent.is_some() || link.waiting.is_some() || link.open.is_some() {
+            missing.push(format!("the link of {contact}: {link:#?}"));
+        }
+    }
+    missing
 }
 
 /// Who goes does so in this part of [`Script::Created`].
@@ -255,6 +329,14 @@ async fn play_script(
     let mut scene = Scene::begin_with(world, &[0]).await;
     say(script, &mut scene, &mut graveyard).await;
     let mut evidence = graveyard.watch(&mut scene).await;
+    if script.relates() {
+        // Steps of what is looked for again are broken, too.
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        while Instant::now() < deadline && !missing(script, &scene.world).await.is_empty() {
+            graveyard.look(&mut scene.world).await;
+        }
+        evidence = graveyard.watch(&mut scene).await;
+    }
     scene.world.set_faults(FaultPlan::default());
     // The call in whose step the worker died, and what an owner sends again to be sure.
     evidence.repeats_allowed = 4;
@@ -266,7 +348,15 @@ async fn play_script(
     }
     let offsets = graveyard.offsets.checked();
     faults.extend((!offsets.ok).then(|| format!("{}: {}", offsets.name, offsets.detail)));
-    faults.extend(invariants::all_hold(&scene.world, &evidence).await.err());
+    if script.relates() {
+        // What is expected of the books of a CRM knows no relations: what is to be there is written down here.
+        faults.extend(missing(script, &scene.world).await);
+        let ended = |outcome: &&Outcome| !ENDS_WELL.contains(&outcome.outcome);
+        faults.extend(evidence.outcomes.iter().filter(ended).map(|outcome| format!("{outcome:?}")));
+        faults.extend((!invariants::is_settled(&evidence)).then(|| "it did not settle".to_owned()));
+    } else {
+        faults.extend(invariants::all_hold(&scene.world, &evidence).await.err());
+    }
     let steps = passed.0.lock().clone();
     if faults.is_empty() { Ok(Played { steps, struck }) } else { Err(faults.join("\n")) }
 }
@@ -311,7 +401,7 @@ fn broken_in_turn(script: Script, share: usize, shares: usize) {
 
 #[test]
 fn each_script_has_steps_of_every_kind() {
-    for script in [Script::Upserted, Script::Created] {
+    for script in [Script::Upserted, Script::Created, Script::Related, Script::Paid] {
         let steps = steps(script);
         let writers = ["sim-resolver".to_owned(), format!("{}-w0", group_of(script.crm()))];
         let points =
@@ -379,4 +469,12 @@ shares! {
     every_step_of_creates_broken_once_leaves_every_promise_kept_2_of_4: Created, 1, 4;
     every_step_of_creates_broken_once_leaves_every_promise_kept_3_of_4: Created, 2, 4;
     every_step_of_creates_broken_once_leaves_every_promise_kept_4_of_4: Created, 3, 4;
+    every_step_of_relations_and_photos_broken_once_leaves_one_contact_with_both_1_of_4: Related, 0, 4;
+    every_step_of_relations_and_photos_broken_once_leaves_one_contact_with_both_2_of_4: Related, 1, 4;
+    every_step_of_relations_and_photos_broken_once_leaves_one_contact_with_both_3_of_4: Related, 2, 4;
+    every_step_of_relations_and_photos_broken_once_leaves_one_contact_with_both_4_of_4: Related, 3, 4;
+    every_step_of_payers_broken_once_leaves_one_contact_with_its_payer_1_of_4: Paid, 0, 4;
+    every_step_of_payers_broken_once_leaves_one_contact_with_its_payer_2_of_4: Paid, 1, 4;
+    every_step_of_payers_broken_once_leaves_one_contact_with_its_payer_3_of_4: Paid, 2, 4;
+    every_step_of_payers_broken_once_leaves_one_contact_with_its_payer_4_of_4: Paid, 3, 4;
 }

@@ -15,6 +15,8 @@ use super::{
     run::Options,
 };
 use crate::{
+    config::CrmKind,
+    contact::{ContactId, Version},
     event::{OutcomeKind, outcome::ANY_CRM},
     sandbox::Action,
 };
@@ -58,6 +60,9 @@ pub struct Calls {
     pub others: usize,
     /// Creates that a second call completes, of a CRM where they can say no more than a name.
     pub begun: usize,
+    /// Delivered outcomes that a look at the contact may have been enough for, of a CRM that is read before it is changed: a
+    /// version was made known and overtaken, before anything of it was sent, by one that takes it back.
+    pub taken_back: usize,
     /// Calls that took effect, though whoever called was not told: of all kinds, and creates alone.
     pub lost_answers: usize,
     pub lost_creates: usize,
@@ -67,7 +72,8 @@ pub struct Calls {
 }
 
 impl Calls {
-    fn of(crm: &CrmEvidence, entries: usize) -> Self {
+    fn of(crm: &CrmEvidence, evidence: &Evidence) -> Self {
+        let entries = evidence.entries.len();
         let mut failed: BTreeMap<String, usize> = BTreeMap::new();
         for call in crm.calls.iter().filter(|call| !call.was_accepted()) {
             let status = call.status.filter(|_| call.answered);
@@ -87,12 +93,37 @@ impl Calls {
             look_ups: crm.calls.iter().filter(|call| call.is_read()).count(),
             others: crm.calls.iter().filter(|call| call.action == Action::Other).count(),
             begun: crm.calls.iter().filter(|call| call.begins).count(),
+            taken_back: taken_back(crm, evidence),
             lost_answers: unheard().count(),
             lost_creates: unheard().filter(|call| call.action == Action::Create).count(),
             stored: crm.stored.len(),
             duplicates: crm.stored.len() - ids.len(),
         }
     }
+}
+
+/// Deliveries of what was there already, by versions that overtook others.
+fn taken_back(crm: &CrmEvidence, evidence: &Evidence) -> usize {
+    if !matches!(crm.expectation.kind(), CrmKind::CrmCom | CrmKind::Logisense) {
+        return 0;
+    }
+    let content: BTreeMap<_, _> = evidence
+        .records
+        .iter()
+        .map(|record| ((record.contact_id, record.version), crm.expectation.of(record, true)))
+        .collect();
+    let of_crm = || evidence.outcomes.iter().filter(|outcome| outcome.crm == crm.name);
+    let overtakers: BTreeSet<_> =
+        of_crm().filter_map(|outcome| Some((outcome.contact_id?, outcome.by_version?))).collect();
+    let delivered = of_crm().filter(|outcome| outcome.outcome == OutcomeKind::Delivered);
+    let delivered: BTreeSet<_> =
+        delivered.filter_map(|outcome| Some((outcome.contact_id?, outcome.version?))).collect();
+    let in_turn = delivered.iter().zip(delivered.iter().skip(1));
+    let is_there_already = |(before, now): &(&(ContactId, Version), &(ContactId, Version))| {
+        let [before_it, of_it] = [before, now].map(|version| content.get(version).and_then(Option::as_ref));
+        before.0 == now.0 && overtakers.contains(now) && of_it.is_some() && of_it == before_it
+    };
+    in_turn.filter(is_there_already).count()
 }
 
 impl Report {
@@ -113,7 +144,7 @@ impl Report {
             *outcomes.entry(outcome.crm.to_string()).or_default().entry(outcome.outcome).or_default() += 1;
         }
         let contacts: BTreeSet<_> = evidence.records.iter().map(|record| record.contact_id).collect();
-        let calls = |crm: &CrmEvidence| (crm.name.to_string(), Calls::of(crm, evidence.entries.len()));
+        let calls = |crm: &CrmEvidence| (crm.name.to_string(), Calls::of(crm, evidence));
         Self {
             ok: checked.iter().all(|checked| checked.ok),
             seed: options.scale.seed,

@@ -1,4 +1,4 @@
-//! The command against a simulated CRM.COM and a simulated LogiSense, without a socket.
+//! The command against a simulated CRM.COM, LogiSense and SAM, without a socket.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    crm::testing::{crm_com_crm, logisense_crm},
+    crm::testing::{crm_com_crm, logisense_crm, sam_crm},
     sandbox::{
         Action, Fault, FaultPlan, Instead, Kind, Only, Sandbox, SandboxSettings, Scripted, Window,
         in_process::InProcess,
@@ -34,7 +34,11 @@ impl System {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "sandbox-token").unwrap();
-        let mut settings = if kind == Kind::CrmCom { crm_com_crm() } else { logisense_crm() };
+        let mut settings = match kind {
+            Kind::CrmCom => crm_com_crm(),
+            Kind::NextinteractSam => sam_crm(secret.clone(), secret.clone()),
+            _ => logisense_crm(),
+        };
         if let Some(crm_com) = &mut settings.crm_com {
             (crm_com.secret_file, crm_com.page_size) = (Some(secret.clone()), 10);
             crm_com.login_interval = Duration::ZERO;
@@ -263,4 +267,16 @@ async fn its_requests_keep_to_the_rate_of_the_crm() {
         caller.turn.wait().await;
     }
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn sam_shows_whoever_logs_in_their_own_address() {
+    let system = System::of(Kind::NextinteractSam);
+    let own = json!({ "results": [{ "key": "address1Name", "value": "100 Test Street" }] });
+    assert_eq!(system.one(None, "17").await.unwrap(), own);
+    let asked = system.asked_since(0);
+    assert_eq!(asked, ["POST /rest/user/login", "GET /rest/user/contact/17"]);
+    let refused = system.one(Some("own"), "18").await.unwrap_err();
+    let failure = refused.failure().unwrap();
+    assert_eq!(failure.reason.crm_code.as_deref(), Some("WSInvalidParameterException"));
 }

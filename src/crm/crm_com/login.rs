@@ -1,7 +1,7 @@
 //! How CRM.COM gives tokens: to a user by password, or to a program by a web API key.
 //!
-//! A token says itself how long it lasts if it is a JWT, and else lasts as long as the settings say. It is never released:
-//! others of this installation may be using it, and it ends by itself.
+//! A token says itself how long it lasts if it is a JWT, and else lasts as long as the settings say. Given back it is only
+//! where the settings say so: CRM.COM does not tell whether a user who logs in twice gets the same one, and it ends by itself.
 
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::{
     config::{CrmComLogin, CrmComSettings, CrmSettings},
     crm::{
         Answer, Effect, Failure, FailureClass, Request, RequestKind, SetupError,
+        dialogue::json_request,
         session::{
             SecretSource,
             login::{Login, LoginFailure, LoginSession, LoginTerms, Token},
@@ -78,6 +79,12 @@ impl Login for Door {
         let body = if unit.is_empty() { body } else { body.with("unit", unit.as_str()) };
         let body = body.body();
         Request { method: Method::POST, path: path.to_owned(), headers, body, kind: RequestKind::Read }
+    }
+
+    fn release(&self) -> Option<Request> {
+        let path = "/authentication/token/release".to_owned();
+        let request = json_request(Method::POST, path, Some(Members::default().body()), RequestKind::Read);
+        self.settings.release_token.then_some(request)
     }
 
     fn read(&self, answer: &Answer) -> Result<Token, LoginFailure> {
@@ -184,6 +191,15 @@ mod tests {
         assert_eq!(said(&login), ("POST /authentication/web_api_key/token {}".to_owned(), Some("Basic a2V5Og==")));
         assert_eq!(said(&unit).0, r#"POST /authentication/web_api_key/token {"unit":"U7"}"#);
         assert!(login.headers.iter().any(|(name, value)| name == AUTHORIZATION && value.is_sensitive()));
+    }
+
+    #[test]
+    fn a_token_is_given_back_where_that_is_wanted() {
+        assert!(door(|_| ()).release().is_none());
+        let mut release = door(|settings| settings.release_token = true).release().unwrap();
+        Placement::Argument { name: "token" }.prepare(&Secret::new("T1")).unwrap().put(&mut release);
+        let expected = r#"POST /authentication/token/release {"token":"T1"}"#;
+        assert_eq!(said(&release), (expected.to_owned(), None));
     }
 
     #[test]

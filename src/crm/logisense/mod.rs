@@ -5,6 +5,9 @@
 //! title, by which it is found again, and its id is committed ([`Step::Created`]) before the second request replaces that
 //! title by the real one. Whatever is not certain then, because an answer was lost, is read before anything is sent.
 //!
+//! A contact that was there before us is adopted only where our reference can be put on it for good, as a contact point of a
+//! type that the tenant has for that. Elsewhere nothing would tell an adopted contact from one that is nobody's.
+//!
 //! Types, countries and states are numbers that each tenant has its own of: `lists` looks them up. Which changes the
 //! children need is decided in `children`; the requests of a delivery, one after the other, are in `conversation`.
 //!
@@ -75,7 +78,8 @@ impl Logisense {
         let settings = section(crm)?.clone();
         Ok(Self {
             crm: crm.name.clone(),
-            adopt: crm.adopt,
+            // Who cannot be marked as ours would be taken for another's next: two of ours would write to one contact.
+            adopt: if settings.contact_points.reference.is_empty() { Adopt::Never } else { crm.adopt },
             mapping: Mapping::new(&settings, crm.on_delete, crm.on_erase),
             status_classes: StatusClasses::parse(&settings.status_classes)?,
             settings,

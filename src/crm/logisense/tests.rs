@@ -371,17 +371,14 @@ async fn what_is_looked_for_is_marked_searched_or_walked_to() {
     let two = page(&[bare(&key), json!({ "identity": 319, "title": key })]);
     let Step::Judged(verdict) = case.step(&[two]) else { panic!("a verdict") };
     assert_eq!(verdict, Verdict::new(OutcomeKind::Rejected, ReasonCode::AmbiguousMatch));
+    assert!(case.request(&[page(&[])]).starts_with("POST Contact/ "), "without our reference nobody is adopted");
     let names = format!("{},{}", by("lastName", "Sundstrom"), by("firstName", "Ilka"));
-    assert_eq!(case.request(&[page(&[])]), search(&names));
-    assert_eq!(case.request(&[page(&[]), page(&[bare("Ms.")])]), "GET Contact/318/Detail ");
-    let mut theirs = bare("Ms.");
-    theirs["details"] =
-        json!({ "contactPoints": [{ "identity": 74, "contactPointTypeId": 41, "value": "ILKA@example.com" }] });
-    let answers = |theirs: &Value| [page(&[]), page(&[bare("Ms.")]), ok(json!({ "instance": theirs }))];
-    let Step::Found(ids) = case.step(&answers(&theirs)) else { panic!("it is adopted") };
-    assert_eq!(ids["kept"], "74");
-    theirs["details"]["contactPoints"][0]["value"] = json!("other@example.com");
-    assert!(case.request(&answers(&theirs)).starts_with("POST Contact/ "), "a namesake is somebody else");
+    let mut unmarked = Case::new(json!({ "emails": [{ "value": "ilka@example.com" }] }), |settings| {
+        settings.create_marker = CreateMarker::Off;
+    });
+    unmarked.look_up = true;
+    assert_eq!(unmarked.request(&[]), search(&names));
+    assert_eq!(unmarked.request(&[page(&[bare("Ms.")])]), "GET Contact/318/Detail ");
     for status in [404, 405] {
         let Step::Learned(learned) = case.step(&[answer(status, Value::Null)]) else { panic!("it is learned") };
         assert_eq!(learned, lists::without_search());
@@ -402,6 +399,36 @@ async fn what_is_looked_for_is_marked_searched_or_walked_to() {
     let Step::Judged(verdict) = walking.step(&[full(1), full(3)]) else { panic!("a verdict") };
     assert_eq!(verdict.reason.code, ReasonCode::AmbiguousMatch, "there is more than may be read");
     assert!(walking.request(&[full(1), page(&[])]).starts_with("POST Contact/ "));
+}
+
+#[tokio::test]
+async fn only_who_can_be_marked_as_ours_is_adopted() {
+    let theirs = |points: Value| {
+        let mut theirs = bare("Ms.");
+        theirs["details"] = json!({ "contactPoints": points });
+        ok(json!({ "pagedResults": { "totalCount": 1, "items": [theirs] } }))
+    };
+    let email = |value: &str| json!({ "identity": 74, "contactPointTypeId": 41, "value": value });
+    let reference = |value: &str| json!({ "identity": 75, "contactPointTypeId": 44, "value": value });
+    let case = |planting: bool| {
+        let mut case = Case::new(json!({ "emails": [{ "value": "ilka@example.com" }] }), |settings| {
+            settings.search = false;
+            settings.contact_points.reference = if planting { "reference" } else { "" }.to_owned();
+        });
+        case.look_up = true;
+        case
+    };
+    let Step::Found(ids) = case(true).step(&[theirs(json!([email("ILKA@example.com")]))]) else { panic!("adopted") };
+    assert_eq!((ids["contact"].as_str(), ids["kept"].as_str()), ("318", "74"));
+    let ours = json!([email("other@example.com"), reference(&CONTACT.key())]);
+    assert!(matches!(case(true).step(&[theirs(ours)]), Step::Found(ids) if !ids.contains_key("kept")));
+    for (planting, points, why) in [
+        (true, json!([email("other@example.com")]), "a namesake is somebody else"),
+        (true, json!([email("ilka@example.com"), reference("another's")]), "another's is not taken"),
+        (false, json!([email("ilka@example.com")]), "whose it is could not be told afterwards"),
+    ] {
+        assert!(case(planting).request(&[theirs(points)]).starts_with("POST Contact/ "), "{why}");
+    }
 }
 
 #[tokio::test]

@@ -249,11 +249,14 @@ async fn one_bad_record_refuses_the_whole_call() {
 }
 
 #[tokio::test]
-async fn both_versions_of_the_login_are_understood() {
-    let by_form = |crm: &mut CrmSettings| crm.nextinteract_sam.as_mut().unwrap().login = LoginForm::Form;
-    for setup in both(NextinteractSamSettings::default(), by_form).await {
-        setup.accepted(&named(1, "Vale"), None).await;
-        assert_eq!(setup.logins(), 1);
+async fn each_way_to_log_in_is_understood() {
+    let by_form: fn(&mut CrmSettings) = |crm| crm.nextinteract_sam.as_mut().unwrap().login = LoginForm::Form;
+    let federated: fn(&mut CrmSettings) = |crm| crm.nextinteract_sam.as_mut().unwrap().login = LoginForm::Federated;
+    for login in [by_form, federated] {
+        for setup in both(NextinteractSamSettings::default(), login).await {
+            setup.accepted(&named(1, "Vale"), None).await;
+            assert_eq!(setup.logins(), 1);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! How SAM gives tokens: a user logs in, and the token comes in a header of the answer, which has no body.
+//! How SAM gives tokens: a user logs in, and the token comes in a header of the answer, which has no body. A user whom an
+//! identity provider knows shows that provider's access token in place of a password.
 //!
 //! SAM may put a fresh token on any answer shortly before the old one ends; it is taken over wherever it is seen. What ends
 //! a login for good (a wrong password, a locked account) is class `Auth`, so that the same password is not sent again.
@@ -8,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use serde::Serialize;
 use url::form_urlencoded;
@@ -45,8 +46,8 @@ pub(super) struct UserLogin {
 struct Credentials<'a> {
     #[serde(rename = "uEmail")]
     email: &'a str,
-    #[serde(rename = "uPassword")]
-    password: &'a str,
+    #[serde(rename = "uPassword", skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     platform: &'a str,
     #[serde(rename = "appCode")]
@@ -71,8 +72,9 @@ impl UserLogin {
 
     fn body(&self, email: &str, password: &str) -> (&'static str, Bytes) {
         match self.form {
-            LoginForm::Json => {
+            LoginForm::Json | LoginForm::Federated => {
                 let (platform, app_code) = (self.platform.as_str(), self.app_code);
+                let password = (self.form == LoginForm::Json).then_some(password);
                 let credentials = Credentials { email, password, platform, app_code, version: "2" };
                 ("application/json", serde_json::to_vec(&credentials).expect("texts serialise").into())
             }
@@ -94,14 +96,24 @@ impl UserLogin {
     }
 }
 
+fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 impl Login for UserLogin {
     fn log_in(&self, secrets: &[Secret]) -> Request {
         let [email, password] = secrets else { panic!("a user has an e-mail address and a password") };
         let (content_type, body) = self.body(email.expose(), password.expose());
-        let headers = vec![
+        let mut headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static(content_type)),
             (ACCEPT, HeaderValue::from_static("application/json")),
         ];
+        if self.form == LoginForm::Federated {
+            // What a header cannot carry is no token, and SAM is to say so.
+            headers.extend(bearer(password).map(|value| (AUTHORIZATION, value)));
+        }
         Request { method: Method::POST, path: PATH.to_owned(), headers, body, kind: RequestKind::Read }
     }
 

@@ -1,6 +1,6 @@
 //! NextInteract SAM: an upsert of many contacts in one call, keyed by our contact id.
 //!
-//! Nothing can be looked up, read back or deleted. One row carries the whole contact, and repeating it is harmless because
+//! Nothing can be looked up, read back or deleted; what SAM shows is the caller's own address (`own`). One row carries the whole contact, and repeating it is harmless because
 //! `externalId` goes with it from the first write on. A contact is planned as if it travelled alone, as an array of one;
 //! rows of many contacts are joined on their way ([`Batching`]), and the answer is taken apart by `recordId`.
 //!
@@ -10,6 +10,7 @@
 mod failures;
 mod login;
 mod mapping;
+mod own;
 mod wire;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -163,6 +164,10 @@ impl Connector for NextinteractSam {
         Err(NoReader(
             "its API has no call that gives a contact back: what `GET /rest/user/contact` shows is the caller's own record",
         ))
+    }
+
+    fn shows(&self) -> Result<&dyn Reader, NoReader> {
+        Ok(self)
     }
 
     fn naming(&self) -> Naming {

@@ -375,6 +375,21 @@ fn a_login_of_version_2_is_json() {
 }
 
 #[test]
+fn a_federated_login_shows_the_access_token_of_the_provider_and_no_password() {
+    let login = user_login(|sam| sam.login = LoginForm::Federated);
+    let request = login.log_in(&[Secret::new("sync@example.org"), Secret::new("eyJ.access")]);
+    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/rest/user/login"));
+    let headers: Vec<_> =
+        request.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let json = "application/json";
+    assert_eq!(headers, [("content-type", json), ("accept", json), ("authorization", "Bearer eyJ.access")]);
+    assert!(request.headers[2].1.is_sensitive());
+    assert_eq!(request.body, r#"{"uEmail":"sync@example.org","appCode":"NI","version":"2"}"#);
+    let unfit = login.log_in(&[Secret::new("sync@example.org"), Secret::new("two\nlines")]);
+    assert_eq!(unfit.headers.len(), 2);
+}
+
+#[test]
 fn a_login_of_version_1_is_a_form() {
     let request = user_login(|sam| sam.login = LoginForm::Form).log_in(&credentials());
     assert_eq!(request.headers[0].1, "application/x-www-form-urlencoded");

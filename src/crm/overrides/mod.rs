@@ -325,11 +325,17 @@ impl Connector for Overridden {
         self.inner.reader()
     }
 
+    fn shows(&self) -> Result<&dyn Reader, NoReader> {
+        self.inner.shows()
+    }
+
     fn next(&self, delivery: &Delivery<'_>, answers: &[Answer]) -> Step {
         let (connector, seen) = self.seen(delivery.record);
         connector.next(&Delivery { record: &seen, ..*delivery }, answers)
     }
 }
 
+#[cfg(test)]
+mod on_the_wire;
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ fn rule(written: Value) -> FieldRule {
     serde_json::from_value(written).unwrap()
 }
 
-fn with_fields(mut settings: CrmSettings, fields: Value) -> CrmSettings {
+pub(super) fn with_fields(mut settings: CrmSettings, fields: Value) -> CrmSettings {
     let Value::Object(fields) = fields else { panic!("an object") };
     settings.fields = fields.into_iter().map(|(name, written)| (name, rule(written))).collect();
     settings
@@ -37,12 +37,12 @@ fn with_filter(mut settings: CrmSettings, filter: Value) -> CrmSettings {
     settings
 }
 
-fn connector(settings: &CrmSettings) -> Arc<dyn Connector> {
+pub(super) fn connector(settings: &CrmSettings) -> Arc<dyn Connector> {
     crm::connector(settings, "contact-hub").unwrap()
 }
 
 /// A contact that both CRMs take, and on top of it what a test is about.
-fn record(more: Value) -> ContactRecord {
+pub(super) fn record(more: Value) -> ContactRecord {
     let mut contact = json!({
         "name": { "givenName": "Ilka", "familyName": "Sundstrom" },
         "emails": [{ "value": "ilka@example.com" }],
@@ -65,7 +65,7 @@ fn record(more: Value) -> ContactRecord {
     }
 }
 
-fn link(sent: &[&str]) -> Link {
+pub(super) fn link(sent: &[&str]) -> Link {
     let mut link = Link::new(CONTACT);
     link.sent = sent.iter().map(|path| ((*path).into(), Sent::Hash(1))).collect();
     link.presence = Some(Presence::Active);

@@ -48,6 +48,7 @@ pub(super) struct Mapping {
 const NOWHERE: &[&str] = &["/organization/industry", "/identifiers", "/owner", "/photos"];
 /// Where the document says what the contact is to others.
 const RELATIONS: &str = "/relations";
+const RELATION_NOTES: &str = "/relations/notes";
 /// The type of a relation to the contact that pays for this one.
 const PAYS: &str = "pays";
 
@@ -194,8 +195,11 @@ impl Draft<'_> {
         let named = Items::of(self.document, RELATIONS, |item| item.as_object().is_some_and(|item| !item.is_empty()));
         let carried = usize::from(payer(self.document).is_some());
         let has_notes = named.each().any(|item| is_payer(item) && member_text(item, "notes").is_some());
-        if named.count() > carried || has_notes {
+        if named.count() > carried {
             self.lose(RELATIONS, NO_FIELD);
+        }
+        if has_notes {
+            self.lose(RELATION_NOTES, NO_FIELD);
         }
     }
 

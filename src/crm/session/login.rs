@@ -36,6 +36,11 @@ pub trait Login: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The request that ends a token, which is put on it like on any other; `None` where there is no such request.
+    fn release(&self) -> Option<Request> {
+        None
+    }
+
     /// What the answer to either request gives.
     ///
     /// # Errors
@@ -310,6 +315,19 @@ impl Session for LoginSession {
         if attempts.obtained_with.as_ref().is_some_and(|with| *with != secrets) {
             // The next request finds no token, and logs in.
             self.current.write().token = None;
+        }
+    }
+
+    async fn end(&self, transport: &dyn Transport) {
+        // No login gives another meanwhile.
+        let _attempts = self.attempts.lock().await;
+        let Some(mut request) = self.login.release() else { return };
+        let Some(token) = self.current.write().token.take().filter(|token| Instant::now() < token.ends_at) else {
+            return;
+        };
+        token.placed.put(&mut request);
+        if let Err(error) = transport.exchange(request).await {
+            tracing::debug!(crm = %self.terms.crm, %error, "the token was not given back; it ends by itself");
         }
     }
 }

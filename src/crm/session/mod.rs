@@ -50,6 +50,9 @@ pub trait Session: Send + Sync + fmt::Debug {
     ///
     /// A secret that cannot be read leaves the credential as it is.
     async fn look_again(&self) {}
+
+    /// Called once no more deliveries leave: what can be given back is. Nothing depends on whether that succeeds.
+    async fn end(&self, _transport: &dyn Transport) {}
 }
 
 /// Why there is no other credential now.

@@ -438,7 +438,7 @@ impl System for Tenant {
             json!({
                 "id": contact.id, "reference": contact.reference(&self.settings.reference_slot),
                 "writes": contact.writes, "fields": contact.whole(),
-                "photo": contact.photo().map(Photo::facts),
+                "photo": contact.photo().map(Photo::known),
             })
         };
         self.contacts.iter().map(shown).collect()

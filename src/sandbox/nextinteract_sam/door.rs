@@ -1,8 +1,8 @@
-//! Who may come in: logins of both versions, tokens and their lives, and accounts that are locked.
+//! Who may come in: logins of both versions and of federated users, tokens and their lives, and accounts that are locked.
 
 use std::{collections::HashMap, time::Duration};
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header::AUTHORIZATION};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -160,7 +160,15 @@ fn said(call: &Call<'_>) -> Result<Option<Credentials>, Box<Reply>> {
         return Err(invalid("there is no such appCode"));
     }
     let nonempty = |name: &str| member(name).filter(|text: &String| !text.is_empty());
-    let Some((email, password)) = nonempty("uEmail").zip(nonempty("uPassword")) else { return Ok(None) };
+    // A federated user shows what the identity provider gave, and has no password here.
+    let federated = call.request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let federated = federated.and_then(|value| value.strip_prefix("Bearer ")).filter(|_| version == "2");
+    let password = match federated {
+        Some(_) if member("uPassword").is_some() => return Err(invalid("a federated user has no password")),
+        Some(token) => Some(token.to_owned()),
+        None => nonempty("uPassword"),
+    };
+    let Some((email, password)) = nonempty("uEmail").zip(password) else { return Ok(None) };
     if version == "1" && (email.len() > EMAIL_LENGTH_MAX || password.len() > PASSWORD_LENGTH_MAX) {
         return Err(invalid("e-mail address or password is too long"));
     }

@@ -21,6 +21,11 @@ use super::system::{Action, Asked, Call, Reply, System, media_type};
 
 const LOGIN_PATH: &str = "/rest/user/login";
 const UPSERT_PATH: &str = "/rest/company/contact/upsert";
+/// What goes before the id of the company in the path of a user's own record.
+const OWN_PATH: &str = "/rest/user/contact/";
+const COMPANY_ID: &str = "17";
+/// All that is known of a user's own record.
+const OWN_ADDRESS: (&str, &str) = ("address1Name", "100 Test Street");
 
 /// How a simulated SAM behaves. The defaults are what its connector assumes.
 #[derive(Debug, Clone)]
@@ -250,6 +255,17 @@ fn text_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     fields.get(name)?.as_str().filter(|text| !text.trim().is_empty())
 }
 
+/// The fields that the caller asks for of their own record.
+fn own_record(request: &http::Request<Bytes>) -> Reply {
+    let company = request.uri().path().strip_prefix(OWN_PATH);
+    let fields = request.uri().query().and_then(|query| query.strip_prefix("fields="));
+    let (field, value) = OWN_ADDRESS;
+    if company != Some(COMPANY_ID) || fields != Some(field) {
+        return invalid_parameter("the company is another, or there is no such field");
+    }
+    Reply::json(StatusCode::OK, json!({ "results": [{ "key": field, "value": value }] }).to_string())
+}
+
 /// The references in the body of an upsert.
 fn references(body: &[u8]) -> Vec<String> {
     let Ok(Value::Array(records)) = serde_json::from_slice(body) else { return Vec::new() };
@@ -282,6 +298,7 @@ impl System for Company {
         match (request.method(), request.uri().path()) {
             (&Method::POST, LOGIN_PATH) => return self.door.log_in(&call),
             (&Method::POST, UPSERT_PATH) => {}
+            (&Method::GET, path) if path.starts_with(OWN_PATH) => {}
             (_, LOGIN_PATH | UPSERT_PATH) => return Reply::empty(StatusCode::METHOD_NOT_ALLOWED),
             _ => return Reply::empty(StatusCode::NOT_FOUND),
         }
@@ -289,6 +306,9 @@ impl System for Company {
         if !token.as_deref().is_some_and(|token| self.door.takes(token, call.now)) {
             let name = "WSInvalidAuthTokenException";
             return exception(StatusCode::UNAUTHORIZED, name, 1006.0, "the token is missing, wrong or expired");
+        }
+        if request.method() == Method::GET {
+            return own_record(request);
         }
         if !self.settings.permitted {
             let name = "WSInsufficientPermissionsException";

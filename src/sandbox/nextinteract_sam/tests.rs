@@ -147,6 +147,43 @@ async fn a_login_needs_its_version_and_its_credentials() {
 }
 
 #[tokio::test]
+async fn a_user_sees_their_own_address_and_no_other_company() {
+    let sandbox = sandbox(NextinteractSamSettings::default());
+    let token = log_in(&sandbox).await;
+    let own = async |path: &str, token: &str| {
+        let request = http::Request::get(path).header("x-nextinteract-authtoken", token);
+        let answer = sandbox.handle(request.body(Bytes::new()).unwrap()).await.unwrap();
+        (answer.status().as_u16(), serde_json::from_slice::<Value>(answer.body()).unwrap())
+    };
+    let path = "/rest/user/contact/17?fields=address1Name";
+    let shown = json!({ "results": [{ "key": "address1Name", "value": "100 Test Street" }] });
+    assert_eq!(own(path, &token).await, (200, shown));
+    assert_eq!(own(path, "another").await.1["errorCode"], json!(1006.0));
+    for other in
+        ["/rest/user/contact/18?fields=address1Name", "/rest/user/contact/17?fields=x", "/rest/user/contact/17"]
+    {
+        let (status, error) = own(other, &token).await;
+        assert_eq!((status, &error["errorCode"]), (400, &json!(1002.0)), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn a_federated_user_shows_an_access_token_and_has_no_password() {
+    let sandbox = sandbox(NextinteractSamSettings::default());
+    let by = async |authorization: &str, body: &str| {
+        let request =
+            http::Request::post(LOGIN_PATH).header("content-type", JSON).header("authorization", authorization);
+        let answer = sandbox.handle(request.body(Bytes::from(body.to_owned())).unwrap()).await.unwrap();
+        (answer.status().as_u16(), answer.headers().contains_key("x-nextinteract-authtoken"))
+    };
+    let body = r#"{"uEmail":"sync@example.org","appCode":"NI","version":"2"}"#;
+    assert_eq!(by("Bearer sandbox-token", body).await, (200, true));
+    assert_eq!(by("Bearer another", body).await, (401, false));
+    assert_eq!(by("Basic sandbox-token", body).await, (400, false));
+    assert_eq!(by("Bearer sandbox-token", &login_body("sandbox-token")).await, (400, false));
+}
+
+#[tokio::test]
 async fn a_token_is_needed_and_several_are_good_at_a_time() {
     let sandbox = sandbox(NextinteractSamSettings::default());
     let row = json!([{ "externalId": "a", "lastname": "Vale" }]);

@@ -3,7 +3,9 @@
 use contact_replicator::config::{CrmComSettings, CrmKind};
 use serde_json::{Value, json};
 
-use super::{Deleted, Life, of_a_person, of_an_organization, take_reference};
+use super::{
+    Deleted, GIF_SHA256, Life, PNG_SHA256, lost_of_organization, of_a_person, of_an_organization, take_reference,
+};
 use crate::{
     crm_com::{configured, held_of, table},
     world::Tenant,
@@ -17,12 +19,22 @@ fn with_lists(settings: &mut CrmComSettings) {
     settings.industries = table([("shops", "Retail"), ("software", "Software")]);
     settings.industry_sectors = table([("state", "Public"), ("private", "Private")]);
     settings.privacy_levels = table([("high", "3"), ("low", "1")]);
+    settings.relation_types = table([("pays", "CUSTOM2")]);
 }
 
 fn held(contact: &Value) -> Value {
     let mut fields = held_of(contact.clone());
     take_reference(&mut fields, "udf_string_16");
-    assert_eq!(fields.as_object_mut().and_then(|members| members.remove("udf_string_15")), Some(json!("sim")));
+    let members = fields.as_object_mut().expect("a contact is an object");
+    assert_eq!(members.remove("udf_string_15"), Some(json!("sim")));
+    // Of whom a relation names, CRM.COM shows the name too.
+    for relation in members.get_mut("relation_set").and_then(Value::as_array_mut).into_iter().flatten() {
+        relation["contact"] = relation["contact"]["id"].clone();
+    }
+    let photo = &contact["photo"];
+    if !photo.is_null() {
+        members.insert("photo".to_owned(), json!([photo["file_mime_type"], photo["sha256"]]));
+    }
     fields
 }
 
@@ -37,8 +49,6 @@ const LOST: &[&str] = &[
     "/organization/name",
     "/organization/registrationNumber",
     "/organization/vatNumber",
-    "/photos",
-    "/relations",
     "/attributes",
 ];
 
@@ -51,6 +61,8 @@ fn life() -> Life {
             { "send_direct_marketing_material": true, "send_affiliate_marketing_material": false },
         "udf_string_1": "true", "udf_string_2": "Sales", "udf_string_3": "Lead", "udf_string_4": "true",
         "udf_string_5": "K7", "udf_float_1": 44, "udf_date_1": "2020-02-29T00:00:00",
+        "photo": ["image/png", PNG_SHA256],
+        "relation_set": [{ "type": "CUSTOM2", "notes": "n", "contact": "Payer" }],
         "demographics": {
             "gender": "FEMALE", "id_number": "I7", "passport_number": "P7", "social_security_number": "S7",
             "date_of_birth": { "day": 3, "month": 9, "year": 1988 }, "industry": "Retail", "industry_sector": "Public",
@@ -83,6 +95,8 @@ fn life() -> Life {
             { "send_direct_marketing_material": false, "send_affiliate_marketing_material": true },
         "udf_string_1": "true", "udf_string_2": "Stock", "udf_string_3": "Clerk", "udf_string_4": "false",
         "udf_string_5": "K8", "udf_float_1": 45.5, "udf_date_1": "2021-03-01T00:00:00",
+        "photo": ["image/gif", GIF_SHA256],
+        "relation_set": [{ "type": "CUSTOM2", "notes": "m", "contact": "Guardian" }],
         "demographics": {
             "gender": "MALE", "id_number": "I8", "passport_number": "P8", "social_security_number": "S8",
             "date_of_birth": { "day": 31, "month": 1, "year": 1990 }, "industry": "Software",
@@ -122,7 +136,7 @@ fn life() -> Life {
         changed,
         least,
         deleted: Deleted::Stays(json!({ "udf_string_1": "false" })),
-        lost: LOST,
+        lost: LOST.to_vec(),
     }
 }
 
@@ -130,25 +144,6 @@ fn life() -> Life {
 fn a_life_in_crm_com_is_what_the_table_says() {
     life().comes_true();
 }
-
-/// What belongs to persons, among it their national numbers, and the rest as of a person.
-const LOST_OF_COMPANY: &[&str] = &[
-    "/name/honorificPrefix",
-    "/name/givenName",
-    "/name/middleName",
-    "/name/familyName",
-    "/name/honorificSuffix",
-    "/name/formatted",
-    "/emails/type",
-    "/phoneNumbers/type",
-    "/addresses/geo",
-    "/birthDate",
-    "/gender",
-    "/identifiers",
-    "/photos",
-    "/relations",
-    "/attributes",
-];
 
 #[test]
 fn a_company_in_crm_com_is_what_the_table_says() {
@@ -175,5 +170,11 @@ fn a_company_in_crm_com_is_what_the_table_says() {
         "type": "COMPANY", "company_name": "Mill Lane",
         "emails_set": [{ "type": "PERSONAL", "email": "work.too@example.com" }],
     });
-    Life { said: of_an_organization(), lost: LOST_OF_COMPANY, ..life }.comes_true();
+    // What belongs to persons, among it their national numbers, and the rest as of a person.
+    let lost = lost_of_organization(
+        LOST,
+        &["/birthDate", "/gender", "/identifiers"],
+        &["/organization/name", "/organization/registrationNumber", "/organization/vatNumber"],
+    );
+    Life { said: of_an_organization(), lost, ..life }.comes_true();
 }

@@ -3,7 +3,7 @@
 use contact_replicator::config::{CrmKind, OnDelete};
 use serde_json::json;
 
-use super::{Deleted, Life, of_a_person, of_an_organization};
+use super::{Deleted, Life, lost_of_organization, of_a_person, of_an_organization};
 use crate::{
     logisense::held_of,
     world::{Tenant, World},
@@ -77,7 +77,7 @@ fn life() -> Life {
         changed,
         least,
         deleted: Deleted::Gone,
-        lost: LOST,
+        lost: LOST.to_vec(),
     }
 }
 
@@ -85,43 +85,6 @@ fn life() -> Life {
 fn a_life_in_logisense_is_what_the_table_says() {
     life().comes_true();
 }
-
-/// As of a person, with the name of the organization in place of a person's. The tenant's companies have no mobile
-/// telephones.
-const LOST_OF_ORGANIZATION: &[&str] = &[
-    "/name/honorificPrefix",
-    "/name/givenName",
-    "/name/middleName",
-    "/name/familyName",
-    "/name/honorificSuffix",
-    "/name/formatted",
-    "/emails/type",
-    "/emails/primary",
-    "/phoneNumbers/value",
-    "/phoneNumbers/type",
-    "/phoneNumbers/primary",
-    "/addresses",
-    "/addresses/type",
-    "/addresses/primary",
-    "/organization/department",
-    "/organization/title",
-    "/organization/registrationNumber",
-    "/organization/vatNumber",
-    "/organization/type",
-    "/organization/marketSector",
-    "/organization/industry",
-    "/birthDate",
-    "/gender",
-    "/preferredLanguage",
-    "/notes",
-    "/consent/marketing",
-    "/consent/dataProcessing",
-    "/identifiers",
-    "/owner",
-    "/photos",
-    "/relations",
-    "/attributes",
-];
 
 #[test]
 fn an_organization_in_logisense_is_what_the_table_says_where_it_has_a_type() {
@@ -145,5 +108,8 @@ fn an_organization_in_logisense_is_what_the_table_says_where_it_has_a_type() {
         crm.on_delete = OnDelete::Delete;
         crm.logisense.as_mut().expect("it is a LogiSense").organization_contact_type = "Company".to_owned();
     };
-    Life { said, prepare, lost: LOST_OF_ORGANIZATION, ..life }.comes_true();
+    // As of a person, with the name of the organization in place of a person's. The tenant's companies have no mobile
+    // telephones.
+    let lost = lost_of_organization(LOST, &["/phoneNumbers/value"], &["/organization/name"]);
+    Life { said, prepare, lost, ..life }.comes_true();
 }

@@ -70,7 +70,16 @@ fn a_life_in_priava_is_what_the_table_says() {
         "inactive": false,
     });
     let deleted = Deleted::Stays(json!({ "inactive": true }));
-    let life =
-        Life { tenant: TENANT, prepare: |_| (), held, said: of_a_person(), full, changed, least, deleted, lost: LOST };
+    let life = Life {
+        tenant: TENANT,
+        prepare: |_| (),
+        held,
+        said: of_a_person(),
+        full,
+        changed,
+        least,
+        deleted,
+        lost: LOST.to_vec(),
+    };
     life.comes_true();
 }

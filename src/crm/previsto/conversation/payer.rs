@@ -82,7 +82,7 @@ fn one_relation_is_carried_and_all_others_are_lost() {
         (json!([pays()]), 1, &[][..]),
         (json!([pays(), { "type": "spouse", "subject": "3" }]), 1, &["/relations"]),
         (json!([pays(), pays()]), 1, &["/relations"]),
-        (json!([{ "type": "pays", "subject": "2", "notes": "n" }]), 1, &["/relations"]),
+        (json!([{ "type": "pays", "subject": "2", "notes": "n" }]), 1, &["/relations/notes"]),
         (json!([{ "type": "pays" }]), 0, &["/relations"]),
         (json!([]), 0, &[]),
     ] {

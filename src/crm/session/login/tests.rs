@@ -35,6 +35,10 @@ impl Login for Door {
         Some(post("/refresh", refresh_token))
     }
 
+    fn release(&self) -> Option<Request> {
+        Some(post("/release", &Secret::new("it")))
+    }
+
     fn read(&self, answer: &Answer) -> Result<Token, LoginFailure> {
         let Ok(response) = answer else { return Err(failure(FailureClass::Transient).into()) };
         match response.status.as_u16() {
@@ -341,4 +345,27 @@ fn nothing_of_a_session_prints_a_secret() {
     assert!(!format!("{:?} {token:?}", setup.session).contains("canary"));
     std::fs::remove_file(&setup.password).unwrap();
     assert!(matches!(LoginSession::new(Door, setup.session.terms.clone()), Err(SessionError::File { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_gives_its_token_back_once() {
+    let setup = setup();
+    let end = async || setup.session.end(&*setup.script).await;
+    end().await;
+    assert_eq!(setup.script.asked(), Vec::<String>::new(), "there is none");
+    setup.script.then(200, "one 600");
+    setup.session.ready(&*setup.script).await.unwrap();
+    assert_eq!(setup.script.asked(), ["/login sesame"]);
+    // Whether it was taken makes no difference.
+    setup.script.then(500, "");
+    end().await;
+    end().await;
+    assert_eq!(setup.script.asked(), ["/release it"]);
+    tokio::time::sleep(INTERVAL).await;
+    setup.script.then(200, "two 600");
+    setup.session.ready(&*setup.script).await.unwrap();
+    assert_eq!((setup.script.asked(), setup.credential().0.as_str()), (vec!["/login sesame".to_owned()], "Bearer two"));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    end().await;
+    assert_eq!(setup.script.asked(), Vec::<String>::new(), "it has ended by itself");
 }

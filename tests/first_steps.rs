@@ -23,6 +23,55 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The sections whose commands are run, one after the other.
 const SECTIONS: [&str; 3] = ["First steps", "Emit your first change", "Read what became of it"];
 
+/// Blocks of commands that no test of this file runs: their section, how they begin, and who runs them or why nobody does.
+const ELSEWHERE: [(&str, &str, &str); 8] = [
+    ("Run it", "cargo run --release -- demo", "tests/demo.rs runs the command"),
+    ("Test it", "cargo test", "`.ci/run` does"),
+    ("Beside a real Kafka", "cargo build --release", "fetches and starts a broker"),
+    ("Beside a real Kafka", "curl -i http://127.0.0.1:8700/events", "the ingest is held by tests/it and tests/kafka"),
+    ("Drive contacts again", "contact-replicator resync", "needs a CRM of the name; tests/it and tests/kafka resync"),
+    ("See what a CRM holds, and whether it is right", "contact-replicator inspect", "names an id of a CRM that varies"),
+    ("A CRM that is not empty", "contact-replicator links set", "names an id of a CRM that varies"),
+    ("Deploy", "docker compose", "needs a container engine and a cluster"),
+];
+
+/// Each block of commands of README, with its section.
+fn blocks(readme: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for section in readme.split("\n## ").skip(1) {
+        let name = section.lines().next().unwrap_or_default();
+        let of_section = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap_or_default());
+        found.extend(of_section.map(|block| (name.to_owned(), block.to_owned())));
+    }
+    found
+}
+
+#[test]
+fn every_block_of_commands_in_the_readme_is_run_or_exempt_by_name() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let all = blocks(&readme);
+    let exempt = |section: &str, block: &str| {
+        ELSEWHERE.iter().position(|(name, begins, _)| *name == section && block.starts_with(begins))
+    };
+    let mut first_of_section = std::collections::BTreeSet::new();
+    let mut used = std::collections::BTreeSet::new();
+    for (section, block) in &all {
+        let is_run = SECTIONS.contains(&section.as_str()) && first_of_section.insert(section);
+        let excuse = exempt(section, block);
+        used.extend(excuse);
+        assert!(
+            is_run || excuse.is_some(),
+            "README, section {section:?}: nobody runs the block that begins {:?}.\nTo have it run, make it the first block of a \
+             section in SECTIONS of tests/first_steps.rs, whose commands run one after the other against config/embedded.toml; \
+             to exempt it, add the section, its first words and the reason to ELSEWHERE there.",
+            block.lines().next().unwrap_or_default()
+        );
+    }
+    for (index, (section, begins, _)) in ELSEWHERE.iter().enumerate() {
+        assert!(used.contains(&index), "README has no block {begins:?} in {section:?}: take it out of ELSEWHERE");
+    }
+}
+
 /// The commands of a section. Who reads them takes longer than a decision; a shell asks until there is one.
 fn commands(readme: &str, section: &str) -> String {
     let section = readme.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();

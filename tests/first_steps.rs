@@ -171,3 +171,54 @@ fn the_first_steps_of_the_readme_lead_to_one_contact_of_each_person_in_each_crm(
     assert!(said().contains("ok    line 1\n1 events, 0 at fault"), "{}", said());
     assert!(said().contains("joined by email"), "{}", said());
 }
+
+/// The head of a file of settings tells the commands: with its credentials, contacts arrive in every CRM that it names.
+#[test]
+fn the_example_with_all_five_crms_passes_the_check_and_brings_a_contact_to_each() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [ingest, crms, admin] = free.map(|listener| listener.local_addr().unwrap().port());
+    let local = |text: &str| {
+        let text = text.replace("127.0.0.1:8700", &format!("127.0.0.1:{ingest}"));
+        text.replace("127.0.0.1:8701", &format!("127.0.0.1:{crms}"))
+    };
+    let written = fs::read_to_string(tree.join("config/five-crms.toml")).unwrap();
+    let exports: String = written
+        .lines()
+        .filter_map(|line| Some(format!("{}\n", line.strip_prefix("#   ")?)))
+        .filter(|line| line.starts_with("export "))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!("{}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n", local(&written));
+    fs::write(folder.path().join("five.toml"), settings).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_contact-replicator")).parent().unwrap();
+    let sample = tree.join("config/samples/person.json");
+    let script = format!(
+        "set -e\nPATH={program:?}:$PATH\ntrap 'kill $(jobs -p); wait' EXIT\n{exports}\
+         contact-replicator sandbox --listen 127.0.0.1:{crms} --token sandbox-token &\n\
+         until contact-replicator check --config five.toml --quiet; do sleep 0.2; done\n\
+         contact-replicator run --config five.toml &\n\
+         curl --silent --retry 30 --retry-delay 1 --retry-connrefused http://127.0.0.1:{admin}/readyz\n\
+         curl --fail http://127.0.0.1:{ingest}/events -H 'content-type: application/cloudevents+json' --data-binary @{sample:?}\n\
+         read -r end || true\n"
+    );
+    let told = fs::File::create(folder.path().join("told")).unwrap();
+    let mut bash = Command::new("bash");
+    bash.arg("-c").arg(script).current_dir(folder.path()).stdin(Stdio::piped());
+    let mut shell = Shell(bash.stdout(told.try_clone().unwrap()).stderr(told).spawn().unwrap());
+    let begun = Instant::now();
+    let kinds = ["priava", "previsto", "nextinteract_sam", "crm_com", "logisense"];
+    loop {
+        let said = fs::read_to_string(folder.path().join("told")).unwrap_or_default();
+        if let Some(status) = shell.0.try_wait().unwrap() {
+            panic!("a command failed, {status}:\n{said}");
+        }
+        let held = kinds.map(|kind| contacts(crms, kind).unwrap_or_default().len());
+        if held == [1; 5] {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{kinds:?} hold {held:?}:\n{said}");
+        // How often it is looked.
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}

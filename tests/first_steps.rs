@@ -23,6 +23,55 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The sections whose commands are run, one after the other.
 const SECTIONS: [&str; 3] = ["First steps", "Emit your first change", "Read what became of it"];
 
+/// Blocks of commands that no test of this file runs: their section, how they begin, and who runs them or why nobody does.
+const ELSEWHERE: [(&str, &str, &str); 8] = [
+    ("Run it", "cargo run --release -- demo", "tests/demo.rs runs the command"),
+    ("Test it", "cargo test", "`.ci/run` does"),
+    ("Beside a real Kafka", "cargo build --release", "fetches and starts a broker"),
+    ("Beside a real Kafka", "curl -i http://127.0.0.1:8700/events", "the ingest is held by tests/it and tests/kafka"),
+    ("Drive contacts again", "contact-replicator resync", "needs a CRM of the name; tests/it and tests/kafka resync"),
+    ("See what a CRM holds, and whether it is right", "contact-replicator inspect", "names an id of a CRM that varies"),
+    ("A CRM that is not empty", "contact-replicator links set", "names an id of a CRM that varies"),
+    ("Deploy", "docker compose", "needs a container engine and a cluster"),
+];
+
+/// Each block of commands of README, with its section.
+fn blocks(readme: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for section in readme.split("\n## ").skip(1) {
+        let name = section.lines().next().unwrap_or_default();
+        let of_section = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap_or_default());
+        found.extend(of_section.map(|block| (name.to_owned(), block.to_owned())));
+    }
+    found
+}
+
+#[test]
+fn every_block_of_commands_in_the_readme_is_run_or_exempt_by_name() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let all = blocks(&readme);
+    let exempt = |section: &str, block: &str| {
+        ELSEWHERE.iter().position(|(name, begins, _)| *name == section && block.starts_with(begins))
+    };
+    let mut first_of_section = std::collections::BTreeSet::new();
+    let mut used = std::collections::BTreeSet::new();
+    for (section, block) in &all {
+        let is_run = SECTIONS.contains(&section.as_str()) && first_of_section.insert(section);
+        let excuse = exempt(section, block);
+        used.extend(excuse);
+        assert!(
+            is_run || excuse.is_some(),
+            "README, section {section:?}: nobody runs the block that begins {:?}.\nTo have it run, make it the first block of a \
+             section in SECTIONS of tests/first_steps.rs, whose commands run one after the other against config/embedded.toml; \
+             to exempt it, add the section, its first words and the reason to ELSEWHERE there.",
+            block.lines().next().unwrap_or_default()
+        );
+    }
+    for (index, (section, begins, _)) in ELSEWHERE.iter().enumerate() {
+        assert!(used.contains(&index), "README has no block {begins:?} in {section:?}: take it out of ELSEWHERE");
+    }
+}
+
 /// The commands of a section. Who reads them takes longer than a decision; a shell asks until there is one.
 fn commands(readme: &str, section: &str) -> String {
     let section = readme.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
@@ -121,4 +170,55 @@ fn the_first_steps_of_the_readme_lead_to_one_contact_of_each_person_in_each_crm(
     assert!(said().contains("published 2 events"), "{}", said());
     assert!(said().contains("ok    line 1\n1 events, 0 at fault"), "{}", said());
     assert!(said().contains("joined by email"), "{}", said());
+}
+
+/// The head of a file of settings tells the commands: with its credentials, contacts arrive in every CRM that it names.
+#[test]
+fn the_example_with_all_five_crms_passes_the_check_and_brings_a_contact_to_each() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [ingest, crms, admin] = free.map(|listener| listener.local_addr().unwrap().port());
+    let local = |text: &str| {
+        let text = text.replace("127.0.0.1:8700", &format!("127.0.0.1:{ingest}"));
+        text.replace("127.0.0.1:8701", &format!("127.0.0.1:{crms}"))
+    };
+    let written = fs::read_to_string(tree.join("config/five-crms.toml")).unwrap();
+    let exports: String = written
+        .lines()
+        .filter_map(|line| Some(format!("{}\n", line.strip_prefix("#   ")?)))
+        .filter(|line| line.starts_with("export "))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!("{}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n", local(&written));
+    fs::write(folder.path().join("five.toml"), settings).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_contact-replicator")).parent().unwrap();
+    let sample = tree.join("config/samples/person.json");
+    let script = format!(
+        "set -e\nPATH={program:?}:$PATH\ntrap 'kill $(jobs -p); wait' EXIT\n{exports}\
+         contact-replicator sandbox --listen 127.0.0.1:{crms} --token sandbox-token &\n\
+         until contact-replicator check --config five.toml --quiet; do sleep 0.2; done\n\
+         contact-replicator run --config five.toml &\n\
+         curl --silent --retry 30 --retry-delay 1 --retry-connrefused http://127.0.0.1:{admin}/readyz\n\
+         curl --fail http://127.0.0.1:{ingest}/events -H 'content-type: application/cloudevents+json' --data-binary @{sample:?}\n\
+         read -r end || true\n"
+    );
+    let told = fs::File::create(folder.path().join("told")).unwrap();
+    let mut bash = Command::new("bash");
+    bash.arg("-c").arg(script).current_dir(folder.path()).stdin(Stdio::piped());
+    let mut shell = Shell(bash.stdout(told.try_clone().unwrap()).stderr(told).spawn().unwrap());
+    let begun = Instant::now();
+    let kinds = ["priava", "previsto", "nextinteract_sam", "crm_com", "logisense"];
+    loop {
+        let said = fs::read_to_string(folder.path().join("told")).unwrap_or_default();
+        if let Some(status) = shell.0.try_wait().unwrap() {
+            panic!("a command failed, {status}:\n{said}");
+        }
+        let held = kinds.map(|kind| contacts(crms, kind).unwrap_or_default().len());
+        if held == [1; 5] {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{kinds:?} hold {held:?}:\n{said}");
+        // How often it is looked.
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
 }

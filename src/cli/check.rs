@@ -1,247 +1,191 @@
-//! `check`: whether the settings are right, and what they point to is there.
+//! `check`: what holds and where it comes from; then whether it is right, wise, and what it points to is there.
 //!
-//! It changes nothing: topics that are missing are told, not created. All that is wrong is told before it ends.
+//! It changes nothing: topics that are missing are told, not created. All that is wrong is told before it ends. Settings that
+//! are wrong are a reason to ask nobody outside: the answers would be those to other questions.
+//!
+//! Everything found is a finding: an error, a warning or a note, each with its key, what stands there, the reason and the
+//! remedy. A tool gets the same as JSON; a script that only wants to know is told nothing but what matters (`--quiet`).
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+mod outside;
 
-use url::Url;
+use std::{io::Write, path::Path};
 
-use super::{
-    CommandError, Exit, reach,
-    topics::{Surveyed, survey},
-};
+use clap::Args;
+use serde::Serialize;
+
+use super::{CommandError, Configured, Exit};
 use crate::{
-    config::{Adopt, CrmSettings, LogKind, SearchKey, Settings},
-    crm,
-    log::{
-        Log, LogError,
-        local::{self, Presence},
-    },
+    config::{Advice, Effective, Fault, Holds, Origin, Reading, SecretPlace, Severity, Surroundings, advice},
+    telemetry,
 };
 
-/// How long each thing outside may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const EXAMPLES: &str = "\
+Examples:
+  contact-replicator check --config config/kafka.toml
+  contact-replicator check --config config/kafka.toml --all
+  contact-replicator check --config config/kafka.toml --quiet
+  contact-replicator check --config config/kafka.toml --json
 
-pub(super) async fn run(settings: &Settings, output: &mut impl Write) -> Result<Exit, CommandError> {
-    let told = || CommandError::io("writing to standard output");
-    writeln!(output, "ok    settings").map_err(told())?;
-    let mut report = Vec::new();
-    match presence(settings) {
-        Some(line) => report.push(Ok(line)),
-        None => match super::open_log(settings).await {
-            Ok(log) => report.extend(topics(settings, &*log).await),
-            Err(error) => report.push(Err(format!("log: {error}"))),
-        },
+It ends with 2 if the settings cannot be used, with 1 if what they point to is missing or wrong, else with 0: warnings and notes
+change nothing of that.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    configured: Configured,
+    /// Tell also the settings that are at their defaults.
+    #[arg(long)]
+    all: bool,
+    /// Tell nothing but errors and warnings.
+    #[arg(long, conflicts_with_all = ["json", "all"])]
+    quiet: bool,
+    /// Print JSON, with all settings.
+    #[arg(long, conflicts_with = "all")]
+    json: bool,
+}
+
+pub(super) async fn run(
+    arguments: &Arguments,
+    surroundings: Surroundings<'_>,
+    output: &mut impl Write,
+) -> Result<Exit, CommandError> {
+    let reading = Reading::of_file(&arguments.configured.config, surroundings);
+    if let Some(settings) = reading.settings() {
+        telemetry::start(&settings.telemetry, telemetry::coloured(surroundings))?;
     }
-    for crm in &settings.crm {
-        report.push(reachable(&crm.name, &crm.base_url, crm.delivery.connect_timeout.min(PATIENCE)).await);
-    }
-    for line in losses(settings) {
-        writeln!(output, "loss  {line}").map_err(told())?;
-    }
-    for warning in warnings(settings) {
-        writeln!(output, "warn  {warning}").map_err(told())?;
-    }
-    let mut exit = Exit::Done;
-    for line in report {
-        match line {
-            Ok(text) => writeln!(output, "ok    {text}"),
-            Err(text) => {
-                exit = Exit::CheckFailed;
-                writeln!(output, "FAIL  {text}")
+    tell(arguments, &reading, output).await
+}
+
+async fn tell(arguments: &Arguments, reading: &Reading, output: &mut impl Write) -> Result<Exit, CommandError> {
+    let report = report(&arguments.configured.config, reading).await;
+    let text = match (arguments.json, arguments.quiet) {
+        (true, _) => serde_json::to_string_pretty(&report).expect("texts and numbers are JSON") + "\n",
+        (false, true) => report.findings_as_text(Severity::Warning),
+        (false, false) => report.text(arguments.all),
+    };
+    output.write_all(text.as_bytes()).map_err(CommandError::io("writing to standard output"))?;
+    Ok(report.exit())
+}
+
+async fn report<'a>(file: &'a Path, reading: &'a Reading) -> Report<'a> {
+    let mut report = Report {
+        file,
+        settings_usable: reading.settings().is_some(),
+        settings: &reading.effective,
+        well: Vec::new(),
+        findings: reading.faults.iter().cloned().map(error).collect(),
+    };
+    if let Some(settings) = reading.settings() {
+        report.well.push("settings".to_owned());
+        report.findings.extend(advice(settings));
+        for found in outside::look(settings).await {
+            match found {
+                Ok(well) => report.well.push(well),
+                Err(finding) => report.findings.push(finding),
             }
         }
-        .map_err(told())?;
     }
-    Ok(exit)
+    report.findings.extend(outside::open_secrets(&reading.effective));
+    for Advice { fault, .. } in &mut report.findings {
+        fault.line = fault.line.or_else(|| reading.line(&fault.key));
+    }
+    // Of a kind, in the order in which they were found: that of the file.
+    report.findings.sort_by_key(|finding| finding.severity);
+    report
 }
 
-/// What is allowed and costs something.
-fn warnings(settings: &Settings) -> Vec<String> {
-    let alone = settings.log.kind == LogKind::Kafka && settings.log.kafka.replication_factor == 1;
-    let alone = alone.then(|| {
-        "log.kafka.replication_factor is 1: when the one broker of a partition goes down while a transaction ends there, Kafka may \
-         leave it open for good, and everybody waits behind it; for more than a trial, 3"
-            .to_owned()
-    });
-    let without_number = settings.crm.iter().filter(|crm| {
-        let previsto = crm.previsto.as_ref();
-        previsto.is_some_and(|previsto| !previsto.plant_number || !previsto.search_by.contains(&SearchKey::Number))
-    });
-    let warning = |crm: &CrmSettings| {
-        format!(
-            "crm {}: contacts cannot be searched for by our reference (plant_number, search_by); after a lost create, one \
-             whose e-mail address and telephone are changed in the CRM meanwhile may be made twice, and one that has \
-             neither stops with ambiguous_match",
-            crm.name
-        )
-    };
-    let without_reference = settings.crm.iter().filter(|crm| {
-        let logisense = crm.logisense.as_ref();
-        crm.adopt == Adopt::ByKey && logisense.is_some_and(|logisense| logisense.contact_points.reference.is_empty())
-    });
-    let nobody_adopted = |crm: &CrmSettings| {
-        format!(
-            "crm {}: no contact that is there already is adopted, since none can be marked as ours; name a type of contact \
-             points that holds our reference (contact_points.reference), say with `links` who is who, or set adopt to never",
-            crm.name
-        )
-    };
-    alone.into_iter().chain(without_number.map(warning)).chain(without_reference.map(nobody_adopted)).collect()
+fn error(fault: Fault) -> Advice {
+    Advice { severity: Severity::Error, fault }
 }
 
-/// What each CRM cannot carry, a line for each reason.
-fn losses(settings: &Settings) -> Vec<String> {
-    let mut lines = Vec::new();
-    for settings_of_crm in &settings.crm {
-        let Ok(connector) = crm::connector(settings_of_crm, &settings.instance) else { continue };
-        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for loss in connector.cannot_carry() {
-            by_reason.entry(loss.why).or_default().push(loss.field);
+/// All that `check` tells.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    file: &'a Path,
+    /// Otherwise nobody outside was asked.
+    settings_usable: bool,
+    settings: &'a [Effective],
+    /// What was asked and is as it should be.
+    well: Vec<String>,
+    /// The gravest first.
+    findings: Vec<Advice>,
+}
+
+impl Report<'_> {
+    fn exit(&self) -> Exit {
+        match (self.settings_usable, self.count(Severity::Error)) {
+            (false, _) => Exit::Usage,
+            (true, 0) => Exit::Done,
+            (true, _) => Exit::CheckFailed,
         }
-        let line = |(why, mut fields): (&str, Vec<&str>)| {
-            fields.sort_unstable();
-            format!("crm {}: {why}: {}", settings_of_crm.name, fields.join(", "))
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    fn text(&self, with_defaults: bool) -> String {
+        let mut text = format!("{}\n", self.file.display());
+        let mut folded = 0_usize;
+        for setting in self.settings {
+            match setting.is_default() && !with_defaults {
+                true => folded += 1,
+                false => text.push_str(&format!("  {}\n", told(setting))),
+            }
+        }
+        if folded > 0 {
+            text.push_str(&format!("  # {folded} more are at their defaults; --all tells them\n"));
+        }
+        text.push('\n');
+        text.extend(self.well.iter().map(|well| format!("ok    {well}\n")));
+        text.push_str(&self.findings_as_text(Severity::Note));
+        if !self.settings_usable {
+            text.push_str("nobody outside was asked, since the settings cannot be used\n");
+        }
+        let [errors, warnings, notes] =
+            [Severity::Error, Severity::Warning, Severity::Note].map(|severity| self.count(severity));
+        text.push_str(&format!("{errors} errors, {warnings} warnings, {notes} notes\n"));
+        text
+    }
+
+    /// Those that matter at least so much, each on a line.
+    fn findings_as_text(&self, least: Severity) -> String {
+        let grave = self.findings.iter().filter(|finding| finding.severity <= least);
+        let line = |Advice { severity, fault }: &Advice| {
+            let word = match severity {
+                Severity::Error => "ERROR",
+                Severity::Warning => "WARN ",
+                Severity::Note => "note ",
+            };
+            format!("{word} {fault}\n")
         };
-        lines.extend(by_reason.into_iter().map(line));
-        let untold = crm::CONSENTS.into_iter().filter(|consent| connector.consent_field(consent).is_none());
-        let untold: Vec<&str> = untold.collect();
-        if !untold.is_empty() {
-            lines.push(format!(
-                "crm {}: a withdrawn consent cannot be told, only counted (consent_not_expressible_total): {}",
-                settings_of_crm.name,
-                untold.join(", ")
-            ));
+        grave.map(line).collect()
+    }
+}
+
+/// A setting, and where it comes from.
+fn told(setting: &Effective) -> String {
+    let Effective { key, holds, origin } = setting;
+    let from = match origin {
+        Origin::Default => "default".to_owned(),
+        Origin::File { line } => format!("line {line}"),
+        Origin::Variable { name } => format!("variable {name}"),
+        Origin::HostName => "host name".to_owned(),
+    };
+    match holds {
+        Holds::Value { value } => format!("{key} = {value}  # {from}"),
+        Holds::Hidden => format!("{key} = (not shown)  # {from}"),
+        Holds::Secret { place, is_set } => {
+            let place = match place {
+                SecretPlace::Variable(name) => format!("variable {name}"),
+                SecretPlace::File(path) => format!("file {}", path.display()),
+            };
+            let state = if *is_set { "set" } else { "NOT SET" };
+            format!("{key} = ({state}, from {place})  # {from}")
         }
-    }
-    lines
-}
-
-async fn reachable(name: &str, base_url: &str, patience: Duration) -> Result<String, String> {
-    let url = Url::parse(base_url).map_err(|error| format!("crm {name}: {error}"))?;
-    match reach::reach(&url, patience).await {
-        Ok(reached) => {
-            let how = if reached.encrypted { "its certificate is trusted" } else { "without encryption" };
-            Ok(format!(
-                "crm {name}: {} can be reached, {how}; the credential is seen with the first delivery",
-                reached.address
-            ))
-        }
-        Err(error) => Err(format!("crm {name}: {error}; correct its base_url, or ask who runs it")),
-    }
-}
-
-/// What there is to say of a log on disk that is not to be opened now.
-fn presence(settings: &Settings) -> Option<String> {
-    if settings.log.kind != LogKind::Local {
-        return None;
-    }
-    let folder = settings.log_folder();
-    match local::presence(&folder) {
-        Presence::Missing => Some(format!("log: {} is made by the first worker", folder.display())),
-        Presence::InUse => Some(format!("log: {} is open in a running process", folder.display())),
-        Presence::Free => None,
-    }
-}
-
-fn log_fault(settings: &Settings, error: &LogError) -> String {
-    let servers = &settings.log.kafka.bootstrap_servers;
-    let says_what_to_do = matches!(error, LogError::Connection { .. });
-    match error.is_transient() && !says_what_to_do && settings.log.kind == LogKind::Kafka {
-        true => format!("log: {error}; start a broker at {servers}, or correct log.kafka.bootstrap_servers"),
-        false => format!("log: {error}"),
-    }
-}
-
-/// A line for each topic that is read or written, and for each way in which one is not as needed.
-async fn topics(settings: &Settings, log: &dyn Log) -> Vec<Result<String, String>> {
-    match survey(settings, log).await {
-        Ok(surveyed) => surveyed.iter().flat_map(lines).collect(),
-        Err(error) => vec![Err(log_fault(settings, &error))],
-    }
-}
-
-fn lines(topic: &Surveyed) -> Vec<Result<String, String>> {
-    let Surveyed { topic: name, is_input, needed, found, differences, .. } = topic;
-    let kind = if *is_input { "input topic" } else { "topic" };
-    let grave: Vec<_> = differences.iter().filter(|difference| difference.matters).collect();
-    match (found, needed.partitions) {
-        (None, None) => {
-            vec![Err(format!("{kind} {name}: it is missing; whoever publishes to it creates it"))]
-        }
-        (None, Some(needed)) => {
-            vec![Ok(format!("{kind} {name}: missing; the first worker creates it with {needed} partitions"))]
-        }
-        (Some(found), _) if grave.is_empty() => vec![Ok(format!("{kind} {name}: {} partitions", found.partitions))],
-        (Some(_), _) => grave.into_iter().map(|difference| Err(difference.to_string())).collect(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{FieldRule, RuleTable};
-
-    #[test]
-    fn what_a_crm_cannot_carry_is_told_with_the_reason_and_a_rule_that_carries_it_silences_that() {
-        let mut settings = Settings::reference();
-        settings.crm[0].priava.as_mut().unwrap().send_organisation = false;
-        let of_priava = |settings: &Settings| losses(settings)[..2].join("\n");
-        let told = of_priava(&settings);
-        assert!(told.starts_with("crm priava: no field for it: /addresses/geo, "), "{told}");
-        assert!(
-            told.contains("/gender, ") && told.contains("switched off by configuration: /organization/marketSector, ")
-        );
-        let rule = |pointer: &str| FieldRule::Pointer(pointer.to_owned());
-        settings.crm[0].fields.insert("title".to_owned(), rule("/gender"));
-        assert!(!of_priava(&settings).contains("/gender"));
-        let left = FieldRule::Table(RuleTable { omit: true, ..RuleTable::default() });
-        settings.crm[0].fields.insert("marketingOptOut".to_owned(), left);
-        let all = losses(&settings).join("\n");
-        assert!(
-            all.contains("cannot be told, only counted (consent_not_expressible_total): /consent/marketing"),
-            "{all}"
-        );
-    }
-
-    #[test]
-    fn a_topic_on_one_broker_is_warned_of() {
-        let mut settings = sound();
-        settings.log.kafka.replication_factor = 1;
-        assert!(warnings(&settings)[0].starts_with("log.kafka.replication_factor is 1: "));
-        settings.log.kind = LogKind::Local;
-        assert_eq!(warnings(&settings), Vec::<String>::new());
-    }
-
-    /// The reference, with nothing to warn of.
-    fn sound() -> Settings {
-        let mut settings = Settings::reference();
-        settings.log.kafka.replication_factor = 3;
-        let logisense = settings.crm.iter_mut().find(|crm| crm.logisense.is_some()).unwrap();
-        logisense.adopt = Adopt::Never;
-        assert_eq!(warnings(&settings), Vec::<String>::new());
-        settings
-    }
-
-    #[test]
-    fn a_logisense_that_cannot_mark_whom_it_adopts_is_warned_of() {
-        let mut settings = sound();
-        let crm = settings.crm.iter_mut().find(|crm| crm.logisense.is_some()).unwrap();
-        crm.adopt = Adopt::ByKey;
-        assert!(warnings(&settings)[0].starts_with("crm logisense: "), "{:?}", warnings(&settings));
-        let logisense = settings.crm.iter_mut().find_map(|crm| crm.logisense.as_mut()).unwrap();
-        logisense.contact_points.reference = "reference".to_owned();
-        assert_eq!(warnings(&settings), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_previsto_without_our_number_is_warned_of() {
-        let mut settings = sound();
-        let previsto = settings.crm.iter_mut().find_map(|crm| crm.previsto.as_mut()).unwrap();
-        previsto.plant_number = false;
-        assert!(warnings(&settings)[0].starts_with("crm previsto: "));
-        let previsto = settings.crm.iter_mut().find_map(|crm| crm.previsto.as_mut()).unwrap();
-        (previsto.plant_number, previsto.search_by) = (true, vec![SearchKey::Email]);
-        assert_eq!(warnings(&settings).len(), 1);
-    }
-}
+mod tests;

@@ -91,11 +91,11 @@ enum Command {
     Demo(demo::Arguments),
     /// Run a worker until it is asked to stop.
     Run(run::Arguments),
-    /// Check the settings, and what they point to.
+    /// Tell what holds and where it comes from; then check it, and what it points to.
     ///
-    /// Tells each topic and each CRM, and changes nothing. Of a CRM it tries the name, the port and the certificate only:
-    /// some have no call that would be harmless.
-    Check(Configured),
+    /// Tells each setting with its origin, all that is wrong or unwise, each topic and each CRM, and changes nothing. Of a CRM
+    /// it tries the name, the port and the certificate only: some have no call that would be harmless.
+    Check(check::Arguments),
     /// Publish contact changes from a file to the input topic.
     ///
     /// Lines that are no events are named by their number and left out; then it ends with 1.
@@ -192,6 +192,15 @@ enum CommandError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{key} = \"{address}\" cannot be listened on; end what listens there (`ss -ltnp` tells), or choose another address"
+    )]
+    Listen {
+        key: &'static str,
+        address: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("log lines cannot be written")]
     Telemetry(#[from] telemetry::TelemetryError),
     #[error("the CRM {crm} cannot be spoken to")]
@@ -247,6 +256,7 @@ impl CommandError {
             Self::Config(_) | Self::Usage(_) | Self::Http(client::ClientError::Address { .. }) => Exit::Usage,
             Self::Log(_)
             | Self::Io { .. }
+            | Self::Listen { .. }
             | Self::Telemetry(_)
             | Self::Transport { .. }
             | Self::Metrics(_)
@@ -292,10 +302,7 @@ fn command() -> clap::Command {
 async fn execute(command: Command, surroundings: Surroundings<'static>) -> Result<Exit, CommandError> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments, surroundings, &mut io::stdout().lock()).await,
-        Command::Check(configured) => {
-            let settings = started(&configured, surroundings)?;
-            check::run(&settings, &mut io::stdout().lock()).await
-        }
+        Command::Check(arguments) => check::run(&arguments, surroundings, &mut io::stdout().lock()).await,
         Command::Run(arguments) => run::run(&arguments, surroundings).await,
         Command::Publish(arguments) => publish::run(&arguments, surroundings).await,
         Command::Explain(arguments) => explain::run(arguments, surroundings).await,

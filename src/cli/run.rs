@@ -60,14 +60,13 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let transports = transports(&settings)?;
     let log = super::open_log(&settings).await?;
     let mut admins = Vec::new();
-    for (listen, doing) in [
-        (&settings.admin.listen, "listening on admin.listen"),
-        (&settings.admin.operator_listen, "listening on admin.operator_listen"),
-    ] {
+    for (listen, key) in
+        [(&settings.admin.listen, "admin.listen"), (&settings.admin.operator_listen, "admin.operator_listen")]
+    {
         // Checked settings hold an address or nothing.
         if let Ok(address) = listen.parse::<SocketAddr>() {
             let started = Admin::start(address, registry.clone(), readiness.clone(), desk.clone()).await;
-            admins.push(started.map_err(CommandError::io(doing))?);
+            admins.push(started.map_err(|source| CommandError::Listen { key, address, source })?);
         }
     }
     let parts = worker::Parts {

@@ -94,7 +94,11 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     telemetry::start(&lines, telemetry::coloured(surroundings))?;
     let mut signals = Signals::new().map_err(CommandError::io("listening for signals"))?;
     let listen = arguments.listen;
-    let server = Server::host(listen, sandboxes(arguments)?).await.map_err(CommandError::io("listening"))?;
+    let server = Server::host(listen, sandboxes(arguments)?).await.map_err(|source| CommandError::Listen {
+        key: "--listen",
+        address: listen,
+        source,
+    })?;
     let lines: String = server
         .hosted()
         .map(|(sandbox, _, base_url)| format!("a simulated {} is at {base_url}\n", sandbox.kind().title()))

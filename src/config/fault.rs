@@ -2,19 +2,26 @@
 
 use std::{fmt, path::PathBuf};
 
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use serde::Serialize;
+
+/// One thing that is wrong, or worth knowing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// Path of the key (`crm[0].delivery.retry_delay`); empty for the file as a whole.
     pub key: String,
     /// What stands there. Never a secret: absent wherever one could have been written by mistake.
     pub value: Option<String>,
+    /// Where it stands in the file, or would have to, counted from 1.
+    pub line: Option<usize>,
     pub reason: String,
     pub remedy: String,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
         if !self.key.is_empty() {
             f.write_str(&self.key)?;
             if let Some(value) = &self.value {
@@ -53,7 +60,8 @@ impl Faults {
         remedy: impl Into<String>,
     ) {
         if !self.holds_any(&[key]) {
-            self.0.push(Fault { key: key.to_owned(), value, reason: reason.into(), remedy: remedy.into() });
+            let (reason, remedy) = (reason.into(), remedy.into());
+            self.0.push(Fault { key: key.to_owned(), value, line: None, reason, remedy });
         }
     }
 
@@ -67,7 +75,8 @@ impl Faults {
     }
 }
 
-fn related(one: &str, other: &str) -> bool {
+/// Whether one of two keys is the other, or above it.
+pub(super) fn related(one: &str, other: &str) -> bool {
     let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
     long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
@@ -93,6 +102,7 @@ mod tests {
         let fault = |key: &str, value: Option<&str>| Fault {
             key: key.into(),
             value: value.map(Into::into),
+            line: value.map(|_| 3),
             reason: "reason".into(),
             remedy: "remedy".into(),
         };
@@ -102,7 +112,7 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "a.toml cannot be used:\n  a.b = 5: reason; remedy\n  c: reason; remedy\n  reason; remedy"
+            "a.toml cannot be used:\n  line 3: a.b = 5: reason; remedy\n  c: reason; remedy\n  reason; remedy"
         );
     }
 }

@@ -5,7 +5,6 @@
 //! that come out in the end are then judged by [`rules`], except for keys that are at fault already.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -13,7 +12,7 @@ use std::{
 use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
-use super::{ConfigError, Fault, PriavaAuth, Settings, Surroundings, fault::Faults, rules, secrets};
+use super::{ConfigError, Fault, PriavaAuth, Reading, Settings, Surroundings, fault::Faults, rules, secrets};
 
 /// Every key with its default, unit and meaning.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
@@ -45,16 +44,9 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] with all faults that were found.
     pub fn load(file: &Path, surroundings: Surroundings<'_>) -> Result<Self, ConfigError> {
-        let failed = |faults| ConfigError { file: file.to_owned(), faults };
-        let text = fs::read_to_string(file).map_err(|error| {
-            failed(vec![Fault {
-                key: String::new(),
-                value: None,
-                reason: format!("the file cannot be read: {error}"),
-                remedy: "name an existing file of settings".into(),
-            }])
-        })?;
-        Self::parse(&text, surroundings).map_err(failed)
+        Reading::of_file(file, surroundings)
+            .into_settings()
+            .map_err(|faults| ConfigError { file: file.to_owned(), faults })
     }
 
     /// What the reference says, its example entries included. Nothing is fetched or checked: the start for tests, and
@@ -68,26 +60,20 @@ impl Settings {
     /// # Errors
     /// All faults that were found.
     pub fn parse(text: &str, surroundings: Surroundings<'_>) -> Result<Self, Vec<Fault>> {
-        let mut faults = Faults::default();
-        let file = text.parse::<Table>().map_err(|error| vec![not_toml(text, &error)])?;
-        let (mut laid, defaults) = overlay(file, &mut faults);
-        let mut settings = read(&mut laid, &defaults, &mut faults);
-        complete(&mut settings, surroundings, &mut faults);
-        rules::check(&settings, &mut faults);
-        let faults = faults.into_vec();
-        if faults.is_empty() { Ok(settings) } else { Err(faults) }
+        Reading::of(text, surroundings).into_settings()
     }
 }
 
-fn not_toml(text: &str, error: &toml::de::Error) -> Fault {
-    // The error's own text quotes the line, which may hold a secret that somebody wrote there.
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    Fault {
-        key: String::new(),
-        value: None,
-        reason: format!("line {} is not TOML", before.matches('\n').count() + 1),
-        remedy: "see config/reference.toml for how each key is written".into(),
-    }
+/// What a [`Reading`] is made of: settings as far as they can be read, the file as it was laid over the reference, and all
+/// faults.
+pub(super) fn load(file: Table, surroundings: Surroundings<'_>) -> (Settings, Table, Vec<Fault>) {
+    let mut faults = Faults::default();
+    let (mut laid, defaults) = overlay(file, &mut faults);
+    let as_written = laid.clone();
+    let mut settings = read(&mut laid, &defaults, &mut faults);
+    complete(&mut settings, surroundings, &mut faults);
+    rules::check(&settings, &mut faults);
+    (settings, as_written, faults.into_vec())
 }
 
 /// The file laid over the reference; and, of the same shape, what the reference alone says.
@@ -209,26 +195,57 @@ fn read(laid: &mut Table, defaults: &Table, faults: &mut Faults) -> Settings {
 /// serde's message as reason and remedy.
 fn in_words(path: &[Segment], message: &str) -> (String, String) {
     let message = message.trim_end();
-    if let Some((_, expected)) = message.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected "))
+    if let Some((unknown, expected)) =
+        message.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected "))
     {
-        return ("there is no such key".into(), format!("known here: {}", expected.trim_start_matches("one of ")));
+        return ("there is no such key".into(), instead("known here", unknown, expected));
     }
     if message.starts_with("unknown field ") {
         return ("there is no such key".into(), "remove it".into());
     }
-    if let Some((_, expected)) =
+    if let Some((unknown, expected)) =
         message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "))
     {
-        return ("there is no such choice".into(), format!("choose from: {}", expected.trim_start_matches("one of ")));
+        return ("there is no such choice".into(), instead("choose from", unknown, expected));
     }
     let remedy = "see config/reference.toml for how it is written";
-    // What serde expected may be told; what it found may be what must not be shown.
+    // What serde expected may be told, in words that an operator knows; what it found may be what must not be shown.
     match message.rsplit_once(", expected ") {
         Some((_, expected)) if expected.starts_with("struct ") => ("expected a table".into(), remedy.into()),
-        Some((_, expected)) => (format!("expected {expected}"), remedy.into()),
+        Some((_, expected)) if expected == DURATION => (format!("expected {DURATION}"), DURATION_REMEDY.into()),
+        Some((_, expected)) => (format!("expected {}", in_toml(expected)), remedy.into()),
         None if may_be_shown(path) => (message.to_owned(), remedy.into()),
         None => ("this cannot be read".into(), remedy.into()),
     }
+}
+
+/// As the crate that reads durations calls one.
+const DURATION: &str = "a duration";
+const DURATION_REMEDY: &str =
+    "write a number and its unit in quotes, as in \"250ms\", \"30s\", \"5m\", \"12h\" or \"7d\"";
+
+/// A type of Rust in words of TOML.
+fn in_toml(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on, without quotes",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number, without quotes",
+        "f32" | "f64" => "a number, without quotes",
+        "a boolean" => "true or false, without quotes",
+        "a string" | "string" | "path string" => "a text in quotes",
+        "a sequence" => "a list in brackets",
+        "a map" => "a table",
+        other => other,
+    }
+}
+
+/// What may be written in place of `unknown`: what was probably meant, and all there is. Both are as serde quotes them.
+fn instead(lead: &str, unknown: &str, expected: &str) -> String {
+    let all = format!("{lead}: {}", expected.trim_start_matches("one of "));
+    let unknown = unknown.trim_matches('`').to_lowercase();
+    let known = expected.split('`').skip(1).step_by(2).map(|known| (known, strsim::jaro_winkler(&unknown, known)));
+    // Whatever is less alike would mislead more often than it helps.
+    let near = known.filter(|(_, likeness)| *likeness >= 0.85).max_by(|one, other| one.1.total_cmp(&other.1));
+    near.map_or(all.clone(), |(near, _)| format!("was `{near}` meant? {all}"))
 }
 
 /// Whether the value at a path may be printed: unknown keys and properties of librdkafka may hold passwords, base

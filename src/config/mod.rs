@@ -7,10 +7,15 @@
 //! What exists as [`Settings`] is valid: modules take their area as it is and check nothing again. Keys have no default
 //! in code, so that the reference cannot lie; an `Option` is a key that may be left out. Editors are told the same by a
 //! JSON Schema ([`json_schema()`]), which is made of both.
+//!
+//! Whoever wants to look at a file rather than to use it reads it as a [`Reading`]: what holds and where it comes from
+//! ([`effective`]), what is wrong, and what is allowed and yet unwise ([`advice`]).
 
+mod advice;
 mod crm;
 mod crm_com;
 mod delivery;
+mod effective;
 mod fault;
 mod identity;
 mod ingest;
@@ -21,8 +26,10 @@ mod log;
 mod logisense;
 mod mapping;
 mod nextinteract_sam;
+mod places;
 mod previsto;
 mod priava;
+mod reading;
 mod rules;
 mod secrets;
 mod shape;
@@ -35,12 +42,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use serde::Deserialize;
 
 pub use self::{
+    advice::{Advice, Severity, advice},
     crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
     crm_com::{
         CrmComAddressFormat, CrmComCountryBy, CrmComEntryBy, CrmComKey, CrmComLogin, CrmComPhoneSearch, CrmComSettings,
         CrmComStreet,
     },
     delivery::DeliverySettings,
+    effective::{Effective, Holds, Origin, SecretPlace},
     fault::{ConfigError, Fault},
     identity::{
         Guard, IdentityBlock, IdentityGuards, IdentityLimits, IdentityRule, IdentitySettings, Merge, Requirement,
@@ -58,6 +67,7 @@ pub use self::{
     },
     previsto::{FormClear, LocationForm, MetaScalars, PhoneForm, PrevistoSettings, SearchKey},
     priava::{ClearWith, CountryForm, MiddleName, PriavaAuth, PriavaSettings, StreetNumber},
+    reading::Reading,
     secrets::Surroundings,
     topics::{TopicNames, TopicSettings},
 };

@@ -122,7 +122,7 @@ fn filled(key: &str, found: &str, faults: &mut Faults) -> Option<Secret> {
     Some(Secret::new(secret))
 }
 
-fn is_variable_name(name: &str) -> bool {
+pub(super) fn is_variable_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')

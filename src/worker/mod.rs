@@ -73,7 +73,7 @@ pub enum WorkerError {
     View(#[source] ViewError),
     #[error("the CRM {crm} is not usable")]
     Crm { crm: Arc<str>, source: crm::SetupError },
-    #[error("events cannot be taken at ingest.listen ({address})")]
+    #[error("ingest.listen = \"{address}\" cannot be listened on; end what listens there, or choose another address")]
     Ingest {
         address: SocketAddr,
         #[source]

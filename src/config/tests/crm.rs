@@ -30,7 +30,7 @@ fn a_previsto_that_cannot_be_meant_is_told() {
         (&[("search_by", "[\"name\"]")], "search_by[0]", "`number`"),
         (&[("page_size", "0")], "page_size", "1 to 1000"),
         (&[("page_size", "1001")], "page_size", "1 to 1000"),
-        (&[("page_size", "\"x\"")], "page_size", "page_size = \"x\": expected u32"),
+        (&[("page_size", "\"x\"")], "page_size", "page_size = \"x\": expected a whole number from 0 on"),
         (&[("search_pages_max", "1")], "search_pages_max", "2 to 1000"),
         (&[("search_pages_max", "1001")], "search_pages_max", "2 to 1000"),
         (&[("attribute_prefix", "\"\"")], "attribute_prefix", "end with _"),

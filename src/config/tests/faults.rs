@@ -48,20 +48,28 @@ fn all_faults_are_told_at_once() {
 fn a_fault_says_what_stands_there_and_what_could_stand_there() {
     for (changes, key, says) in [
         (&[("nonsense", "1")][..], "nonsense", "there is no such key; known here: `instance`, `worker`"),
-        (&[("worker.idd", "1")], "worker.idd", "known here: `id`, `id_env`, `data`, `shutdown_deadline`"),
+        (
+            &[("worker.idd", "1")],
+            "worker.idd",
+            "was `id` meant? known here: `id`, `id_env`, `data`, `shutdown_deadline`",
+        ),
         (&[("crm[0].delivery.tries", "1")], "crm[0].delivery.tries", "`tries_before_parking`"),
         (
             &[("crm[0].kind", "\"priva\"")],
             "crm[0].kind",
-            "crm[0].kind = \"priva\": there is no such choice; choose from: `priava`",
+            "crm[0].kind = \"priva\": there is no such choice; was `priava` meant? choose from: `priava`",
         ),
         (&[("log.kind", "\"pulsar\"")], "log.kind", "choose from: `kafka` or `local`"),
         (&[("log.local.folder", "\"data/view\"")], "log.local.folder", "the folder of the worker or of its view"),
         (&[("log.local.folder", "\"data\"")], "log.local.folder", "name another, or leave it empty"),
         (&[("log.local.input_retention", "\"3600s 1us\"")], "log.local.input_retention", "milliseconds"),
         (&[("source[0].order", "\"name\"")], "source[0].order", "`sequence`"),
-        (&[("topics.partitions", "\"x\"")], "topics.partitions", "topics.partitions = \"x\": expected u32"),
-        (&[("topics.partitions", "-1")], "topics.partitions", "expected u32"),
+        (
+            &[("topics.partitions", "\"x\"")],
+            "topics.partitions",
+            "topics.partitions = \"x\": expected a whole number from 0 on",
+        ),
+        (&[("topics.partitions", "-1")], "topics.partitions", "expected a whole number from 0 on"),
         (&[("worker.shutdown_deadline", "25")], "worker.shutdown_deadline", "= 25: expected a duration"),
         (&[("worker.shutdown_deadline", "\"25 parsecs\"")], "worker.shutdown_deadline", "expected a duration"),
         (&[("crm", "5")], "crm", "write [[crm]] before each entry"),

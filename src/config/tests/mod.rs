@@ -1,6 +1,7 @@
 //! Claims about the settings as a whole: the reference tells the truth, and every fault is found and named. Here is how a
 //! test writes settings; the claims are beside, by area.
 
+mod advice;
 mod crm;
 mod faults;
 mod limits;

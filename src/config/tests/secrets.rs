@@ -72,7 +72,10 @@ fn no_secret_is_ever_printed() {
         assert!(!format!("{faults:?}").contains("hunter2"), "{faults:?}");
     }
     let faults = parse("[identity]\nsecret = \"hunter2-hunter2").expect_err("this is not TOML");
-    assert_eq!(faults[0].to_string(), "line 2 is not TOML; see config/reference.toml for how each key is written");
+    assert_eq!(
+        faults[0].to_string(),
+        "line 2: column 26 is not TOML: invalid basic string, expected `\"`; see config/reference.toml for how each key is written"
+    );
 }
 
 #[test]

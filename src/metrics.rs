@@ -8,6 +8,8 @@
 //! Each series whose labels are known starts at zero, so that a first failure is a rise and not a new line. The table
 //! in `README.md` says what each metric means; a test holds it to this list.
 
+mod readings;
+
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use prometheus::{
@@ -15,6 +17,7 @@ use prometheus::{
     core::Collector,
 };
 
+pub use self::readings::OfCrm;
 pub use prometheus::Registry;
 
 use crate::{

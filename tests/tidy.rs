@@ -281,7 +281,8 @@ fn each_outside_thing_is_named_in_one_place() {
         ("clap", &["cli"]),
         ("clap_complete", &["cli"]),
         ("clap_mangen", &["cli"]),
-        ("schemars", &["contact", "event"]),
+        ("crossterm", &["cli/status"]),
+        ("schemars", &["contact", "event", "status"]),
         ("axum", &["admin", "ingest"]),
         ("tracing_subscriber", &["telemetry.rs"]),
     ] {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sections whose commands are run, one after the other.
-const SECTIONS: [&str; 3] = ["First steps", "Emit your first change", "Read what became of it"];
+const SECTIONS: [&str; 4] = ["First steps", "Emit your first change", "Read what became of it", "See how it stands"];
 
 /// The commands of a section. Who reads them takes longer than a decision; a shell asks until there is one.
 fn commands(readme: &str, section: &str) -> String {
@@ -121,4 +121,5 @@ fn the_first_steps_of_the_readme_lead_to_one_contact_of_each_person_in_each_crm(
     assert!(said().contains("published 2 events"), "{}", said());
     assert!(said().contains("ok    line 1\n1 events, 0 at fault"), "{}", said());
     assert!(said().contains("joined by email"), "{}", said());
+    assert!(said().contains("resolver: ACTIVE, term 1; contact-changes"), "{}", said());
 }

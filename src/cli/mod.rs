@@ -13,6 +13,7 @@ mod links;
 mod packaging;
 mod publish;
 mod reach;
+mod reference;
 mod resync;
 mod run;
 mod sandbox;
@@ -142,6 +143,8 @@ enum Command {
     CheckEvent(check_event::Arguments),
     /// Print the JSON Schema of events, records or settings.
     Schema(schema::Arguments),
+    /// Print a reference of the settings, the metrics or the outcomes, as Markdown.
+    Reference(reference::Arguments),
     /// Print the completions of a shell.
     Completions(packaging::CompletionsArguments),
     /// Print the manual page of the program, or of one command.
@@ -315,6 +318,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
         Command::CheckEvent(arguments) => check_event::run(&arguments, &mut io::stdout().lock()),
         Command::Schema(arguments) => schema::run(&arguments, &mut io::stdout().lock()),
+        Command::Reference(arguments) => reference::run(&arguments, &mut io::stdout().lock()),
         Command::Completions(arguments) => {
             packaging::completions(&arguments, self::command(), &mut io::stdout().lock())
         }

@@ -186,7 +186,7 @@ trial_prometheus "$deploy/prometheus/rules"
 ask publish --config "$scratch/worker.toml" "$scratch/changes.ndjson"
 within 30 ask explain shop/4712 --config "$scratch/worker.toml"
 within 60 has_value 'crm:contact_replicator_outcomes_on_time:ratio_rate1h{crm="previsto"}'
-"$python" "$deploy/check/expressions.py" "$deploy" "$root/README.md" "$prometheus" "http://$admin/metrics"
+"$python" "$deploy/check/expressions.py" "$deploy" "$deploy/METRICS.md" "$prometheus" "http://$admin/metrics"
 
 step "the worker ends in order"
 kill "$trial_worker"

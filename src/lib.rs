@@ -40,13 +40,14 @@
 //! 9. [`replicator`]: drives one CRM to the newest record of each contact.
 //! 10. [`ingest`]: takes events over HTTP and writes them to the input topics.
 //! 11. [`explain`]: says of one contact who it is, why, and where each CRM stands with it.
-//! 12. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
-//! 13. [`verify`]: compares what a CRM holds with the records, where it can be read.
-//! 14. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
-//! 15. [`worker`]: all of these, with the view, in one process.
-//! 16. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 17. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 18. [`cli`]: the commands.
+//! 12. [`status`]: how one worker stands: what its parts do, and each CRM.
+//! 13. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
+//! 14. [`verify`]: compares what a CRM holds with the records, where it can be read.
+//! 15. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
+//! 16. [`worker`]: all of these, with the view, in one process.
+//! 17. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 18. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 19. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -65,7 +66,7 @@
 //! # Who may name what
 //!
 //! Each outside library that could be replaced is named in one place: rdkafka in `log::kafka`, sled in `view` and
-//! `log::local`, reqwest in `crm::transport` and `cli::client`, backoff in `replicator::retry`, prometheus in `metrics`. Connectors do not know
+//! `log::local`, reqwest in `crm::transport` and `cli::client`, crossterm in `cli::status`, backoff in `replicator::retry`, prometheus in `metrics`. Connectors do not know
 //! each other; the sandbox shares no type with them. `tests/tidy.rs` holds the sources to this.
 //!
 //! # What is absent, on purpose
@@ -100,6 +101,7 @@ pub mod replicator;
 pub mod resolver;
 pub mod resync;
 pub mod sandbox;
+pub mod status;
 pub mod telemetry;
 pub mod verify;
 pub mod view;

@@ -5,8 +5,11 @@
 //! topics, and from the schema's field names: never from a contact, a message or an answer. What is reported of a CRM that was not
 //! configured is dropped, so that no caller can grow the number of series.
 //!
-//! Each series whose labels are known starts at zero, so that a first failure is a rise and not a new line. The table
-//! in `README.md` says what each metric means; a test holds it to this list.
+//! Each series whose labels are known starts at zero, so that a first failure is a rise and not a new line. The help of
+//! each metric says what it means to whoever is on call: `deploy/METRICS.md` is made of it.
+
+mod listing;
+mod readings;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -15,6 +18,10 @@ use prometheus::{
     core::Collector,
 };
 
+pub use self::{
+    listing::{Listed, listing},
+    readings::OfCrm,
+};
 pub use prometheus::Registry;
 
 use crate::{
@@ -220,10 +227,14 @@ impl Metrics {
     /// If the registry holds one of them already.
     pub fn new(registry: &Registry, crms: &[Arc<str>]) -> Result<Self, MetricsError> {
         let make = Maker { registry };
-        let outcomes = make.counters("outcomes_total", "Outcomes committed.", &["crm", "outcome", "code"])?;
+        let outcomes = make.counters(
+            "outcomes_total",
+            "Outcomes committed; `crm` is `*` for those reached before any CRM.",
+            &["crm", "outcome", "code"],
+        )?;
         let latency = make.histograms(
             "outcome_latency_seconds",
-            "From reading an event to its outcome.",
+            "From reading an event to its committed outcome.",
             &LATENCY_BUCKETS,
             &["crm"],
         )?;
@@ -231,34 +242,55 @@ impl Metrics {
             make.histograms("request_duration_seconds", "Exchanges with a CRM.", &REQUEST_BUCKETS, &["crm", "result"])?;
         let pending = make.gauges("entries_pending", "Entries read and not yet answered, parked ones apart.", "crm")?;
         let oldest_entry_age =
-            make.gauges("oldest_entry_age_seconds", "Age of the oldest entry that was read and not answered.", "crm")?;
+            make.gauges("oldest_entry_age_seconds", "Age of the oldest entry that this worker has read and the CRM has not answered, parked ones apart; 0 when none waits.", "crm")?;
         let resync_remaining = make.gauges(
             "resync_remaining_contacts",
-            "Contacts that a resync is still to ask for, on the active resolver.",
+            "On the worker that decides: contacts that a resync is still to ask for.",
             "crm",
         )?;
-        let parked = make.gauges("contacts_parked", "Contacts that wait for a later try.", "crm")?;
+        let parked =
+            make.gauges("contacts_parked", "Contacts that wait for a later try, after several failed.", "crm")?;
         let other_mapping = make.gauges(
             "links_of_other_mappings",
-            "Contacts that a CRM holds as another mapping than the configured one made them.",
+            "Contacts, of the partitions that this worker owns, that the CRM holds as other settings of its mapping made them than the configured ones; those written by a release that did not tell count, too. A changed setting rewrites nobody: `resync` does, and brings it down to those whom the CRM no longer gets.",
             "crm",
         )?;
         let waiting_for_others = make.gauges(
             "contacts_waiting_for_others",
-            "Contacts that name another contact, which the CRM does not hold.",
+            "Contacts in a relation to another that this CRM does not hold. They are delivered; the relation follows.",
             "crm",
         )?;
-        let in_flight = make.gauges("requests_in_flight", "Requests under way.", "crm")?;
-        let in_flight_limit = make.gauges("requests_in_flight_limit", "Requests that may be under way.", "crm")?;
-        let paused = make.gauges("crm_paused", "1 while nothing is sent to a CRM.", "crm")?;
-        let pause_reason = options("crm_pause_reason", "1 while nothing is sent to a CRM for this reason.");
+        let in_flight = make.gauges(
+            "requests_in_flight",
+            "Requests under way; where contacts share a call (NextInteract SAM), each contact counts.",
+            "crm",
+        )?;
+        let in_flight_limit = make.gauges("requests_in_flight_limit", "How many may be, as the worker now judges; at most `in_flight_max`. Falling: the CRM refuses or has become slow.", "crm")?;
+        let paused = make.gauges(
+            "crm_paused",
+            "1 while nothing is sent: its circuit is open or its connection at fault. Look at the log.",
+            "crm",
+        )?;
+        let pause_reason = options(
+            "crm_pause_reason",
+            "1 while nothing is sent for this reason: `credentials` (refused: replace them where they are read from), `connection` (base URL, path or rights: run `check`), `failing` (contact after contact failed: it is probed).",
+        );
         let pause_reason = make.register(IntGaugeVec::new(pause_reason, &["crm", "reason"])?)?;
-        let lost =
-            make.counters("entries_lost_total", "Entries that retention deleted before they were read.", &["crm"])?;
-        let gone =
-            make.counters("remote_contacts_gone_total", "Linked contacts that a CRM no longer had.", &["crm"])?;
-        let adopted =
-            make.counters("contacts_adopted_total", "Contacts found in a CRM and taken for ours.", &["crm"])?;
+        let lost = make.counters(
+            "entries_lost_total",
+            "Entries of the work list that were deleted before they were read. Above 0: resync that CRM.",
+            &["crm"],
+        )?;
+        let gone = make.counters(
+            "remote_contacts_gone_total",
+            "Linked contacts that the CRM no longer had; see `on_gone`. Rising: somebody deletes what we keep.",
+            &["crm"],
+        )?;
+        let adopted = make.counters(
+            "contacts_adopted_total",
+            "Contacts that were in the CRM before us, found there by a search or named by an operator.",
+            &["crm"],
+        )?;
         let shadowed = make.counters(
             "shadow_deliveries_total",
             "What would have been sent to a CRM in shadow.",
@@ -266,29 +298,39 @@ impl Metrics {
         )?;
         let consent = make.counters(
             "consent_not_expressible_total",
-            "Deliveries of withdrawn consents that a CRM cannot be told.",
+            "Deliveries of a contact who withdrew a consent, to a CRM that has no field for it. Above 0: tell its users.",
             &["crm"],
         )?;
         let lag =
-            make.gauges("lag_records", "Records between the committed position and the end of the log.", "consumer")?;
+            make.gauges("lag_records", "Records between the committed position and the end, of the `resolver` or a CRM. Of a CRM it rests at up to one per partition: the marker of the last transaction.", "consumer")?;
         let committed = make.histograms(
             "transaction_duration_seconds",
-            "Transactions committed.",
+            "Transactions committed, of the `resolver` or a CRM.",
             &TRANSACTION_BUCKETS,
             &["writer"],
         )?;
         let failed = make.counters(
             "transactions_failed_total",
-            "Transactions that were not (certainly) committed.",
+            "Transactions that were not, or not certainly, committed. Tried again.",
             &["writer"],
         )?;
         let dead_letters = make.counters("dead_letters_total", "Events put on the dead-letter topic.", &["code"])?;
-        let ingest_requests = make.counters("ingest_requests_total", "Requests to the HTTP ingest.", &["result"])?;
+        let ingest_requests = make.counters(
+            "ingest_requests_total",
+            "Requests to the HTTP ingest. `backlog` rising: the resolver cannot keep up, or the log is full.",
+            &["result"],
+        )?;
         let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
-        let conflicts =
-            make.counters("identity_conflicts_total", "Pairs of contacts that share a key.", &["reason"])?;
-        let dropped =
-            make.counters("keys_dropped_total", "Values of events that were not used as keys.", &["reason"])?;
+        let conflicts = make.counters(
+            "identity_conflicts_total",
+            "Pairs of contacts that share a key and were not made one, by what keeps them apart.",
+            &["reason"],
+        )?;
+        let dropped = make.counters(
+            "keys_dropped_total",
+            "Values of events that were not used as keys: none, a role's, too many.",
+            &["reason"],
+        )?;
         let build = make.gauges("build_info", "1; the version is in the label.", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 
@@ -341,7 +383,7 @@ impl Metrics {
             events_read: make.counter("events_read_total", "Input events read, whatever became of them.")?,
             attributes_ignored: make.counter("attributes_ignored_total", "Attributes of events that are not known.")?,
             versions_tied: make
-                .counter("versions_tied_total", "Changes of an equal version and other content than the one before.")?,
+                .counter("versions_tied_total", "Changes with an equal version and other content than the one before: a source that orders its changes badly.")?,
             identity_conflicts: Refusal::ALL
                 .iter()
                 .map(|code| (*code, conflicts.with_label_values(&[code.as_str()])))
@@ -351,7 +393,7 @@ impl Metrics {
                 .map(|code| (*code, dropped.with_label_values(&[code.as_str()])))
                 .collect(),
             keys_generic: make
-                .counter("keys_generic_total", "Keys that so many contacts assert that they say nothing.")?,
+                .counter("keys_generic_total", "Keys that so many contacts assert that they lead nobody new to any of them.")?,
             dead_letters: OutcomeKind::Quarantined
                 .codes()
                 .iter()
@@ -359,27 +401,27 @@ impl Metrics {
                 .collect(),
             input_lost: make.counters(
                 "input_lost_total",
-                "Input records that their topic deleted before they were read.",
+                "Input records that their topic deleted before they were read; a partition made anew or gone counts as one.",
                 &["topic"],
             )?,
             fields_lost: make.counters(
                 "fields_lost_total",
-                "Parts of records that a CRM cannot carry.",
+                "Parts of records that a CRM cannot carry, by JSON pointer.",
                 &["crm", "field"],
             )?,
-            resolver_active: make.gauge("resolver_active", "1 while this worker decides who is who.")?,
-            resolver_epoch: make.gauge("resolver_epoch", "Term of the resolver, as this worker knows it.")?,
+            resolver_active: make.gauge("resolver_active", "1 on the worker that decides who is who. Their sum should be 1.")?,
+            resolver_epoch: make.gauge("resolver_epoch", "Term of the resolver; rises with each take-over.")?,
             oldest_input_age: make
-                .gauge("oldest_input_age_seconds", "Age of the oldest input record among those last read.")?,
+                .gauge("oldest_input_age_seconds", "Age of the oldest input record among those last read; 0 when all is read, and on workers that do not decide.")?,
             versions_retention: make
-                .gauge("versions_retention_seconds", "How long entries of the work list are kept, by the settings.")?,
+                .gauge("versions_retention_seconds", "How long entries of the work list are kept: `topics.versions_retention`.")?,
             worker_ready: make
-                .gauge("worker_ready", "1 while every part of this worker does its work, as /readyz says.")?,
+                .gauge("worker_ready", "1 while every part of the worker does its work, as `/readyz` says; which does not, that says.")?,
             view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
             view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
             ingest_requests: IngestResult::ALL.into_iter().map(ingest_request).collect(),
             ingest_events: make.counter("ingest_events_total", "Events taken over HTTP.")?,
-            ingest_backlog: make.gauge("ingest_backlog_events", "Events that wait for a decision.")?,
+            ingest_backlog: make.gauge("ingest_backlog_events", "Events that wait for a decision, as the HTTP ingest last measured: when it last had a request.")?,
             before_fan_out: outcomes_of(ANY_CRM),
             crms: crms.iter().map(per_crm).collect(),
             loops: crms.iter().cloned().chain([RESOLVER.into()]).map(per_loop).collect(),

@@ -34,8 +34,12 @@ pub enum TelemetryError {
 
 /// Whether text may be coloured: on a terminal whose user did not say otherwise (<https://no-color.org>).
 pub fn coloured(surroundings: Surroundings<'_>) -> bool {
-    let declined = (surroundings.variable)("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !declined && io::stderr().is_terminal()
+    colour_is_welcome(surroundings) && io::stderr().is_terminal()
+}
+
+/// Whether the user did not decline colours, wherever the text goes.
+pub fn colour_is_welcome(surroundings: Surroundings<'_>) -> bool {
+    (surroundings.variable)("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Sends log lines of this process to standard error from now on.

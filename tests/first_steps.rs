@@ -21,7 +21,7 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sections whose commands are run, one after the other.
-const SECTIONS: [&str; 3] = ["First steps", "Emit your first change", "Read what became of it"];
+const SECTIONS: [&str; 4] = ["First steps", "Emit your first change", "Read what became of it", "See how it stands"];
 
 /// Blocks of commands that no test of this file runs: their section, how they begin, and who runs them or why nobody does.
 const ELSEWHERE: [(&str, &str, &str); 8] = [
@@ -170,6 +170,7 @@ fn the_first_steps_of_the_readme_lead_to_one_contact_of_each_person_in_each_crm(
     assert!(said().contains("published 2 events"), "{}", said());
     assert!(said().contains("ok    line 1\n1 events, 0 at fault"), "{}", said());
     assert!(said().contains("joined by email"), "{}", said());
+    assert!(said().contains("resolver: ACTIVE, term 1; contact-changes"), "{}", said());
 }
 
 /// The head of a file of settings tells the commands: with its credentials, contacts arrive in every CRM that it names.

@@ -202,7 +202,8 @@ impl World {
         };
         let rules = Rules::new(&settings.input, &settings.source);
         let parts = resolver::Parts {
-            worker: None,
+            worker: "bench".into(),
+            static_membership: false,
             log: Arc::new(feed.clone()),
             view: view.clone(),
             clock: Clock::System,

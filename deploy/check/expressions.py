@@ -1,8 +1,8 @@
 """Asks a running Prometheus every expression of the rules, the dashboards and the runbooks.
 
-    expressions.py DEPLOY README PROMETHEUS WORKER_METRICS…
+    expressions.py DEPLOY METRICS PROMETHEUS WORKER_METRICS…
 
-None may fail, and none may name a metric or a label that does not exist. What exists is told by README's table, to which a
+None may fail, and none may name a metric or a label that does not exist. What exists is told by the table of METRICS.md, to which a
 test of the project holds the program; each worker's /metrics may have no others. A series that has no sample yet is in the
 table all the same.
 """
@@ -36,9 +36,9 @@ def get(url: str) -> str:
         return answer.read().decode()
 
 
-def table(readme: Path) -> dict[str, set[str]]:
+def table(metrics: Path) -> dict[str, set[str]]:
     """The labels of each metric."""
-    text = readme.read_text().split("\n## Metrics\n")[1].split("\n## ")[0]
+    text = metrics.read_text()
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
     return {PREFIX + name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
 

@@ -82,7 +82,18 @@ pub(super) fn refused(status: StatusCode, why: &str) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], format!("{why}\n")).into_response()
 }
 
+/// Whether whoever asks may be told: a question, which is JSON.
 pub(super) fn permitted(loopback: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+    admitted(loopback, uri, headers)?;
+    let json = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| {
+        let essence = kind.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case("application/json")
+    });
+    if json { Ok(()) } else { Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "a question is application/json")) }
+}
+
+/// Whether whoever asks may be told, whatever is asked.
+pub(super) fn admitted(loopback: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
     let forbidden = |why| Err((StatusCode::FORBIDDEN, why));
     if !loopback {
         return forbidden(
@@ -97,11 +108,7 @@ pub(super) fn permitted(loopback: bool, uri: &Uri, headers: &HeaderMap) -> Resul
     if headers.contains_key(header::ORIGIN) {
         return forbidden("web pages are told nothing");
     }
-    let json = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| {
-        let essence = kind.split(';').next().unwrap_or_default();
-        essence.trim().eq_ignore_ascii_case("application/json")
-    });
-    if json { Ok(()) } else { Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "a question is application/json")) }
+    Ok(())
 }
 
 /// Whether a name can lead nowhere else, whoever is asked for its address.

@@ -1,19 +1,20 @@
 //! Health and metrics over HTTP, and what operators ask about contacts and for them: `/livez`, `/readyz`, `/metrics`,
-//! `/explain`, `/resync`, `/links`, `/verify`.
+//! `/explain`, `/status`, `/resync`, `/links`, `/verify`.
 //!
 //! *Live* means that this process still answers; a process manager restarts what is not. *Ready* means that every part of
 //! the worker does its work, with sentences about those that do not. A CRM that is down makes nobody unready: it delays
 //! only itself, and restarting us would not mend it.
 //!
 //! It has no access control and shows no contact data: reasons are sentences about parts, metrics are counts. What is
-//! told of single contacts ([`explain`], [`links`], [`verify`]) is told to this machine alone, and only this machine may ask for anything
-//! ([`resync`]).
+//! told of single contacts ([`explain`], [`links`], [`verify`]) and of how the work stands ([`status`]) is told to this machine alone,
+//! and only this machine may ask for anything ([`resync`]).
 
 mod explain;
 mod lines;
 mod links;
 mod readiness;
 mod resync;
+mod status;
 mod verify;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
@@ -28,8 +29,8 @@ use axum::{
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 use tracing::{error, info, warn};
 
-use self::explain::Explaining;
 pub use self::readiness::{Part, Readiness};
+use self::{explain::Explaining, status::Standing};
 use crate::{
     explain::Desk,
     metrics::{self, Registry},
@@ -92,10 +93,12 @@ async fn serve(
 }
 
 fn router(registry: Registry, readiness: Readiness, explaining: Explaining) -> Router {
+    let standing = Standing { asking: explaining.clone(), readiness: readiness.clone() };
     Router::new()
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(exposition).with_state(registry))
+        .route("/status", get(status::status).with_state(standing))
         .route("/explain", post(explain::explain).with_state(explaining.clone()))
         .route("/resync", post(resync::resync).with_state(explaining.clone()))
         .route("/links", post(links::links).with_state(explaining.clone()))

@@ -92,6 +92,11 @@ impl Client {
         }
     }
 
+    /// Asks `url` with GET.
+    pub(super) async fn get(&self, url: &Url) -> Result<Answer, ClientError> {
+        whole(self.0.get(url.clone()).send().await.map_err(unanswered)?).await
+    }
+
     /// Sends `body` to `url` with POST.
     pub(super) async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Answer, ClientError> {
         whole(self.0.post(url.clone()).headers(headers).body(body).send().await.map_err(unanswered)?).await

@@ -13,10 +13,12 @@ mod links;
 mod packaging;
 mod publish;
 mod reach;
+mod reference;
 mod resync;
 mod run;
 mod sandbox;
 mod schema;
+mod status;
 mod topics;
 mod verify;
 mod worker_address;
@@ -55,6 +57,7 @@ Examples:
   contact-replicator check-event config/samples/person.json
   contact-replicator publish --config config/kafka.toml changes.ndjson
   contact-replicator explain shop/4711
+  contact-replicator status --admin http://127.0.0.1:9464
   contact-replicator topics --config config/kafka.toml --check
   contact-replicator resync --crm venues shop/4711
   contact-replicator links import --crm previsto links.csv
@@ -64,8 +67,8 @@ Examples:
 Exit codes:
   0  done
   1  a check failed: something is missing or wrong outside, events are at fault, lines were not published or
-     imported, nobody was found to be explained, driven anew or shown, a CRM holds something else than it should, or a
-     promise did not hold
+     imported, nobody was found to be explained, driven anew or shown, a worker does not answer or is not ready, a CRM
+     holds something else than it should, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
   4  stopped with work left undone at the shutdown deadline; the next worker does it";
@@ -105,6 +108,11 @@ enum Command {
     /// Asks a running worker of this machine: which contact it is, which source records make it up and by which rule, and per
     /// CRM its last outcome, what is parked until when, what waits, and whether the CRM is paused. Never a value of the contact.
     Explain(explain::Arguments),
+    /// Show how workers stand: which parts do their work, who decides, and for each CRM what waits and why.
+    ///
+    /// Asks running workers of this machine; several are added up, and what none of them owns is named. On a terminal it is
+    /// kept up to date. If one does not answer, or is not ready, it ends with 1.
+    Status(status::Arguments),
     /// Tell the topics that the settings need, and what is found of them.
     ///
     /// Compares both (--check), creates what is missing (--create), or tells what a worker must be permitted (--acls).
@@ -135,6 +143,8 @@ enum Command {
     CheckEvent(check_event::Arguments),
     /// Print the JSON Schema of events, records or settings.
     Schema(schema::Arguments),
+    /// Print a reference of the settings, the metrics or the outcomes, as Markdown.
+    Reference(reference::Arguments),
     /// Print the completions of a shell.
     Completions(packaging::CompletionsArguments),
     /// Print the manual page of the program, or of one command.
@@ -306,6 +316,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Run(arguments) => run::run(&arguments, surroundings).await,
         Command::Publish(arguments) => publish::run(&arguments, surroundings).await,
         Command::Explain(arguments) => explain::run(arguments, surroundings).await,
+        Command::Status(arguments) => status::run(arguments, surroundings).await,
         Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
         Command::Resync(arguments) => resync::run(arguments, surroundings).await,
         Command::Links(arguments) => links::run(arguments, surroundings).await,
@@ -314,6 +325,7 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Sandbox(arguments) => sandbox::run(arguments, surroundings).await,
         Command::CheckEvent(arguments) => check_event::run(&arguments, &mut io::stdout().lock()),
         Command::Schema(arguments) => schema::run(&arguments, &mut io::stdout().lock()),
+        Command::Reference(arguments) => reference::run(&arguments, &mut io::stdout().lock()),
         Command::Completions(arguments) => {
             packaging::completions(&arguments, self::command(), &mut io::stdout().lock())
         }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::{CommandError, Exit};
-use crate::{config, event::schemas};
+use crate::{config, event::schemas, status};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +34,8 @@ enum Subject {
     ContactRecords,
     /// What changed: a value of contact-versions.
     ContactVersions,
+    /// How a worker stands: what GET /status answers at its address of health and metrics.
+    Status,
     /// A file of settings, for editors.
     Config,
 }
@@ -45,6 +47,7 @@ impl Subject {
             Self::Outcome => schemas::outcome(),
             Self::ContactRecords => schemas::contact_record(),
             Self::ContactVersions => schemas::contact_version(),
+            Self::Status => status::schema(),
             Self::Config => config::json_schema(),
         }
     }

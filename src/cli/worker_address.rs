@@ -22,6 +22,11 @@ pub(super) struct WorkerAddress {
 }
 
 impl WorkerAddress {
+    /// As if these had been given on the command line; both are not.
+    pub(super) fn of(admin: Option<String>, config: Option<PathBuf>) -> Self {
+        Self { admin, config }
+    }
+
     /// The address of `path` there.
     pub(super) fn url(&self, path: &str, surroundings: Surroundings<'_>) -> Result<Url, CommandError> {
         let mut url = match (&self.admin, &self.config) {

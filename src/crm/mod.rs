@@ -374,6 +374,21 @@ pub enum FailureClass {
     Connection,
 }
 
+impl FailureClass {
+    /// As it is told, and as settings name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::Auth => "auth",
+            Self::Conflict => "conflict",
+            Self::Rejected => "rejected",
+            Self::Gone => "gone",
+            Self::Connection => "connection",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     None,

@@ -51,15 +51,25 @@ pub struct Outcome {
 
 labels! {
     pub enum OutcomeKind {
+        /// The CRM holds this version now; `operation` says what was done.
         Delivered = "delivered",
+        /// Nothing that this CRM would store differs from what it was last sent, and no call was made; with `crm: "*"` the record itself did not change.
         Unchanged = "unchanged",
+        /// A newer version took its place before it was delivered; the outcome of `by_version` tells the end.
         Superseded = "superseded",
+        /// The CRM will not take it as it stands, or something that it requires is missing; the next version is tried again.
         Rejected = "rejected",
+        /// This CRM cannot express what was to be done; an operator should know.
         Unsupported = "unsupported",
+        /// It was given up at the age that is configured; by default there is none.
         Expired = "expired",
+        /// It was seen before.
         Duplicate = "duplicate",
+        /// It is older than what is known.
         Stale = "stale",
+        /// A setting or a policy kept it away from this CRM.
         Filtered = "filtered",
+        /// It cannot be read or decided; its bytes are a dead letter.
         Quarantined = "quarantined",
     }
 }
@@ -141,42 +151,79 @@ impl From<ReasonCode> for Reason {
 labels! {
     /// All codes, a closed list; which outcome may carry which is in [`OutcomeKind::codes`].
     pub enum ReasonCode {
+        /// What this CRM would store is what it accepted last.
         SameProjection = "same_projection",
+        /// The change makes no difference to the record.
         SameRecord = "same_record",
+        /// There is nothing to delete or erase: the contact is not known, or was never in this CRM.
         UnknownContact = "unknown_contact",
+        /// A field that the CRM requires is missing; `field` names it.
         MissingField = "missing_field",
+        /// The CRM, or the mapping to it, does not take a value; `field` names the place where that is known.
         InvalidField = "invalid_field",
+        /// It contradicts what the CRM holds, also when it was tried once more.
         Conflict = "conflict",
+        /// It cannot be told which contact of the CRM it is: a search finds several, or none can be made after a create whose answer was lost.
         AmbiguousMatch = "ambiguous_match",
+        /// The CRM no longer has the contact, and the settings say not to make it anew.
         Gone = "gone",
+        /// It is larger than the CRM, or for a dead letter the program, takes.
         TooLarge = "too_large",
+        /// The CRM refused it for another reason; `http_status` and `crm_code` say more.
         Refused = "refused",
+        /// The CRM has no contacts of this kind.
         Kind = "kind",
+        /// The CRM cannot delete.
         Delete = "delete",
+        /// The CRM cannot deactivate.
         Deactivate = "deactivate",
+        /// The CRM cannot forget a person.
         Erase = "erase",
+        /// It was older than `delivery.max_age` when a try failed.
         MaxAge = "max_age",
+        /// An event of this source and id was taken before.
         SameEvent = "same_event",
+        /// An event of this version was taken before.
         SameVersion = "same_version",
+        /// A newer event of this source about this contact was taken before.
         OlderVersion = "older_version",
+        /// The filter of the CRM does not match the contact.
         Where = "where",
+        /// The settings say to keep the contact in the CRM as it is.
         KeptByPolicy = "kept_by_policy",
+        /// The CRM is in shadow: it is not called.
         Shadow = "shadow",
+        /// The contact is kept away from this CRM. This release does not write it.
         Suppressed = "suppressed",
+        /// An operator had it passed over. This release does not write it.
         Skipped = "skipped",
+        /// It is no CloudEvent 1.0.
         NotCloudevents = "not_cloudevents",
+        /// An attribute of the event is missing.
         MissingAttribute = "missing_attribute",
+        /// An attribute of the event is ill-formed.
         BadAttribute = "bad_attribute",
+        /// Its `type` says nothing that could have happened to a contact.
         UnknownType = "unknown_type",
+        /// Its data is no JSON.
         NotJson = "not_json",
+        /// It is nested more deeply than `input.event_depth_max`.
         TooDeep = "too_deep",
+        /// A value is of another JSON type than its place takes.
         WrongType = "wrong_type",
+        /// A value is ill-formed: a date, a country, a language.
         BadValue = "bad_value",
+        /// It does not say which contact it is about.
         NoSubject = "no_subject",
+        /// A record without a value came to a topic for which no source is configured.
         TombstoneWithoutSource = "tombstone_without_source",
+        /// Its source has no `[[source]]`, and `input.known_sources_only` is set.
         UnknownSource = "unknown_source",
+        /// Its time is further ahead than `input.future_max`.
         TimeInFuture = "time_in_future",
+        /// The record would become larger than `identity.record_bytes_max`, or than a topic takes.
         RecordTooLarge = "record_too_large",
+        /// The decision failed by a fault of this program.
         InternalError = "internal_error",
     }
 }

@@ -51,7 +51,9 @@ use crate::{
     links::Lately,
     log::{Isolation, Log, LogError, Offset, TopicPartition, partition_of},
     privacy::Hasher,
-    replicator, resolver, verify,
+    replicator, resolver,
+    status::Board,
+    verify,
     view::{View, ViewError},
 };
 
@@ -101,7 +103,10 @@ pub enum ExplainError {
 
 /// Where a running worker is asked. Closed until the worker has a view, and again when it ends. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Desk(Arc<RwLock<Option<Arc<Explainer>>>>);
+pub struct Desk {
+    explainer: Arc<RwLock<Option<Arc<Explainer>>>>,
+    board: Board,
+}
 
 /// Keeps a desk open.
 #[derive(Debug)]
@@ -110,15 +115,20 @@ pub struct Opened(Desk);
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        *self.0.0.write() = None;
+        *self.0.explainer.write() = None;
     }
 }
 
 impl Desk {
     /// Answers from now on, until what is returned is dropped.
     pub fn open(&self, parts: Parts) -> Opened {
-        *self.0.write() = Some(Arc::new(Explainer { parts, turns: Semaphore::new(QUESTIONS_MAX) }));
+        *self.explainer.write() = Some(Arc::new(Explainer { parts, turns: Semaphore::new(QUESTIONS_MAX) }));
         Opened(self.clone())
+    }
+
+    /// Where the worker shows how it stands, from its first moment on.
+    pub fn board(&self) -> &Board {
+        &self.board
     }
 
     /// What the worker shows of itself.
@@ -126,7 +136,7 @@ impl Desk {
     /// # Errors
     /// [`ExplainError::Closed`] while it starts or stops.
     pub fn shown(&self) -> Result<Shown, ExplainError> {
-        self.0.read().clone().map(Shown).ok_or(ExplainError::Closed)
+        self.explainer.read().clone().map(Shown).ok_or(ExplainError::Closed)
     }
 
     /// Answers one question, within [`LINKS_DEADLINE`] and what the log takes beside it.

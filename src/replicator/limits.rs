@@ -73,7 +73,7 @@ impl Rate {
 
     /// Takes the share of `owned` partitions among `all`.
     pub(super) fn share(&self, owned: usize, all: u32) {
-        let share = self.per_second * owned as f64 / f64::from(all.max(1));
+        let share = share(self.per_second, owned, all);
         let limiter = (share > 0.0).then(|| {
             // One at a time, evenly spaced: a burst is what a limit of requests per second is meant to prevent.
             let quota = Quota::with_period(Duration::from_secs_f64(1.0 / share)).expect("a positive rate has a period");
@@ -81,6 +81,11 @@ impl Rate {
         });
         *self.limiter.lock() = limiter;
     }
+}
+
+/// What a worker that owns `owned` of `all` partitions takes of a rate over all workers.
+pub fn share(per_second: f64, owned: usize, all: u32) -> f64 {
+    per_second * owned as f64 / f64::from(all.max(1))
 }
 
 #[async_trait]

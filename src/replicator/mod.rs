@@ -30,6 +30,7 @@ mod way;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
@@ -45,13 +46,16 @@ use self::{
     retry::Schedule,
     way::Way,
 };
-pub use self::{limits::Rate, way::Beside};
+pub use self::{
+    limits::{Rate, share},
+    way::Beside,
+};
 use crate::{
     clock::Clock,
     config::{DeliverySettings, OnGone, TopicNames},
-    crm::{Crm, fingerprint::Fingerprint, reference::Library, transport::Transport},
+    crm::{Crm, FailureClass, fingerprint::Fingerprint, reference::Library, transport::Transport},
     event::outcome::Subjects,
-    log::{GroupSpec, Log, LogError, Member, TopicPartition, Writer},
+    log::{GroupSpec, Log, LogError, Member, Partition, TopicPartition, Writer},
     metrics::Metrics,
     privacy::Hasher,
     protection::Protections,
@@ -106,12 +110,36 @@ pub struct Parts {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Status {
     /// Partitions that are owned, and how many of them are worked on.
-    pub owned: usize,
+    pub owned: Vec<Partition>,
     pub working: usize,
     /// The group counts us in, even if it has no partition for us.
     pub joined: bool,
     pub paused: Option<PauseReason>,
+    /// When it was first seen paused, with no request let through since.
+    pub paused_since: Option<Instant>,
+    /// When the next probe of a paused CRM may leave; absent while one is due or under way.
+    pub probe_at: Option<Instant>,
     pub unanswered: usize,
+    /// How an attempt last failed, since the worker started.
+    pub last_failure: Option<LastFailure>,
+}
+
+impl Status {
+    /// What is known when a membership has ended: what was seen of the CRM outlives it.
+    fn between_memberships(&self) -> Self {
+        let Self { paused, paused_since, probe_at, last_failure, .. } = self.clone();
+        Self { paused, paused_since, probe_at, last_failure, ..Self::default() }
+    }
+}
+
+/// A failure, without whom it met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    pub class: FailureClass,
+    pub http_status: Option<u16>,
+    /// The CRM's own code, of a closed vocabulary.
+    pub crm_code: Option<String>,
+    pub at: Timestamp,
 }
 
 /// Why a replicator cannot go on.
@@ -205,7 +233,7 @@ pub async fn run(
         let mut membership = Membership::new(&parts, shared.clone(), writer, member, &writer_id, &group, &status);
         let ended = membership.work(&mut shutdown).await;
         membership.leave().await;
-        status.send_replace(Status::default());
+        status.send_modify(|status| *status = status.between_memberships());
         match ended? {
             Ended::Shutdown { drained } => {
                 let ending = shared.way.session.end(&*shared.way.transport);

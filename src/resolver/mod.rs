@@ -75,9 +75,10 @@ pub struct Parts {
     pub hasher: Hasher,
     /// Names the installation: prefix of group and transactional id.
     pub instance: Arc<str>,
-    /// The worker, if an operator named it: what is killed and started again under its name finds its lease at once,
+    pub worker: Arc<str>,
+    /// Whether an operator named the worker: what is killed and started again under its name finds its lease at once,
     /// where others wait until the dead one's session ends.
-    pub worker: Option<Arc<str>>,
+    pub static_membership: bool,
     pub topics: TopicNames,
     pub inputs: Vec<Arc<str>>,
     /// How input is read.
@@ -216,7 +217,7 @@ impl Resolver {
         let spec = GroupSpec {
             group: parts.group(),
             topic: Arc::clone(&parts.topics.resolver),
-            instance_id: parts.worker.as_ref().map(|worker| format!("{}-{worker}", parts.group())),
+            instance_id: parts.static_membership.then(|| format!("{}-{}", parts.group(), parts.worker)),
             // The lease partition is owned, never read.
             queue_records_max: 1,
         };
@@ -451,6 +452,14 @@ pub(crate) fn state_in<T: DeserializeOwned>(view: &View, key: &str) -> Result<Op
 /// If the view cannot be read, or a newer program decided.
 pub fn decided(view: &View, at: &TopicPartition) -> Result<Option<Offset>, ResolverError> {
     Ok(state_in::<state::Position>(view, &state::Position::key(at))?.map(|position| position.offset))
+}
+
+/// The last term that was begun, and the worker that began it where that is known, as far as `view` has followed.
+///
+/// # Errors
+/// If the view cannot be read, or a newer program wrote it.
+pub fn last_term(view: &View) -> Result<Option<(u64, Option<Arc<str>>)>, ResolverError> {
+    Ok(state_in::<state::Epoch>(view, state::EPOCH)?.map(|last| (last.epoch, last.worker)))
 }
 
 /// A pause that doubles.

@@ -22,9 +22,12 @@ pub(super) const KEY_CHECK: &str = "key_check";
 pub(super) const LEASE: Partition = 0;
 
 /// The resolver's terms, counted; each take-over begins the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Epoch {
     pub(super) epoch: u64,
+    /// The worker that took over. Only told, never relied upon; absent where an older release did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) worker: Option<Arc<str>>,
     pub(super) format: u32,
 }
 
@@ -75,7 +78,11 @@ mod tests {
     fn each_layout_that_was_ever_written_is_still_read_and_the_newest_is_written() {
         assert_sampled(
             &[include_str!("../../tests/formats/resolver-epoch.1.json")],
-            &Epoch { epoch: 7, format: FORMAT },
+            &Epoch { epoch: 7, worker: None, format: FORMAT },
+        );
+        assert_sampled(
+            &[include_str!("../../tests/formats/resolver-epoch-of-worker.1.json")],
+            &Epoch { epoch: 7, worker: Some("w1".into()), format: FORMAT },
         );
         assert_sampled(
             &[include_str!("../../tests/formats/resolver-key-check.1.json")],

@@ -151,8 +151,8 @@ impl Term {
         let decided: BTreeMap<_, _> = inputs.positions().map(|(at, offset)| (at.clone(), offset)).collect();
         let publisher = Publisher::open(parts).await?;
 
-        let mut records =
-            vec![state::record(&parts.topics.resolver, EPOCH.to_owned(), &state::Epoch { epoch, format: FORMAT })];
+        let term = state::Epoch { epoch, worker: Some(parts.worker.clone()), format: FORMAT };
+        let mut records = vec![state::record(&parts.topics.resolver, EPOCH.to_owned(), &term)];
         if parts.state::<KeyCheck>(KEY_CHECK)?.is_none() {
             records.push(state::record(&parts.topics.resolver, KEY_CHECK.to_owned(), &KeyCheck::of(&parts.hasher)));
         }

@@ -171,7 +171,8 @@ impl Bench {
             known_sources_only: false,
         };
         let parts = Parts {
-            worker: options.named.then(|| name.into()),
+            worker: name.into(),
+            static_membership: options.named,
             log,
             view,
             clock: self.clock,

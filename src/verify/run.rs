@@ -55,7 +55,7 @@ enum Ended {
 
 /// Whether this worker may send requests to the CRM.
 pub(super) fn has_share(way: &Way, status: &Status) -> bool {
-    way.settings.requests_per_second <= 0.0 || status.owned > 0
+    way.settings.requests_per_second <= 0.0 || !status.owned.is_empty()
 }
 
 pub(super) struct Run {

@@ -57,6 +57,8 @@ use crate::{
     privacy::hex,
 };
 
+/// The layout of the view. A folder with another one is removed, and filled anew from the log.
+pub const FORMAT_OF_VIEW: u32 = layout::LAYOUT;
 /// Contacts of one name that are looked at: more than one are too many already.
 const NAMESAKES_MAX: usize = 16;
 
@@ -296,6 +298,11 @@ impl View {
     /// Tells of every batch that the follower applies from now on.
     pub fn changes(&self) -> Changes {
         Changes(self.shared.progress.subscribe())
+    }
+
+    /// Bytes of its files. Looks at each of them.
+    pub fn bytes_on_disk(&self) -> Result<u64, ViewError> {
+        self.shared.store.bytes_on_disk()
     }
 
     /// A hash over everything that the log said. Two views that followed the same partitions to the same point have

@@ -128,6 +128,11 @@ impl Store {
         Err(ViewError::Disk { reason: format!("{doing} in {}: {reason}", self.folder.display()) })
     }
 
+    /// Bytes of the files.
+    pub(super) fn bytes_on_disk(&self) -> Result<u64, ViewError> {
+        self.guard("measuring", |_| self.database.size_on_disk())
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, ViewError> {
         self.guard("reading", |tree| tree.get(key))
     }

@@ -38,6 +38,7 @@ use crate::{
     protection::Protections,
     replicator::{self, Beside, Rate},
     resolver::{self, Resolver},
+    status::{self, CrmFacts},
     verify::Way,
     view::{View, ViewError, follower::Follower},
 };
@@ -98,6 +99,14 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
     let Parts { settings, log, transports, clock, metrics, readiness, seed, protections, desk } = parts;
     let names = TopicNames::new(&settings.topics.prefix);
     readiness.report_to(metrics.clone());
+    let showing = desk.board().show(status::Worker {
+        worker: settings.worker.id.clone(),
+        instance: settings.instance.clone(),
+        log: settings.log.kind,
+        clock,
+        started_at: clock.now(),
+        metrics: metrics.clone(),
+    });
 
     let view = {
         let (settings, metrics) = (settings.clone(), metrics.clone());
@@ -133,7 +142,8 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         metrics: metrics.clone(),
         hasher: hasher.clone(),
         instance: settings.instance.clone(),
-        worker: settings.worker.named.then(|| settings.worker.id.clone()),
+        worker: settings.worker.id.clone(),
+        static_membership: settings.worker.named,
         topics: names.clone(),
         inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
         rules: Arc::new(Rules::new(&settings.input, &settings.source)),
@@ -154,13 +164,14 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         Ok(true)
     });
     let resolver_ready = readiness.part("resolver");
+    let resolver_shown = resolver_status.clone();
     supervisor.watch(resolver_status, move |status| match status.caught_up {
         true => resolver_ready.ready(),
         false => resolver_ready.not_ready("its view is behind the log"),
     });
 
     metrics.versions_retention(settings.topics.versions_retention);
-    let (mut statuses, mut ways) = (Vec::new(), BTreeMap::new());
+    let (mut statuses, mut ways, mut facts) = (Vec::new(), BTreeMap::new(), Vec::new());
     for settings_of_crm in &settings.crm {
         let name = settings_of_crm.name.clone();
         let crm = crm::build(settings_of_crm, &settings.instance)
@@ -168,6 +179,14 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         let (status, watched) = watch::channel(replicator::Status::default());
         statuses.push((name.clone(), watched.clone()));
         let delivery = &settings_of_crm.delivery;
+        facts.push(CrmFacts {
+            name: name.clone(),
+            kind: settings_of_crm.kind,
+            shadow: settings_of_crm.mode == Mode::Shadow,
+            requests_per_second: delivery.requests_per_second,
+            in_flight_max: delivery.in_flight_max,
+            status: watched.clone(),
+        });
         let rate = Arc::new(Rate::new(delivery.requests_per_second));
         let transport = transports.get(&name).expect("every configured CRM has a transport").clone();
         let caller = Caller {
@@ -216,7 +235,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         supervisor.watch(watched, move |status| {
             if !status.joined {
                 ready.not_ready("waits for its group");
-            } else if status.working < status.owned {
+            } else if status.working < status.owned.len() {
                 ready.not_ready("takes over partitions");
             } else {
                 ready.ready();
@@ -238,6 +257,16 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             Ok(ingest.run(asked, grace).await)
         });
     }
+    let shown = showing.running(status::Parts {
+        log: log.clone(),
+        view: view.clone(),
+        topics: names.clone(),
+        partitions: settings.topics.partitions,
+        inputs: settings.input.topics.iter().map(|topic| topic.name.clone()).collect(),
+        resolver: resolver_shown,
+        crms: facts,
+    });
+    supervisor.beside(shown);
     let _opened = desk.open(explain::Parts {
         log: log.clone(),
         view: view.clone(),

@@ -65,6 +65,11 @@ impl Supervisor {
         self.names.insert(id, name.into());
     }
 
+    /// Runs something as long as the worker does. What it leaves when it is cut off, nobody misses.
+    pub(super) fn beside(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.watches.spawn(work);
+    }
+
     /// Tells each new status of a part, as long as the worker runs.
     pub(super) fn watch<T: Clone + Send + Sync + 'static>(
         &mut self,

@@ -27,6 +27,7 @@ mod scene;
 mod shared_calls;
 mod shutdown;
 mod simulation;
+mod status;
 mod steps;
 mod switches;
 mod two_workers;

@@ -490,7 +490,7 @@ async fn all(world: &World, topic: &str) -> Vec<Record> {
 /// What only happens over sockets: the HTTP client's own lines, its errors, and the admin address.
 async fn over_tcp((registry, readiness, desk): (Registry, Readiness, Desk)) {
     let admin = Admin::start((Ipv4Addr::LOCALHOST, 0).into(), registry, readiness, desk).await.expect("a port");
-    for path in ["/livez", "/readyz", "/metrics", "/nowhere"] {
+    for path in ["/livez", "/readyz", "/metrics", "/status", "/nowhere"] {
         let mut stream = tokio::net::TcpStream::connect(admin.address()).await.expect("it listens");
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("it listens");

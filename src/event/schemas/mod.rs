@@ -60,7 +60,7 @@ pub fn contact_version() -> Value {
 }
 
 /// The schema of what is written of a type.
-fn written<T: JsonSchema>() -> Value {
+pub(crate) fn written<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
 }
 

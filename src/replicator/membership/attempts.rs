@@ -13,7 +13,7 @@ use crate::{
     log::Partition,
     protection::Protection,
     replicator::{
-        Error,
+        Error, LastFailure,
         attempt::{Attempt, Attempted},
         gate::{Admission, PauseReason, Showed},
         lane::{Circumstances, End},
@@ -105,10 +105,21 @@ impl Membership<'_> {
         let now = Instant::now();
         let wall = self.parts.clock.now();
         let paused = self.report_to_gate(&end, Showed { probe, answered }, now, wall);
-        if let End::Failed { failure, .. } = &end
-            && failure.class == FailureClass::Gone
-        {
-            self.parts.metrics.remote_contact_gone(&self.parts.name);
+        if let End::Failed { failure, .. } = &end {
+            if failure.class == FailureClass::Gone {
+                self.parts.metrics.remote_contact_gone(&self.parts.name);
+            }
+            let last = LastFailure {
+                class: failure.class,
+                http_status: failure.reason.http_status,
+                crm_code: failure.reason.crm_code.clone(),
+                at: wall,
+            };
+            // Nobody is woken by it.
+            self.status.send_if_modified(|status| {
+                status.last_failure = Some(last);
+                false
+            });
         }
         let settings = &self.parts.settings;
         // Results of a lost assignment are dropped: whoever owns the partition now answers for it.

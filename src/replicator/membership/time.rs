@@ -62,7 +62,7 @@ impl Membership<'_> {
         self.view_changed()?;
         self.finish_revocations();
         self.report_age(now, wall);
-        self.report();
+        self.report(now);
         Ok(())
     }
 
@@ -206,22 +206,37 @@ impl Membership<'_> {
         }
     }
 
-    fn report(&self) {
+    fn report(&self, now: Instant) {
         let crm = &self.parts.name;
         let unanswered = self.owned.values().map(|owned| owned.ledger.unanswered()).sum();
         let metrics = &self.parts.metrics;
         metrics.pending(crm, unanswered);
         metrics.in_flight(crm, self.attempts.len(), self.shared.way.contacts_max());
-        let status = Status {
-            owned: self.owned.len(),
+        let (paused, probe_at) = {
+            let gate = self.shared.way.gate.lock();
+            let probe_at = match gate.admission(now) {
+                Admission::ClosedUntil(at) => Some(at),
+                Admission::Open | Admission::Probe | Admission::Probing => None,
+            };
+            (gate.paused(), probe_at.filter(|_| gate.paused().is_some()))
+        };
+        let mut status = Status {
+            owned: self.owned.keys().copied().collect(),
             working: self.owned.values().filter(|owned| owned.is_working()).count(),
             joined: self.handle.is_member(),
-            paused: self.shared.way.gate.lock().paused(),
+            paused,
+            paused_since: paused.map(|_| now),
+            probe_at,
             unanswered,
+            last_failure: None,
         };
         // One line for all partitions that came or went, not one for each.
-        let settled = |status: &Status| (status.working == status.owned).then_some(status.owned);
+        let settled = |status: &Status| (status.working == status.owned.len()).then_some(status.working);
         self.status.send_if_modified(|current| {
+            status.last_failure.clone_from(&current.last_failure);
+            if paused.is_some() {
+                status.paused_since = current.paused_since.or(Some(now));
+            }
             if let Some(partitions) = settled(&status).filter(|_| settled(current) != settled(&status)) {
                 info!(%crm, partitions, "owned partitions are worked on");
             }

@@ -29,6 +29,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod traces;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -60,6 +61,7 @@ pub use self::{
     priava::{ClearWith, CountryForm, MiddleName, PriavaAuth, PriavaSettings, StreetNumber},
     secrets::Surroundings,
     topics::{TopicNames, TopicSettings},
+    traces::TracesSettings,
 };
 
 /// The whole configuration, checked. Read it with [`Settings::load`].
@@ -150,6 +152,7 @@ pub struct TelemetrySettings {
     pub format: LogFormat,
     /// As in `RUST_LOG`.
     pub level: String,
+    pub traces: TracesSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

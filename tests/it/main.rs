@@ -29,6 +29,7 @@ mod shutdown;
 mod simulation;
 mod steps;
 mod switches;
+mod tracing;
 mod two_workers;
 mod verify;
 mod world;

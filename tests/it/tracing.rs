@@ -52,8 +52,8 @@ impl Collector {
             let scopes = request.resource_spans.into_iter().flat_map(|of| of.scope_spans);
             taken.lock().extend(scopes.flat_map(|of| of.spans));
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
         let router = Router::new().route("/v1/traces", post(take));
         drop(tokio::spawn(async move { axum::serve(listener, router).await }));
         Self { address, spans }
@@ -85,10 +85,16 @@ fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     found[0]
 }
 
+/// Free a moment ago; nobody else is asked for it meanwhile.
+async fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    listener.local_addr().expect("it is bound")
+}
+
 /// A world whose worker takes events over HTTP, and the address.
 async fn world(crms: &'static [Tenant], collector: SocketAddr) -> (World, SocketAddr) {
     let mut world = World::of(Setup { crms, ..Setup::default() }).await;
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let address = free_address().await;
     world.settings.ingest.listen = address.to_string();
     let traces = &mut world.settings.telemetry.traces;
     traces.endpoint = format!("http://{collector}/v1/traces");
@@ -115,7 +121,7 @@ async fn publish(address: SocketAddr, kind: &str, headers: &str, body: &str) {
     );
     until("the events are taken", async || {
         let Ok(mut stream) = TcpStream::connect(address).await else { return false };
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.expect("it listens");
         let mut answer = String::new();
         // A worker that is not there yet resets.
         let read = stream.read_to_string(&mut answer).await;
@@ -144,8 +150,9 @@ async fn until_held(world: &World, contacts: usize) {
 }
 
 async fn reader(world: &World) -> Reader {
-    let mut reader = Reader::open(&world.log, &[INPUT.into()], &TopicNames::new("")).await.unwrap();
-    reader.catch_up(&world.log, DEADLINE).await.unwrap();
+    let reader = Reader::open(&world.log, &[INPUT.into()], &TopicNames::new("")).await;
+    let mut reader = reader.expect("the topics are there");
+    reader.catch_up(&world.log, DEADLINE).await.expect("the log can be read");
     reader
 }
 
@@ -277,7 +284,7 @@ async fn a_collector_that_hangs_keeps_no_delivery_waiting() {
         publish(address, EVENT, "", &event(&format!("s{number}"))).await;
     }
     until_held(&world, 5).await;
-    let stopping = std::time::Duration::from_secs(10);
+    let stopping = Duration::from_secs(10);
     assert!(timeout(stopping, world.stop(0)).await.expect("the end is not kept waiting either"));
     assert!(world.metric(0, "spans_lost_total{reason=\"queue_full\"}") > 0.0);
     assert!(world.metric(0, "spans_lost_total{reason=\"shutdown\"}") > 0.0);

@@ -66,8 +66,9 @@
 //! # Who may name what
 //!
 //! Each outside library that could be replaced is named in one place: rdkafka in `log::kafka`, sled in `view` and
-//! `log::local`, reqwest in `crm::transport` and `cli::client`, crossterm in `cli::status`, backoff in `replicator::retry`, prometheus in `metrics`. Connectors do not know
-//! each other; the sandbox shares no type with them. `tests/tidy.rs` holds the sources to this.
+//! `log::local`, reqwest in `crm::transport` and `cli::client`, crossterm in `cli::status`,
+//! backoff in `replicator::retry`, prometheus in `metrics`, opentelemetry-proto and prost in `telemetry::traces`. Connectors do
+//! not know each other; the sandbox shares no type with them. `tests/tidy.rs` holds the sources to this.
 //!
 //! # What is absent, on purpose
 //!

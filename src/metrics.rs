@@ -81,6 +81,29 @@ impl StatusClass {
     }
 }
 
+/// Why a span was not exported, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanLoss {
+    /// The queue was full: the collector is away, or too slow.
+    Queue,
+    /// The collector did not take it.
+    Refused,
+    /// The worker ended before.
+    Shutdown,
+}
+
+impl SpanLoss {
+    const ALL: [Self; 3] = [Self::Queue, Self::Refused, Self::Shutdown];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue_full",
+            Self::Refused => "refused",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
 /// How a request to the HTTP ingest ended, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IngestResult {
@@ -165,6 +188,9 @@ struct Shared {
     view_applied: IntCounter,
     view_rebuilt: IntCounter,
     ingest_requests: HashMap<IngestResult, IntCounter>,
+    spans_exported: IntCounter,
+    /// By [`SpanLoss::ALL`].
+    spans_lost: [IntCounter; 3],
     ingest_events: IntCounter,
     ingest_backlog: IntGauge,
     /// Outcomes reached before the fan-out, under [`ANY_CRM`].
@@ -320,6 +346,7 @@ impl Metrics {
             "Requests to the HTTP ingest. `backlog` rising: the resolver cannot keep up, or the log is full.",
             &["result"],
         )?;
+        let spans_lost = make.counters("spans_lost_total", "Spans that were not exported: `queue_full` (the collector is away or too slow; deliveries go on), `refused` (its address or headers are wrong, or a span is), `shutdown`.", &["reason"])?;
         let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
         let conflicts = make.counters(
             "identity_conflicts_total",
@@ -420,6 +447,8 @@ impl Metrics {
             view_applied: make.counter("view_applied_records_total", "Records written to the view.")?,
             view_rebuilt: make.counter("view_rebuilds_total", "Times that the view was built anew.")?,
             ingest_requests: IngestResult::ALL.into_iter().map(ingest_request).collect(),
+            spans_exported: make.counter("spans_exported_total", "Spans that the collector took.")?,
+            spans_lost: SpanLoss::ALL.map(|reason| spans_lost.with_label_values(&[reason.as_str()])),
             ingest_events: make.counter("ingest_events_total", "Events taken over HTTP.")?,
             ingest_backlog: make.gauge("ingest_backlog_events", "Events that wait for a decision, as the HTTP ingest last measured: when it last had a request.")?,
             before_fan_out: outcomes_of(ANY_CRM),
@@ -633,6 +662,16 @@ impl Metrics {
 
     pub fn view_rebuilt(&self) {
         self.shared.view_rebuilt.inc();
+    }
+
+    /// Spans were taken by the collector.
+    pub fn spans_exported(&self, spans: u64) {
+        self.shared.spans_exported.inc_by(spans);
+    }
+
+    /// Spans will not be exported.
+    pub fn spans_lost(&self, reason: SpanLoss, spans: u64) {
+        self.shared.spans_lost[reason as usize].inc_by(spans);
     }
 
     /// A request to the HTTP ingest was answered.

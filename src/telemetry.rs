@@ -3,8 +3,14 @@
 //! Lines go to standard error, so that a command's own output can be piped. Fields come first, then a fixed lowercase
 //! sentence; `error` is for what needs a person. No line carries a value of a contact.
 //!
+//! A line that is written while an event or an attempt is handled carries its ids ([`handled`]); the same ids are in the spans that
+//! are exported, if an operator wants that ([`traces`]).
+//!
 //! Three things would break that behind our back, and are stopped here: sled prints what it stores below the level of a
 //! warning, rlibphonenumber the number that it reads, and a panic its message, which may quote what it choked on.
+
+pub mod handled;
+pub mod traces;
 
 use std::{
     io::{self, IsTerminal, Write as _},
@@ -18,7 +24,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::{LogFormat, Surroundings, TelemetrySettings};
+use self::handled::WithIds;
+use crate::config::{LogFormat, Surroundings};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -46,9 +53,9 @@ pub fn colour_is_welcome(surroundings: Surroundings<'_>) -> bool {
 ///
 /// # Errors
 /// If the level is no filter, or if this was done before.
-pub fn start(settings: &TelemetrySettings, coloured: bool) -> Result<(), TelemetryError> {
-    let filter = filter(&settings.level)?;
-    Ok(tracing_subscriber::registry().with(lines(settings.format, coloured, io::stderr)).with(filter).try_init()?)
+pub fn start(format: LogFormat, level: &str, coloured: bool) -> Result<(), TelemetryError> {
+    let filter = filter(level)?;
+    Ok(tracing_subscriber::registry().with(lines(format, coloured, io::stderr)).with(filter).try_init()?)
 }
 
 /// Whether `level` can be used as one.
@@ -99,8 +106,14 @@ where
     W: for<'writer> fmt::MakeWriter<'writer> + Send + Sync + 'static,
 {
     match format {
-        LogFormat::Text => fmt::layer().with_ansi(coloured).with_writer(to).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(to).boxed(),
+        LogFormat::Text => {
+            let written = fmt::layer().with_ansi(coloured).with_writer(to);
+            written.map_event_format(|inner| WithIds { inner: inner.with_ansi(coloured), format }).boxed()
+        }
+        LogFormat::Json => {
+            let written = fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(to);
+            written.map_event_format(|inner| WithIds { inner, format }).boxed()
+        }
     }
 }
 
@@ -112,6 +125,7 @@ mod tests {
     use tracing::{info, info_span};
 
     use super::*;
+    use crate::event::EventRef;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -154,6 +168,49 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(&written(LogFormat::Json, "info")).unwrap();
         assert_eq!((&line["message"], &line["attempt"]), (&"delivery will be retried".into(), &2.into()));
         assert_eq!(line["span"]["offset"], 7);
+    }
+
+    #[test]
+    fn a_line_written_while_an_event_is_handled_carries_its_ids_once() {
+        let event = EventRef {
+            source: None,
+            id: Some("e\"1".into()),
+            subject: Some("ann@example.com".into()),
+            topic: "changes".into(),
+            partition: 3,
+            offset: 9,
+        };
+        let parent = Arc::from("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let place = traces::Traces::default().begin(Some(&parent));
+        let handled = handled::Handled { contact: None, event: Some(event), place };
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let lines = Lines::default();
+            let to = lines.clone();
+            let layer = super::lines(format, false, move || to.clone());
+            let subscriber = tracing_subscriber::registry().with(layer).with(filter("info").unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                handled.clone().within(|| info!(offset = 7, "a decision panicked"));
+                info!("outside");
+            });
+            let written = String::from_utf8(lines.0.lock().clone()).unwrap();
+            let (line, outside) = written.trim_end().split_once('\n').unwrap();
+            assert!(!outside.contains("trace_id") && !written.contains("ann@"), "{written}");
+            match format {
+                LogFormat::Json => {
+                    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+                    assert_eq!((&line["span_id"], &line["event_id"]), (&"00f067aa0ba902b7".into(), &"e\"1".into()));
+                    assert_eq!((&line["topic"], &line["partition"]), (&"changes".into(), &3.into()));
+                    assert_eq!((&line["offset"], &line["message"]), (&7.into(), &"a decision panicked".into()));
+                }
+                LogFormat::Text => {
+                    assert!(line.ends_with(
+                        "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7 event_id=e\\\"1 topic=changes partition=3"
+                    ), "{line}");
+                    assert_eq!(line.matches("offset=").count(), 1, "{line}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -284,7 +284,9 @@ fn each_outside_thing_is_named_in_one_place() {
         ("crossterm", &["cli/status"]),
         ("schemars", &["contact", "event", "status"]),
         ("axum", &["admin", "ingest"]),
-        ("tracing_subscriber", &["telemetry.rs"]),
+        ("tracing_subscriber", &["telemetry.rs", "telemetry/handled.rs"]),
+        ("opentelemetry_proto", &["telemetry/traces", "telemetry/traces.rs"]),
+        ("prost", &["telemetry/traces"]),
     ] {
         // Tests, too: or a library could not be replaced without them.
         let found: Vec<_> = SOURCES

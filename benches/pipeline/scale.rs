@@ -209,6 +209,7 @@ impl World {
             clock: Clock::System,
             metrics: Metrics::default(),
             subjects: Subjects::new(SubjectForm::Plain, &hasher),
+            traces: Default::default(),
             hasher,
             instance: settings.instance.clone(),
             topics: topics.clone(),

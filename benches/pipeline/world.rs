@@ -164,6 +164,7 @@ impl Worker {
             transports,
             clock: Clock::System,
             metrics,
+            traces: Default::default(),
             readiness: readiness.clone(),
             seed: 1,
             protections: Protections::default(),

@@ -52,7 +52,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CommandError> {
     let reading = Reading::of_file(&arguments.configured.config, surroundings);
     if let Some(settings) = reading.settings() {
-        telemetry::start(&settings.telemetry, telemetry::coloured(surroundings))?;
+        telemetry::start(settings.telemetry.format, &settings.telemetry.level, telemetry::coloured(surroundings))?;
     }
     tell(arguments, &reading, output).await
 }

@@ -213,6 +213,8 @@ enum CommandError {
     },
     #[error("log lines cannot be written")]
     Telemetry(#[from] telemetry::TelemetryError),
+    #[error("spans cannot be exported")]
+    Traces(#[from] telemetry::traces::TracesError),
     #[error("the CRM {crm} cannot be spoken to")]
     Transport {
         crm: Arc<str>,
@@ -268,6 +270,7 @@ impl CommandError {
             | Self::Io { .. }
             | Self::Listen { .. }
             | Self::Telemetry(_)
+            | Self::Traces(_)
             | Self::Transport { .. }
             | Self::Metrics(_)
             | Self::Worker(_)
@@ -360,7 +363,7 @@ async fn open_log(settings: &Settings) -> Result<Arc<dyn Log>, LogError> {
 /// Reads the settings and sends log lines where they say.
 fn started(configured: &Configured, surroundings: Surroundings<'_>) -> Result<Settings, CommandError> {
     let settings = Settings::load(&configured.config, surroundings)?;
-    telemetry::start(&settings.telemetry, telemetry::coloured(surroundings))?;
+    telemetry::start(settings.telemetry.format, &settings.telemetry.level, telemetry::coloured(surroundings))?;
     Ok(settings)
 }
 

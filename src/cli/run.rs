@@ -22,6 +22,7 @@ use crate::{
     explain::Desk,
     metrics::{Metrics, Registry},
     protection::Protections,
+    telemetry::traces::{self, Teller, Traces},
     worker::{self, Stopped, WorkerError},
 };
 
@@ -58,6 +59,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let readiness = Readiness::default();
     let desk = Desk::default();
     let transports = transports(&settings)?;
+    let traces = traces(&settings, &metrics)?;
     let log = super::open_log(&settings).await?;
     let mut admins = Vec::new();
     for (listen, key) in
@@ -75,6 +77,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
         transports,
         clock: Clock::System,
         metrics,
+        traces,
         readiness,
         seed: rand::random(),
         protections: Protections::default(),
@@ -136,6 +139,15 @@ fn transports(settings: &Settings) -> Result<BTreeMap<Arc<str>, Arc<dyn Transpor
         Ok((crm.name.clone(), Arc::new(http) as Arc<dyn Transport>))
     };
     settings.crm.iter().map(transport).collect()
+}
+
+fn traces(settings: &Settings, metrics: &Metrics) -> Result<Traces, CommandError> {
+    let exported = &settings.telemetry.traces;
+    if !exported.is_on() {
+        return Ok(Traces::default());
+    }
+    let teller = Teller { instance: &settings.instance, worker: &settings.worker.id };
+    Ok(Traces::start(exported, traces::collector(exported)?, &teller, Clock::System, metrics))
 }
 
 /// What asks a process to stop.

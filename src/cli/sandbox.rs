@@ -15,7 +15,7 @@ use humantime_serde::re::humantime::parse_duration;
 
 use super::{CommandError, Exit, UsageError, run::Signals};
 use crate::{
-    config::{LogFormat, Surroundings, TelemetrySettings},
+    config::{LogFormat, Surroundings},
     sandbox::{
         Chance, CrmComSettings, Fault, FaultPlan, Instead, Kind, LogisenseSettings, NextinteractSamSettings, Only,
         PrevistoSettings, RateLimit, SamDoorSettings, Sandbox, SandboxSettings, Window, server::Server,
@@ -90,8 +90,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
-    let lines = TelemetrySettings { format: LogFormat::Text, level: "info".into() };
-    telemetry::start(&lines, telemetry::coloured(surroundings))?;
+    telemetry::start(LogFormat::Text, "info", telemetry::coloured(surroundings))?;
     let mut signals = Signals::new().map_err(CommandError::io("listening for signals"))?;
     let listen = arguments.listen;
     let server = Server::host(listen, sandboxes(arguments)?).await.map_err(|source| CommandError::Listen {

@@ -13,6 +13,7 @@ use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
 use super::{ConfigError, Fault, PriavaAuth, Reading, Settings, Surroundings, fault::Faults, rules, secrets};
+use crate::telemetry::traces;
 
 /// Every key with its default, unit and meaning.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
@@ -393,6 +394,25 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
     if !ingest.listen.is_empty() && (ingest.token_env.is_some() || ingest.token_file.is_some()) {
         let (variable, file) = (ingest.token_env.as_deref(), ingest.token_file.as_ref());
         ingest.token = secrets::fetch("ingest.token", variable, file, surroundings, faults);
+    }
+    let exported = &mut settings.telemetry.traces;
+    if exported.is_on() && (exported.headers_env.is_some() || exported.headers_file.is_some()) {
+        let (variable, file) = (exported.headers_env.as_deref(), exported.headers_file.as_ref());
+        if let Some(found) = secrets::fetch("telemetry.traces.headers", variable, file, surroundings, faults) {
+            match traces::headers(found.expose()) {
+                Some(headers) => exported.headers = headers,
+                None => {
+                    let key = if variable.is_some() { "headers_env" } else { "headers_file" };
+                    let remedy = "write name=value, separated by commas or line ends, values percent-encoded";
+                    faults.add(
+                        &format!("telemetry.traces.{key}"),
+                        None,
+                        "what was found there is no list of headers",
+                        remedy,
+                    );
+                }
+            }
+        }
     }
     for (index, crm) in settings.crm.iter().enumerate() {
         if let Some(priava) = &crm.priava {

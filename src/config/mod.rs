@@ -36,6 +36,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod traces;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -70,6 +71,7 @@ pub use self::{
     reading::Reading,
     secrets::Surroundings,
     topics::{TopicNames, TopicSettings},
+    traces::TracesSettings,
 };
 
 /// The whole configuration, checked. Read it with [`Settings::load`].
@@ -160,6 +162,7 @@ pub struct TelemetrySettings {
     pub format: LogFormat,
     /// As in `RUST_LOG`.
     pub level: String,
+    pub traces: TracesSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -78,18 +78,30 @@ pub(crate) fn client_builder(url: &Url) -> reqwest::ClientBuilder {
 impl Http {
     pub fn new(base_url: &str, delivery: &DeliverySettings) -> Result<Self, HttpSetupError> {
         let url = Url::parse(base_url).map_err(|_malformed| HttpSetupError::BaseUrl { why: "it is not a URL" })?;
-        check_base_url(&url)?;
         let builder = client_builder(&url)
             .connect_timeout(delivery.connect_timeout.min(delivery.request_deadline))
-            .pool_idle_timeout(IDLE_CONNECTION_MAX)
             .pool_max_idle_per_host(delivery.in_flight_max);
-        let client = builder.build().map_err(|error| HttpSetupError::Client { reason: describe(error) })?;
-        Ok(Self {
-            client,
-            base_url: url.as_str().trim_end_matches('/').to_owned(),
-            request_deadline: delivery.request_deadline,
-            response_bytes_max: delivery.response_bytes_max,
-        })
+        Self::build(&url, builder, delivery.request_deadline, delivery.response_bytes_max)
+    }
+
+    /// To what is no CRM, and is asked one thing at a time.
+    pub(crate) fn to(base_url: &str, deadline: Duration, response_bytes_max: usize) -> Result<Self, HttpSetupError> {
+        let url = Url::parse(base_url).map_err(|_malformed| HttpSetupError::BaseUrl { why: "it is not a URL" })?;
+        let builder = client_builder(&url).connect_timeout(deadline).pool_max_idle_per_host(1);
+        Self::build(&url, builder, deadline, response_bytes_max)
+    }
+
+    fn build(
+        url: &Url,
+        builder: reqwest::ClientBuilder,
+        request_deadline: Duration,
+        response_bytes_max: usize,
+    ) -> Result<Self, HttpSetupError> {
+        check_base_url(url)?;
+        let client = builder.pool_idle_timeout(IDLE_CONNECTION_MAX).build();
+        let client = client.map_err(|error| HttpSetupError::Client { reason: describe(error) })?;
+        let base_url = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { client, base_url, request_deadline, response_bytes_max })
     }
 
     async fn send(&self, request: Request) -> Result<reqwest::Response, TransportError> {

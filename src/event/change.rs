@@ -21,6 +21,7 @@ use super::{
     EventRef, ReasonCode, SourceVersion,
     envelope::{self, Attribute, Carried, Envelope, Problem},
     time::{self, Moment},
+    traceparent,
 };
 use crate::{
     config::{InputSettings, Order, SourceSettings},
@@ -219,7 +220,7 @@ fn read_tombstone(record: &Record, key: &[u8], rules: &Rules, event: &mut EventR
         version: version(record, None, None, None),
         time: None,
         record_timestamp: record.timestamp,
-        traceparent: None,
+        traceparent: traceparent::of_headers(record),
         ignored_attributes: 0,
     })
 }
@@ -252,8 +253,7 @@ fn read_event(
         sequence => sequence.map(Arc::from),
     };
     // Tracing is a courtesy: whatever is wrong with it, the change counts.
-    let traceparent = envelope.text(Attribute::TraceParent).ok().flatten();
-    let traceparent = traceparent.filter(|text| is_traceparent(text)).map(Arc::from);
+    let traceparent = traceparent::of_event(envelope.text(Attribute::TraceParent).ok().flatten().as_deref(), record);
 
     let (verb, ignored_attributes) = kind.read(envelope, rules.depth_max)?;
     Ok(Change {
@@ -376,29 +376,6 @@ fn is_uri_reference(text: &str) -> bool {
         }
     }
     true
-}
-
-/// Whether it has the form of W3C trace context, in any version that begins like the first.
-fn is_traceparent(text: &str) -> bool {
-    let is_hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let is_set = |text: &str| text.bytes().any(|byte| byte != b'0');
-    let mut parts = text.split('-');
-    let (Some(version), Some(trace), Some(parent), Some(flags)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
-    };
-    is_hex(version, 2)
-        && version != "ff"
-        && is_hex(trace, 32)
-        && is_set(trace)
-        && is_hex(parent, 16)
-        && is_set(parent)
-        && is_hex(flags, 2)
-        && (version != "00" || parts.next().is_none())
-        && text.len() <= IDENTITY_BYTES_MAX
 }
 
 #[cfg(test)]

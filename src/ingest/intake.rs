@@ -31,10 +31,12 @@ use crate::{
     config::IngestSettings,
     event::{
         EventRef, ReasonCode,
-        change::{self, Fault, Rules},
+        change::{self, Change, Fault, Rules},
+        traceparent::{TRACEPARENT, TraceParent},
     },
-    log::{Log, NewRecord, Record, TopicPartition, partition_of},
+    log::{Header, Log, NewRecord, Record, TopicPartition, partition_of},
     metrics::{IngestResult, Metrics},
+    telemetry::traces::{Place, Taken, Traces},
 };
 
 /// What is still read of a request that is refused, in bytes and time: a sender that is cut off while it writes seldom
@@ -54,13 +56,14 @@ pub(super) struct Intake {
     log: Arc<dyn Log>,
     clock: Clock,
     metrics: Metrics,
+    traces: Traces,
     backlog: Backlog,
     turns: Semaphore,
 }
 
 impl Intake {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { settings, topics, event_bytes_max, rules, log, decided, clock, metrics } = parts;
+        let Parts { settings, topics, event_bytes_max, rules, log, decided, clock, metrics, traces } = parts;
         let first_topic = topics.first().expect("checked settings name an input topic").clone();
         Self {
             token: settings.token.as_ref().map(|token| Sha256::digest(token.expose().as_bytes()).into()),
@@ -74,19 +77,25 @@ impl Intake {
             log,
             clock,
             metrics,
+            traces,
         }
     }
 
     async fn answer(&self, topic: Option<&str>, request: axum::extract::Request) -> Response {
         let (head, mut body) = request.into_parts();
-        match self.take(topic, &head, &mut body).await {
-            Ok(accepted) => {
+        let arrived = self.clock.now();
+        match self.take(topic, &head, &mut body, arrived).await {
+            Ok(Taking { place, events }) => {
+                let accepted = events.len();
+                let status = StatusCode::ACCEPTED.as_u16();
+                self.traces.taken(&place, &Taken { status, path: head.uri.path(), events: &events });
                 self.metrics.ingest_request(IngestResult::Accepted);
                 self.metrics.ingest_accepted(accepted);
                 let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
                 (StatusCode::ACCEPTED, json, format!("{{\"accepted\":{accepted}}}")).into_response()
             }
             Err(refusal) => {
+                self.tell_refusal(&refusal, &head, arrived);
                 // Whoever asks before sending has sent nothing, and is not encouraged to.
                 if refusal.may_hear_out() && !head.headers.contains_key(header::EXPECT) {
                     hear_out(&mut body).await;
@@ -96,13 +105,28 @@ impl Intake {
         }
     }
 
+    /// Of what a sender did that may publish here; of others the counter tells.
+    fn tell_refusal(&self, refusal: &Refusal, head: &request::Parts, arrived: Timestamp) {
+        if self.traces.is_on() && !matches!(refusal.result, IngestResult::Unauthorized | IngestResult::Refused) {
+            let place = self.traces.begin_at(traceparent_of(&head.headers).as_ref(), arrived);
+            let status = refusal.status.as_u16();
+            self.traces.taken(&place, &Taken { status, path: head.uri.path(), events: &[] });
+        }
+    }
+
     fn refuse(&self, refusal: Refusal) -> Response {
         self.metrics.ingest_request(refusal.result);
         refusal.into_response()
     }
 
-    /// Takes the events of a request and says how many they were.
-    async fn take(&self, topic: Option<&str>, head: &request::Parts, body: &mut Body) -> Result<usize, Refusal> {
+    /// Takes the events of a request.
+    async fn take(
+        &self,
+        topic: Option<&str>,
+        head: &request::Parts,
+        body: &mut Body,
+        arrived: Timestamp,
+    ) -> Result<Taking, Refusal> {
         if !self.may_publish(&head.headers) {
             return Err(Refusal::unauthorized());
         }
@@ -133,20 +157,21 @@ impl Intake {
             partitions,
             rules: Arc::clone(&self.rules),
             now: self.clock.now(),
+            traces: self.traces.clone(),
+            arrived,
         };
         // Parsing megabytes would hold up every other task of the thread.
-        let records = spawn_blocking(move || judged.records()).await.unwrap_or_else(|_panicked| {
+        let (taking, records) = spawn_blocking(move || judged.records()).await.unwrap_or_else(|_panicked| {
             // Not the error itself: its text has the message of a panic, which may quote a contact.
             error!("reading an event that came over HTTP panicked");
             Err(Refusal::internal())
         })?;
-        let accepted = records.len();
-        if accepted > 0 {
-            let room = self.backlog.reserve(accepted)?;
+        if !records.is_empty() {
+            let room = self.backlog.reserve(records.len())?;
             self.log.append(records).await.map_err(|error| Refusal::log(&error))?;
             room.taken();
         }
-        Ok(accepted)
+        Ok(taking)
     }
 
     fn may_publish(&self, headers: &HeaderMap) -> bool {
@@ -196,12 +221,20 @@ struct Judging {
     partitions: u32,
     rules: Arc<Rules>,
     now: Timestamp,
+    traces: Traces,
+    arrived: Timestamp,
+}
+
+/// A request whose events are taken, in its trace, and the events, each in its own.
+struct Taking {
+    place: Place,
+    events: Vec<(Place, TopicPartition)>,
 }
 
 impl Judging {
     /// The records to write, or the first thing at fault.
-    fn records(self) -> Result<Vec<NewRecord>, Refusal> {
-        let Self { mode, headers, body, events_max, topic, partitions, rules, now } = self;
+    fn records(self) -> Result<(Taking, Vec<NewRecord>), Refusal> {
+        let Self { mode, headers, body, events_max, topic, partitions, rules, now, traces, arrived } = self;
         let messages = binding::messages(mode, &headers, body, events_max).map_err(|fault| match fault {
             NoBatch::NotAnArray => Refusal::not_an_array(),
             NoBatch::TooMany => Refusal::too_many(),
@@ -210,8 +243,51 @@ impl Judging {
             let index = (mode == Mode::Batch).then_some(index);
             judge(message, &topic, partitions, &rules, now).map_err(|fault| Refusal::event(fault, index))
         };
-        messages.into_iter().enumerate().map(judge).collect()
+        let judged = messages.into_iter().enumerate().map(judge);
+        let mut judged = judged.collect::<Result<Vec<Judged>, Refusal>>()?;
+        let sent = traceparent_of(&headers);
+        // A request that says nothing belongs to the trace of its one event.
+        let alone = if let [one] = judged.as_slice() { one.traceparent.as_ref() } else { None };
+        let place = traces.begin_at(sent.as_ref().or(alone), arrived);
+        let events = judged.iter_mut().map(|judged| (judged.join(&place, &traces), judged.record.to.clone())).collect();
+        Ok((Taking { place, events }, judged.into_iter().map(|judged| judged.record).collect()))
     }
+}
+
+/// An event that would not be a dead letter.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) record: NewRecord,
+    /// What the event itself says of its trace.
+    pub(super) traceparent: Option<Arc<str>>,
+}
+
+impl Judged {
+    /// Says on the record where the event stands: below the request, or, where it says itself that it belongs to another
+    /// trace, there. The event itself stays as its sender wrote it.
+    fn join(&mut self, request: &Place, traces: &Traces) -> Place {
+        let trace_of = |text: Option<&Arc<str>>| Some(TraceParent::parse(text?)?.trace);
+        let own = self.traceparent.as_ref();
+        let is_apart = own.is_some() && trace_of(own) != trace_of(request.traceparent());
+        let parent = if is_apart { own } else { request.traceparent() };
+        let place = match parent {
+            Some(_) => traces.begin(parent),
+            None => Place::default(),
+        };
+        if place.span().is_some() || own.is_none() {
+            let header = place.traceparent().map(|text| Header::new(TRACEPARENT, text.as_bytes().to_vec()));
+            self.record.headers.extend(header);
+        }
+        place
+    }
+}
+
+/// The trace that a sender's request belongs to. One that says it twice says nothing.
+fn traceparent_of(headers: &HeaderMap) -> Option<Arc<str>> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let (Some(only), None) = (all.next(), all.next()) else { return None };
+    let text = only.to_str().ok()?;
+    TraceParent::parse(text).map(|_wellformed| text.into())
 }
 
 /// Makes the record of a message, if it would not be a dead letter.
@@ -221,7 +297,7 @@ pub(super) fn judge(
     partitions: u32,
     rules: &Rules,
     now: Timestamp,
-) -> Result<NewRecord, Fault> {
+) -> Result<Judged, Fault> {
     let mut record = Record {
         at: TopicPartition::new(Arc::clone(topic), 0),
         offset: 0,
@@ -230,7 +306,7 @@ pub(super) fn judge(
         value: Some(message.value),
         headers: message.headers,
     };
-    let subject = change::read(&record, rules, now)?.subject;
+    let Change { subject, traceparent, .. } = change::read(&record, rules, now)?;
     let key = Bytes::copy_from_slice(subject.as_bytes());
     // The key, which counts, is known only from the event.
     record.key = Some(key.clone());
@@ -238,7 +314,8 @@ pub(super) fn judge(
         return Err(Fault { code: ReasonCode::TooLarge, pointer: None, event: EventRef::at(&record) });
     }
     let to = TopicPartition::new(Arc::clone(topic), partition_of(&key, partitions));
-    Ok(NewRecord { to, key: record.key, value: record.value, headers: record.headers })
+    let record = NewRecord { to, key: record.key, value: record.value, headers: record.headers };
+    Ok(Judged { record, traceparent })
 }
 
 pub(super) async fn to_first_topic(State(intake): State<Arc<Intake>>, request: axum::extract::Request) -> Response {

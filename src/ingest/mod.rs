@@ -36,7 +36,9 @@ use tracing::info;
 
 pub use self::backlog::Decided;
 use self::intake::Intake;
-use crate::{clock::Clock, config::IngestSettings, event::change::Rules, log::Log, metrics::Metrics};
+use crate::{
+    clock::Clock, config::IngestSettings, event::change::Rules, log::Log, metrics::Metrics, telemetry::traces::Traces,
+};
 
 /// What the intake is made of.
 pub struct Parts {
@@ -50,6 +52,7 @@ pub struct Parts {
     pub decided: Decided,
     pub clock: Clock,
     pub metrics: Metrics,
+    pub traces: Traces,
 }
 
 impl fmt::Debug for Parts {

@@ -26,7 +26,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    status: StatusCode,
+    pub(super) status: StatusCode,
     code: &'static str,
     detail: &'static str,
     pub(super) result: IngestResult,

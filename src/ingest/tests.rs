@@ -172,6 +172,7 @@ async fn world(settings: IngestSettings) -> World {
         decided: Arc::new(move |at| Ok(positions.lock().get(at).copied())),
         clock: Clock::System,
         metrics: Metrics::new(&registry, &[]).unwrap(),
+        traces: Traces::default(),
     };
     let ingest = Ingest::bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), parts).await.unwrap();
     let address = ingest.address();
@@ -653,7 +654,7 @@ fn read(record: NewRecord) -> Result<Change, change::Fault> {
 /// Through the binding and the judge, as the one event of a request.
 fn through(mode: Mode, headers: &HeaderMap, body: Vec<u8>) -> Change {
     let mut messages = binding::messages(mode, headers, body.into(), 4).unwrap();
-    let record = intake::judge(messages.remove(0), &TOPIC.into(), PARTITIONS, &rules(), now()).unwrap();
+    let record = intake::judge(messages.remove(0), &TOPIC.into(), PARTITIONS, &rules(), now()).unwrap().record;
     read(record).unwrap()
 }
 

@@ -24,11 +24,12 @@ use crate::{
         relation::{self, Related},
         session::{CredentialNumber, RenewalError},
     },
-    event::{OutcomeKind, ReasonCode},
+    event::{OutcomeKind, ReasonCode, traceparent::TraceParent},
     identity::keys::KeyHash,
     log::{AssignmentNumber, MemberHandle, Partition},
     protection::Protection,
     resync::mode::Decided,
+    telemetry::handled::Handled,
     view::{View, ViewError},
 };
 
@@ -62,6 +63,10 @@ pub(super) struct Attempt {
     pub(super) lost: Option<Lost>,
     /// The gate admits this one delivery only.
     pub(super) probe: bool,
+    /// Counted from 1, of what it is for.
+    pub(super) number: u32,
+    /// What it is for, and where it stands in a trace.
+    pub(super) handled: Handled,
 }
 
 /// The end of an attempt.
@@ -75,18 +80,46 @@ pub(super) struct Attempted {
     pub(super) answered: bool,
     /// Something is left to be said of other contacts.
     pub(super) waits: bool,
+    pub(super) number: u32,
+    pub(super) handled: Handled,
+    /// Requests that left.
+    pub(super) requests: u32,
+    /// Those of them that others shared.
+    pub(super) shared_calls: Vec<TraceParent>,
     pub(super) end: Result<End, ViewError>,
+}
+
+/// What an attempt showed on its way.
+#[derive(Debug, Default)]
+struct Showed {
+    answered: bool,
+    waits: bool,
+    requests: u32,
+    shared_calls: Vec<TraceParent>,
 }
 
 impl Attempt {
     pub(super) async fn run(self) -> Attempted {
-        let (mut answered, mut waits) = (false, false);
-        let end = self.end(&mut answered, &mut waits).await;
-        let Self { partition, assignment, contact, probe, .. } = self;
-        Attempted { partition, assignment, contact, probe, answered, waits, end }
+        let mut showed = Showed::default();
+        let end = self.handled.clone().during(self.end(&mut showed)).await;
+        let Self { partition, assignment, contact, probe, number, handled, .. } = self;
+        let Showed { answered, waits, requests, shared_calls } = showed;
+        Attempted {
+            partition,
+            assignment,
+            contact,
+            probe,
+            answered,
+            waits,
+            number,
+            handled,
+            requests,
+            shared_calls,
+            end,
+        }
     }
 
-    async fn end(&self, answered: &mut bool, waits: &mut bool) -> Result<End, ViewError> {
+    async fn end(&self, showed: &mut Showed) -> Result<End, ViewError> {
         let shared = &*self.shared;
         let needed = self.task.link.open.as_ref().map_or(0, Open::version);
         let record = shared.view.record_to_deliver(self.contact)?.filter(|record| record.version >= needed);
@@ -99,7 +132,7 @@ impl Attempt {
             return Ok(End::MustWait { until: Instant::now() + SHADOW_PAUSE });
         }
         let related = self.related(&record)?;
-        *waits = related.is_waiting(self.contact);
+        showed.waits = related.is_waiting(self.contact);
         let references = shared.library.at(Instant::now()).with(related);
         let begun = Machine::new(&shared.terms, &self.task, &record, references);
         // What the CRM cannot be told of may be all that has changed.
@@ -126,20 +159,22 @@ impl Attempt {
         loop {
             action = match action {
                 Action::Send(request) => {
-                    if let Err(error) = shared.way.session.ready(&*shared.way.transport).await {
+                    if let Err(error) = shared.way.session.ready(&shared.way.beside(&self.handled.place)).await {
                         return Ok(machine.unauthorized(self.without_credential(error)));
                     }
                     match self.send(request, machine.goes_alone()).await {
                         Sent::Kept(end) => return Ok(machine.kept_back(end)),
-                        Sent::Left { answer, credential: used, sent_at } => {
+                        Sent::Left { answer, credential: used, sent_at, shared } => {
                             credential = Some(used);
-                            *answered |= answer.is_ok();
+                            showed.requests += 1;
+                            showed.shared_calls.extend(shared);
+                            showed.answered |= answer.is_ok();
                             machine.answered(answer, sent_at)
                         }
                     }
                 }
                 Action::Renew => {
-                    *answered = false;
+                    showed.answered = false;
                     match self.renew(credential).await {
                         Ok(another) => machine.renewed(another),
                         Err(error) => return Ok(machine.unauthorized(self.without_credential(error))),
@@ -150,7 +185,7 @@ impl Attempt {
                     machine.taught(shared.library.at(Instant::now()))
                 }
                 Action::End(end) => {
-                    *waits |= machine.is_refused_in_part();
+                    showed.waits |= machine.is_refused_in_part();
                     for loss in machine.listed_losses() {
                         shared.way.metrics.field_lost(&shared.terms.crm, loss.field);
                     }
@@ -220,12 +255,13 @@ impl Attempt {
 
     fn passenger(&self) -> Passenger {
         let Self { partition, assignment, probe, .. } = *self;
-        Passenger { member: self.member.clone(), partition, assignment, probe }
+        let place = self.handled.place.clone();
+        Passenger { member: self.member.clone(), partition, assignment, probe, place }
     }
 
     async fn renew(&self, refused: Option<CredentialNumber>) -> Result<bool, RenewalError> {
         let Some(refused) = refused else { return Ok(false) };
-        self.shared.way.session.renew(refused, &*self.shared.way.transport).await
+        self.shared.way.session.renew(refused, &self.shared.way.beside(&self.handled.place)).await
     }
 
     /// What having no credential means for the delivery.

@@ -209,7 +209,8 @@ impl Carrier {
         let keys: Vec<&str> = boarded.iter().map(|row| row.key.as_str()).collect();
         assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len(), "no contact is twice in a call");
         let sent_at = Instant::now();
-        let (answer, credential) = self.way.exchange(joined).await;
+        let call = self.way.traces.call(boarded.iter().map(|row| &row.passenger.place));
+        let (answer, credential) = self.way.exchange(joined, &call).await;
         let answers = match keys.as_slice() {
             [_alone] => vec![answer],
             several => match self.batching.split(&answer, several) {
@@ -224,7 +225,7 @@ impl Carrier {
         };
         assert_eq!(answers.len(), boarded.len(), "each row has its answer");
         for (row, answer) in boarded.into_iter().zip(answers) {
-            row.answer(Sent::Left { answer, credential, sent_at });
+            row.answer(Sent::Left { answer, credential, sent_at, shared: call.shared() });
         }
         None
     }

@@ -316,6 +316,12 @@ impl Lane {
         Task { link: self.link.clone(), forced: self.forced, anew, intended: self.intended, tries: self.tries() }
     }
 
+    /// The newest entry that an attempt beginning now is for; `None`: it is for no entry.
+    pub fn newest(&self) -> Option<&Entry> {
+        let waiting = self.queue.back().or_else(|| self.asked.back()).map(|waiting| &waiting.entry);
+        waiting.or_else(|| self.link.open.as_ref().and_then(|open| open.entries().next()))
+    }
+
     /// The request that may still take effect, if it may at `now`.
     pub fn lost(&self, now: Instant, landing_time: Duration) -> Option<&Lost> {
         self.lost.as_ref().filter(|lost| lost.sent_at + landing_time > now)

@@ -59,6 +59,7 @@ use crate::{
     metrics::Metrics,
     privacy::Hasher,
     protection::Protections,
+    telemetry::traces::Traces,
     view::{Following, View, ViewError},
 };
 
@@ -101,6 +102,7 @@ pub struct Parts {
     pub drain_deadline: Duration,
     /// How long a shutdown may drain.
     pub shutdown_deadline: Duration,
+    pub traces: Traces,
     /// Seed of the jitter.
     pub seed: u64,
     pub protections: Protections,
@@ -193,6 +195,7 @@ pub async fn run(
         session: parts.crm.session.clone(),
         transport: parts.transport.clone(),
         metrics: parts.metrics.clone(),
+        traces: parts.traces.clone(),
         gate: Mutex::new(Gate::new(settings.failures_before_pause, probes)),
         rate: parts.rate.clone(),
         concurrency: Mutex::new(Concurrency::new(calls_min, calls_max, Instant::now())),

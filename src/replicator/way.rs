@@ -4,9 +4,10 @@
 //! the CRM takes requests. What an exchange took and how it ended is told here, once for each call, however many contacts
 //! share it.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -23,9 +24,11 @@ use crate::{
         session::{CredentialNumber, Session},
         transport::Transport,
     },
+    event::traceparent::{TRACEPARENT, TraceParent},
     log::{AssignmentNumber, MemberHandle, Partition},
     metrics::{Metrics, StatusClass},
     protection::{Protection, Protections},
+    telemetry::traces::{Call, Exchanged, Place, Traces},
 };
 
 /// Pause before a contact of a partition that may be lost is looked at again.
@@ -39,6 +42,7 @@ pub(super) struct Way {
     pub(super) session: Arc<dyn Session>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) metrics: Metrics,
+    pub(super) traces: Traces,
     pub(super) gate: Mutex<Gate>,
     pub(super) rate: Arc<Rate>,
     /// Of calls.
@@ -58,6 +62,8 @@ pub(super) struct Passenger {
     pub(super) assignment: AssignmentNumber,
     /// The gate admits this one delivery only.
     pub(super) probe: bool,
+    /// Where the attempt stands in a trace.
+    pub(super) place: Place,
 }
 
 /// What became of a request.
@@ -69,6 +75,8 @@ pub(super) enum Sent {
         answer: Answer,
         credential: CredentialNumber,
         sent_at: Instant,
+        /// The span of a call that several shared.
+        shared: Option<TraceParent>,
     },
 }
 
@@ -86,14 +94,15 @@ impl Way {
             return Sent::Kept(end);
         }
         let sent_at = Instant::now();
-        let (answer, credential) = self.exchange(request).await;
-        Sent::Left { answer, credential, sent_at }
+        let call = self.traces.call(iter::once(&passenger.place));
+        let (answer, credential) = self.exchange(request, &call).await;
+        Sent::Left { answer, credential, sent_at, shared: None }
     }
 
     /// Why a request may not leave at this moment; `None`: it may.
     pub(super) fn kept_back(&self, passenger: &Passenger) -> Option<End> {
         let now = Instant::now();
-        let Passenger { member, partition, assignment, probe } = passenger;
+        let Passenger { member, partition, assignment, probe, .. } = passenger;
         let ours = member.owns(*partition) == Some(*assignment) && member.confirmed_age() < member.session_timeout();
         if !ours && self.protections.hold(Protection::OwnMap) {
             // The revocation is on its way, or a commit is about to show that the membership still stands.
@@ -104,10 +113,10 @@ impl Way {
     }
 
     /// One exchange, with the credential that is in use.
-    pub(super) async fn exchange(&self, mut request: Request) -> (Answer, CredentialNumber) {
+    pub(super) async fn exchange(&self, mut request: Request, call: &Call) -> (Answer, CredentialNumber) {
         let credential = self.session.authorize(&mut request);
         let started = Instant::now();
-        let answer = self.transport.exchange(request).await;
+        let answer = self.traced(request, call).await;
         if let Ok(response) = &answer {
             self.session.answered(credential, response);
         }
@@ -115,6 +124,45 @@ impl Way {
         self.metrics.exchange_ended(&self.crm, class, ended - started);
         self.concurrency.lock().exchanged(ended - started, is_too_much(class), ended);
         (answer, credential)
+    }
+}
+
+impl Way {
+    /// What is sent to the CRM on behalf of the attempt at `place`, but not for its contact: a login.
+    pub(super) fn beside<'a>(&'a self, place: &'a Place) -> impl Transport + 'a {
+        Logins { way: self, place }
+    }
+
+    /// Sends a request that says where it stands in a trace.
+    async fn traced(&self, mut request: Request, call: &Call) -> Answer {
+        let traceparent = call.place.traceparent().and_then(|text| HeaderValue::from_str(text).ok());
+        request.headers.extend(traceparent.map(|value| (HeaderName::from_static(TRACEPARENT), value)));
+        let told = call.place.span().map(|_span| {
+            // A query may hold what a contact is searched by.
+            let path = request.path.split('?').next().unwrap_or_default();
+            (request.method.clone(), path.to_owned())
+        });
+        let answer = self.transport.exchange(request).await;
+        if let Some((method, path)) = told {
+            let exchanged = Exchanged { crm: &self.crm, method: method.as_str(), path: &path, answer: &answer };
+            self.traces.exchanged(call, &exchanged);
+        }
+        answer
+    }
+}
+
+/// The way of logins.
+#[derive(Debug)]
+struct Logins<'a> {
+    way: &'a Way,
+    place: &'a Place,
+}
+
+#[async_trait]
+impl Transport for Logins<'_> {
+    async fn exchange(&self, request: Request) -> Answer {
+        let call = self.way.traces.call(iter::once(self.place));
+        self.way.traced(request, &call).await
     }
 }
 

@@ -21,10 +21,15 @@ use crate::{
     event::{
         EventRef, ReasonCode,
         change::{Change, Fault},
+        traceparent,
     },
     identity::{Answer, Context, Decision, Known, Policy},
     log::{Offset, Record, TopicPartition},
     privacy::Hasher,
+    telemetry::{
+        handled::Handled,
+        traces::{Place, Traces},
+    },
     view::{View, ViewError},
 };
 
@@ -54,7 +59,8 @@ pub(super) struct PreparedBatch {
 pub(super) struct Decided {
     pub(super) input: Record,
     pub(super) event: EventRef,
-    pub(super) traceparent: Option<Arc<str>>,
+    /// Where the decision stands in the trace of the event.
+    pub(super) place: Place,
     pub(super) ignored_attributes: u32,
     pub(super) decision: Decision,
 }
@@ -97,6 +103,7 @@ pub(super) struct Decider {
     pub(super) hasher: Hasher,
     pub(super) source_priority: Arc<[Arc<str>]>,
     pub(super) policy: Arc<Policy>,
+    pub(super) traces: Traces,
     pub(super) panics_in_a_row_max: u32,
     pub(super) panics_in_a_row: u32,
 }
@@ -112,6 +119,7 @@ impl Decider {
             hasher: parts.hasher.clone(),
             source_priority: Arc::clone(&parts.source_priority),
             policy: Arc::clone(&parts.policy),
+            traces: parts.traces.clone(),
             panics_in_a_row_max: parts.settings.panics_in_a_row_max,
             panics_in_a_row: 0,
         }
@@ -137,13 +145,27 @@ impl Decider {
     }
 
     fn decide_one(&mut self, Prepared { input, read }: Prepared, context: &Context) -> Result<Decided, Undecided> {
-        let (event, traceparent, ignored_attributes, decision) = match read {
-            Err(fault) => (fault.event.clone(), None, 0, quarantined(fault)),
+        let (event, place, ignored_attributes, decision) = match read {
+            Err(fault) => {
+                let place = self.traces.begin(traceparent::of_headers(&input).as_ref());
+                (fault.event.clone(), place, 0, quarantined(fault))
+            }
             Ok(change) => {
+                let place = self.traces.begin(change.traceparent.as_ref());
                 let known = Newest { ahead: &self.ahead, view: &self.view };
-                let decision = catch_unwind(AssertUnwindSafe(|| (self.resolve)(&change, &known, context)))
-                    .unwrap_or_else(|_payload| Ok(quarantined(internal_error(&input, change.event.clone()))))?;
-                (change.event, change.traceparent, change.ignored_attributes, decision)
+                let decide = || {
+                    catch_unwind(AssertUnwindSafe(|| (self.resolve)(&change, &known, context)))
+                        .unwrap_or_else(|_payload| Ok(quarantined(internal_error(&input, change.event.clone()))))
+                };
+                let handled = Handled { contact: None, event: Some(change.event.clone()), place: place.clone() };
+                let mut decision = handled.within(decide)?;
+                if self.traces.is_on() {
+                    // What the replicators do comes after this decision.
+                    for entry in &mut decision.entries {
+                        entry.traceparent = place.traceparent().cloned();
+                    }
+                }
+                (change.event, place, change.ignored_attributes, decision)
             }
         };
         let panicked =
@@ -154,7 +176,7 @@ impl Decider {
             return Err(Undecided::Panics { in_a_row: self.panics_in_a_row, last });
         }
         self.ahead.decided(&decision);
-        Ok(Decided { input, event, traceparent, ignored_attributes, decision })
+        Ok(Decided { input, event, place, ignored_attributes, decision })
     }
 }
 

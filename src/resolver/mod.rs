@@ -50,6 +50,7 @@ use crate::{
     metrics::Metrics,
     privacy::Hasher,
     protection::{Protection, Protections},
+    telemetry::traces::Traces,
     view::{View, ViewError},
 };
 
@@ -95,6 +96,7 @@ pub struct Parts {
     pub shadows: BTreeSet<Arc<str>>,
     /// How outcomes name subjects.
     pub subjects: Subjects,
+    pub traces: Traces,
     pub protections: Protections,
 }
 

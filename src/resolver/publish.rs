@@ -176,6 +176,6 @@ fn outcome(event: &Decided, now: jiff::Timestamp) -> Option<Outcome> {
         received_at: now,
         settled_at: now,
         by_version: None,
-        traceparent: event.traceparent.clone(),
+        traceparent: event.place.traceparent().cloned(),
     })
 }

@@ -28,13 +28,14 @@ use super::{
 };
 use crate::{
     contact::record::FORMAT,
-    event::{Outcome, ReasonCode, change::Fault},
+    event::{Outcome, OutcomeKind, ReasonCode, change::Fault, outcome::Subjects},
     identity::{Answer, Notice},
     log::{
         AssignmentNumber, GroupOffsets, LogError, MemberHandle, NewRecord, Offset, OffsetCommit, TopicPartition,
         Transaction, WriteError, Writer,
     },
     protection::Protection,
+    telemetry::traces::Resolved,
     view::ViewError,
 };
 
@@ -260,8 +261,9 @@ impl Term {
         self.decider().ahead.committed();
         let positions = std::mem::take(&mut self.unwritten);
         self.decided.extend(positions);
-        let metrics = &self.work.parts.metrics;
+        let Parts { metrics, traces, subjects, .. } = &self.work.parts;
         for event in &batch.events {
+            traces.resolved(&event.place, &resolved(event, subjects, self.epoch));
             metrics.event_read();
             if event.ignored_attributes > 0 {
                 metrics.attributes_ignored(event.ignored_attributes);
@@ -452,6 +454,19 @@ async fn read_ahead(inputs: &mut Inputs, work: &Work) -> Result<PreparedBatch, E
         .await
         .map_err(|_panicked| Ended::Failed(ResolverError::Thread))?;
     Ok(PreparedBatch { events, positions: progress.positions })
+}
+
+/// What is told of a decision.
+fn resolved<'a>(event: &'a Decided, subjects: &'a Subjects, epoch: u64) -> Resolved<'a> {
+    let decision = &event.decision;
+    // The one that answers for the event; a merge has the other one's, too.
+    let entry = decision.entries.iter().find(|entry| entry.cause.is_none());
+    let (contact, version, outcome) = match &decision.answer {
+        Answer::Replicators => (entry.map(|entry| entry.contact_id), entry.map(|entry| entry.version), None),
+        Answer::Resolver(ending) => (ending.contact_id, ending.version, Some((ending.outcome, Some(ending.code)))),
+        Answer::DeadLetters(fault) => (None, None, Some((OutcomeKind::Quarantined, Some(fault.code)))),
+    };
+    Resolved { event: &event.event, subjects, contact, version, outcome, epoch }
 }
 
 /// The input positions as state records, which are the truth.

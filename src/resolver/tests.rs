@@ -188,6 +188,7 @@ impl Bench {
             resyncs: Arc::new([]),
             shadows: BTreeSet::new(),
             subjects: Subjects::new(SubjectForm::Plain, &Hasher::new(&Secret::new(options.secret))),
+            traces: crate::telemetry::traces::Traces::default(),
             protections: Protections::default(),
             settings: ResolverSettings { batch_events_max: 50, panics_in_a_row_max: 3, standby_lag_max: 100 },
         };

@@ -13,7 +13,10 @@ use std::{
     collections::BTreeMap, convert::Infallible, fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{error, info, warn};
 
 use self::supervisor::Supervisor;
@@ -39,6 +42,7 @@ use crate::{
     replicator::{self, Beside, Rate},
     resolver::{self, Resolver},
     status::{self, CrmFacts},
+    telemetry::traces::Traces,
     verify::Way,
     view::{View, ViewError, follower::Follower},
 };
@@ -51,6 +55,8 @@ pub struct Parts {
     pub transports: BTreeMap<Arc<str>, Arc<dyn Transport>>,
     pub clock: Clock,
     pub metrics: Metrics,
+    /// Where spans are told. What is left in it when the worker has ended gets the rest of the grace period.
+    pub traces: Traces,
     pub readiness: Readiness,
     /// Seed of the jitter of retries.
     pub seed: u64,
@@ -96,7 +102,7 @@ const LOG_PATIENCE: u32 = 10;
 /// [`WorkerError`] when it cannot start or a part of it cannot go on; a log that is away is waited for.
 pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stopped, WorkerError> {
     let mut asked = std::pin::pin!(asked);
-    let Parts { settings, log, transports, clock, metrics, readiness, seed, protections, desk } = parts;
+    let Parts { settings, log, transports, clock, metrics, traces, readiness, seed, protections, desk } = parts;
     let names = TopicNames::new(&settings.topics.prefix);
     readiness.report_to(metrics.clone());
     let showing = desk.board().show(status::Worker {
@@ -154,6 +160,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         resyncs: settings.crm.iter().map(|crm| (crm.name.clone(), crm.delivery.resync_contacts_per_second)).collect(),
         shadows: settings.crm.iter().filter(|crm| crm.mode == Mode::Shadow).map(|crm| crm.name.clone()).collect(),
         subjects: subjects.clone(),
+        traces: traces.clone(),
         protections,
     });
     let resolver_status = resolver.status();
@@ -219,6 +226,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             worker: settings.worker.id.clone(),
             static_membership: settings.worker.named,
             subjects: subjects.clone(),
+            traces: traces.clone(),
             drain_deadline: settings.log.kafka.drain_deadline,
             // The follower and the last commit come after it.
             shutdown_deadline: settings.worker.shutdown_deadline.mul_f64(0.8),
@@ -244,7 +252,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
     }
     if let Some(address) = settings.ingest.address() {
         let source = |source| WorkerError::Ingest { address, source };
-        let ingest = Ingest::bind(address, ingest_parts(&settings, &log, &view, clock, &metrics)).await;
+        let ingest = Ingest::bind(address, ingest_parts(&settings, &log, &view, clock, &metrics, &traces)).await;
         let ingest = ingest.map_err(source)?;
         let mut stop = supervisor.stop();
         // What it needs of the others is only read, and may be old: it can end before or after them.
@@ -288,7 +296,17 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
     // Last, when all other parts are known: or the worker would seem ready between two of them.
     log_ready.ready();
     info!(worker = %settings.worker.id, instance = %settings.instance, "the worker runs");
-    Ok(supervisor.run(asked, settings.worker.shutdown_deadline).await?)
+    let mut asked_at = None;
+    let asked = async {
+        asked.await;
+        asked_at = Some(Instant::now());
+    };
+    let ended = supervisor.run(asked, settings.worker.shutdown_deadline).await;
+    let spent = asked_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+    // Also after a failure, which is what somebody will want to see.
+    let left = settings.worker.shutdown_deadline.saturating_sub(spent);
+    traces.close(left.min(settings.telemetry.traces.timeout)).await;
+    Ok(ended?)
 }
 
 fn ingest_parts(
@@ -297,6 +315,7 @@ fn ingest_parts(
     view: &View,
     clock: Clock,
     metrics: &Metrics,
+    traces: &Traces,
 ) -> ingest::Parts {
     let view = view.clone();
     ingest::Parts {
@@ -308,6 +327,7 @@ fn ingest_parts(
         decided: Arc::new(move |at| resolver::decided(&view, at)),
         clock,
         metrics: metrics.clone(),
+        traces: traces.clone(),
     }
 }
 

@@ -30,6 +30,7 @@ mod simulation;
 mod status;
 mod steps;
 mod switches;
+mod tracing;
 mod two_workers;
 mod verify;
 mod world;

@@ -24,7 +24,7 @@ use base64::{
 use bytes::Bytes;
 use contact_replicator::{
     admin::{Admin, Readiness},
-    config::{LogFormat, SubjectForm, TelemetrySettings},
+    config::{LogFormat, SubjectForm},
     contact::{Document, schema},
     crm::{
         Request, RequestKind,
@@ -237,7 +237,7 @@ fn observed_run() {
     let format = if format == "json" { LogFormat::Json } else { LogFormat::Text };
     telemetry::hide_panic_messages();
     let level = "trace,sled=trace".to_owned();
-    telemetry::start(&TelemetrySettings { format, level }, false).expect("nobody took the lines");
+    telemetry::start(format, &level, false).expect("nobody took the lines");
 
     let panicked = std::panic::catch_unwind(|| panic!("{}", contact(0)));
     assert!(panicked.is_err());

@@ -31,6 +31,7 @@ use contact_replicator::{
     privacy::Secret,
     protection::Protections,
     sandbox::{self, FaultPlan, Sandbox, SandboxSettings, in_process::InProcess},
+    telemetry::traces::{self, Teller, Traces},
     worker,
 };
 use jiff::Timestamp;
@@ -154,6 +155,8 @@ pub(crate) struct Fate {
     rates: Mutex<Rates>,
     script: Mutex<Option<Script>>,
     deaths: mpsc::Sender<Death>,
+    /// The `traceparent` of each request that left, by CRM.
+    pub(crate) traceparents: Mutex<Vec<(&'static str, Option<String>)>>,
     /// The next request panics, with its body for a message.
     pub(crate) panics: AtomicBool,
 }
@@ -291,6 +294,9 @@ impl Transport for MortalTransport {
             panic!("{}", String::from_utf8_lossy(&request.body));
         }
         self.may_die().await;
+        let traceparent = request.headers.iter().find(|(name, _)| name == "traceparent");
+        let traceparent = traceparent.map(|(_, value)| value.to_str().expect("a text").to_owned());
+        self.fate.traceparents.lock().push((self.crm, traceparent));
         let answer = self.broken_exchange(request).await;
         self.may_die().await;
         answer
@@ -351,6 +357,7 @@ impl World {
             rates: Mutex::default(),
             script: Mutex::default(),
             deaths: sender,
+            traceparents: Mutex::default(),
             panics: AtomicBool::new(false),
         });
         let judge = fate.clone();
@@ -424,12 +431,21 @@ impl World {
         let desk = slot.desk.clone();
         let names: Vec<Arc<str>> = self.crms.iter().map(|crm| crm.name.into()).collect();
         let metrics = Metrics::new(&slot.registry, &names).expect("a new registry takes each metric once");
+        let exported = &settings.telemetry.traces;
+        let traces = if exported.is_on() {
+            let teller = Teller { instance: &settings.instance, worker: &settings.worker.id };
+            let collector = traces::collector(exported).expect("the collector has an address");
+            Traces::start(exported, collector, &teller, self.clock, &metrics)
+        } else {
+            Traces::default()
+        };
         let parts = worker::Parts {
             settings: Arc::new(settings),
             log: Arc::new(self.log.clone()),
             transports: self.crms.iter().map(|crm| (crm.name.into(), transport_to(crm))).collect(),
             clock: self.clock,
             metrics,
+            traces,
             readiness: readiness.clone(),
             seed: self.seed ^ self.started.len() as u64,
             protections: self.protections,

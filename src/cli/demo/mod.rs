@@ -24,7 +24,7 @@ use self::generator::Scale;
 pub use self::run::{DemoError, Options, settings};
 use super::{CommandError, Exit, run::Signals};
 use crate::{
-    config::{LogFormat, Surroundings, TelemetrySettings},
+    config::{LogFormat, Surroundings},
     telemetry,
 };
 
@@ -69,8 +69,7 @@ pub(super) async fn run(
     surroundings: Surroundings<'_>,
     output: &mut impl Write,
 ) -> Result<Exit, CommandError> {
-    let telemetry = TelemetrySettings { format: LogFormat::Text, level: arguments.log.clone() };
-    telemetry::start(&telemetry, telemetry::coloured(surroundings))?;
+    telemetry::start(LogFormat::Text, &arguments.log, telemetry::coloured(surroundings))?;
     let count = |number: u64| usize::try_from(number).expect("the range of the argument is small");
     let (events, contacts) = (count(arguments.events), count(arguments.contacts));
     let scale = Scale { seed: arguments.seed, events, contacts };

@@ -37,6 +37,7 @@ use crate::{
     metrics::{Metrics, Registry},
     protection::Protections,
     sandbox::{self, BadPlan, FaultPlan, Reset, Sandbox, SandboxSettings, server::Server},
+    telemetry::traces::Traces,
     worker::{self, WorkerError},
 };
 
@@ -147,6 +148,7 @@ impl Stage {
             transports,
             clock,
             metrics: Metrics::new(&self.registry, &crms)?,
+            traces: Traces::default(),
             readiness: self.readiness.clone(),
             seed: self.seed,
             protections: Protections::default(),

@@ -232,6 +232,7 @@ mod tests {
             decided: Arc::new(|_| Ok(None)),
             clock: Clock::System,
             metrics: Metrics::noop(),
+            traces: crate::telemetry::traces::Traces::default(),
         };
         let ingest = Ingest::bind((Ipv4Addr::LOCALHOST, 0).into(), parts).await.unwrap();
         let url = format!("http://{}/events", ingest.address());

@@ -9,7 +9,10 @@ use std::{collections::BTreeSet, fmt::Display, net::SocketAddr, ops::RangeInclus
 
 use humantime_serde::re::humantime::format_duration;
 
-use super::{IdentitySettings, IngestSettings, KafkaSettings, Merge, RuleKey, Settings, TopicNames, fault::Faults};
+use super::{
+    IdentitySettings, IngestSettings, KafkaSettings, Merge, RuleKey, Settings, TopicNames, TracesSettings,
+    fault::Faults,
+};
 use crate::{log::kafka::OURS, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -584,7 +587,42 @@ fn outside(settings: &Settings, rules: &mut Rules<'_>) {
         "admin.listen is the same address",
         "leave admin.operator_listen empty: a loopback address of admin.listen answers operators itself",
     );
+    traces(&settings.telemetry.traces, rules);
     let level = &settings.telemetry.level;
     let holds = telemetry::is_filter(level) && !level.trim().is_empty();
     rules.require(holds, &["telemetry.level"], quoted(level), "this is no filter", "write \"info\", or as in RUST_LOG");
+}
+
+fn traces(traces: &TracesSettings, rules: &mut Rules<'_>) {
+    let endpoint = url::Url::parse(&traces.endpoint);
+    let holds = endpoint.is_ok_and(|url| {
+        let is_plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.query().is_none() && is_plain
+    });
+    rules.require(
+        holds || !traces.is_on(),
+        &["telemetry.traces.endpoint"],
+        quoted(&traces.endpoint),
+        "this is no address of a collector",
+        "write one such as \"http://127.0.0.1:4318/v1/traces\", or \"\" for off; credentials go into headers_env or headers_file",
+    );
+    rules.within("telemetry.traces.ratio", traces.ratio, 0.0..=1.0);
+    rules.lasting("telemetry.traces.timeout", traces.timeout, SECOND / 10..=MINUTE);
+    rules.within("telemetry.traces.batch_spans_max", traces.batch_spans_max, 1..=10_000);
+    rules.within("telemetry.traces.queue_spans_max", traces.queue_spans_max, 1..=1_000_000);
+    rules.require(
+        traces.queue_spans_max >= traces.batch_spans_max,
+        &["telemetry.traces.queue_spans_max", "telemetry.traces.batch_spans_max"],
+        traces.queue_spans_max,
+        "a batch would never be full",
+        "choose at least telemetry.traces.batch_spans_max",
+    );
+    rules.lasting("telemetry.traces.batch_age_max", traces.batch_age_max, SECOND / 100..=MINUTE);
+    rules.require(
+        !traces.service_name.is_empty(),
+        &["telemetry.traces.service_name"],
+        quoted(&traces.service_name),
+        "nobody would know whose spans they are",
+        "write a name, such as \"contact-replicator\"",
+    );
 }

@@ -250,6 +250,20 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
         (&[("worker.id", "\"w\""), ("worker.id_env", "\"TOKEN_15\"")], "worker.id_env", "keep one of the two"),
         (&[("telemetry.level", "\"info,=\"")], "telemetry.level", "this is no filter"),
         (&[("telemetry.level", "\" \"")], "telemetry.level", "this is no filter"),
+        (&[("telemetry.traces.endpoint", "\"localhost:4317\"")], "telemetry.traces.endpoint", "4318/v1/traces"),
+        (&[("telemetry.traces.endpoint", "\"http://a:b@localhost/\"")], "telemetry.traces.endpoint", "headers_env"),
+        (&[("telemetry.traces.queue_spans_max", "511")], "telemetry.traces.queue_spans_max", "batch_spans_max"),
+        (&[("telemetry.traces.service_name", "\"\"")], "telemetry.traces.service_name", "whose spans"),
+        (
+            &[("telemetry.traces.endpoint", "\"http://localhost/\""), ("telemetry.traces.headers_env", "\"MISSING\"")],
+            "telemetry.traces.headers_env",
+            "MISSING",
+        ),
+        (
+            &[("telemetry.traces.endpoint", "\"http://localhost/\""), ("telemetry.traces.headers_env", "\"TOKEN_15\"")],
+            "telemetry.traces.headers_env",
+            "no list of headers",
+        ),
     ] {
         faulty(changes, key, says);
     }

@@ -21,6 +21,7 @@ use crate::{
     replicator::{
         concurrency::Concurrency, gate::Gate, lane::End, limits::Rate, retry::Schedule, way::OWNERSHIP_PAUSE,
     },
+    telemetry::traces::{Place, Traces},
 };
 
 const AGE: Duration = Duration::from_millis(200);
@@ -158,6 +159,7 @@ fn setup(per_second: f64) -> Setup {
         session: Arc::new(Anybody),
         transport: crm.clone(),
         metrics: Metrics::noop(),
+        traces: Traces::default(),
         gate: Mutex::new(Gate::new(1, probes)),
         rate: Arc::new(Rate::new(per_second)),
         concurrency: Mutex::new(Concurrency::new(1, 4, Instant::now())),
@@ -184,7 +186,7 @@ fn request(word: &str) -> Request {
 
 impl Setup {
     fn passenger(&self, partition: Partition) -> Passenger {
-        Passenger { member: self.owner.clone(), partition, assignment: 1, probe: false }
+        Passenger { member: self.owner.clone(), partition, assignment: 1, probe: false, place: Place::default() }
     }
 
     /// Sends a word, of a contact in this partition.
@@ -299,7 +301,7 @@ async fn a_lost_answer_is_lost_to_all_and_nothing_is_halved() {
     setup.crm.is_lost.store(true, std::sync::atomic::Ordering::Relaxed);
     let sent = setup.all(numbered(ROWS)).await;
     for sent in sent {
-        let Sent::Left { answer: Err(TransportError::Unanswered { .. }), sent_at, credential } = sent else {
+        let Sent::Left { answer: Err(TransportError::Unanswered { .. }), sent_at, credential, .. } = sent else {
             panic!("unanswered, not {sent:?}")
         };
         assert_eq!((sent_at, credential), (setup.began, CredentialNumber(7)));
@@ -367,7 +369,7 @@ async fn the_rate_counts_calls_and_who_may_come_is_settled_after_it() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_collector_gives_up_what_it_has_under_way() {
     let Setup { collector, crm, way, owner, .. } = setup(0.0);
-    let passenger = Passenger { member: owner, partition: 0, assignment: 1, probe: false };
+    let passenger = Passenger { member: owner, partition: 0, assignment: 1, probe: false, place: Place::default() };
     let sent = collector.send(request("a"), "a".to_owned(), passenger);
     assert!(tokio::time::timeout(AGE / 2, sent).await.is_err());
     drop(collector);

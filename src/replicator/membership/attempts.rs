@@ -4,12 +4,13 @@ use std::collections::{HashSet, VecDeque};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Membership;
 use crate::{
-    contact::ContactId,
+    contact::{ContactId, Version},
     crm::FailureClass,
+    event::{Entry, Operation, OutcomeKind, ReasonCode},
     log::Partition,
     protection::Protection,
     replicator::{
@@ -18,6 +19,10 @@ use crate::{
         gate::{Admission, PauseReason, Showed},
         lane::{Circumstances, End},
         retry::Schedule,
+    },
+    telemetry::{
+        handled::Handled,
+        traces::{self, Traces},
     },
 };
 
@@ -82,6 +87,7 @@ impl Membership<'_> {
                 continue;
             }
             lane.begin();
+            let handled = handled(contact, lane.newest(), &self.parts.traces);
             if probe {
                 self.shared.way.gate.lock().probe_begins();
             }
@@ -94,17 +100,21 @@ impl Membership<'_> {
                 task: lane.task(),
                 lost: lane.lost(now, deadline).cloned(),
                 probe,
+                number: lane.tries() + 1,
+                handled,
             };
             self.attempts.spawn(attempt.run());
         }
     }
 
     pub(super) fn attempted(&mut self, attempted: Attempted) -> Result<(), Error> {
-        let Attempted { partition, assignment, contact, probe, answered, waits, end } = attempted;
+        self.tell_attempt(&attempted);
+        let Attempted { partition, assignment, contact, probe, answered, waits, handled, end, .. } = attempted;
         let end = end.map_err(|source| self.view_error(source))?;
         let now = Instant::now();
         let wall = self.parts.clock.now();
-        let paused = self.report_to_gate(&end, Showed { probe, answered }, now, wall);
+        let place = handled.place.clone();
+        let paused = handled.within(|| self.report_to_gate(&end, Showed { probe, answered }, now, wall));
         if let End::Failed { failure, .. } = &end {
             if failure.class == FailureClass::Gone {
                 self.parts.metrics.remote_contact_gone(&self.parts.name);
@@ -152,6 +162,11 @@ impl Membership<'_> {
             _ => None,
         };
         let mut decided = lane.end(end, circumstances);
+        for answer in &mut decided.answers {
+            let (traceparent, outcome) = (answer.entry.traceparent.take(), answer.outcome);
+            answer.entry.traceparent =
+                self.parts.traces.answered(&place, traceparent.as_ref(), &self.parts.name, outcome);
+        }
         if let Some(waits) = waits {
             decided.link_changed |= lane.looked(looked, waits, wall, |looks| parked.delay(looks, &mut self.random));
         }
@@ -162,6 +177,38 @@ impl Membership<'_> {
         }
         owned.note(contact, decided);
         Ok(())
+    }
+
+    /// Tells the trace how an attempt ended, whoever owns the partition by now. One that sent nothing and came to no end, since
+    /// something of our own has to come first, is none.
+    fn tell_attempt(&self, attempted: &Attempted) {
+        let Ok(end) = &attempted.end else { return };
+        let told = told(end);
+        if attempted.requests == 0 && !told.is_end {
+            return;
+        }
+        let Handled { event, place, .. } = &attempted.handled;
+        let crm = &self.parts.name;
+        attempted.handled.clone().within(|| {
+            debug!(%crm, attempt = attempted.number, outcome = told.outcome, "an attempt ended");
+        });
+        self.parts.traces.attempted(
+            place,
+            &traces::Attempted {
+                crm,
+                contact: attempted.contact,
+                event: event.as_ref(),
+                version: told.version,
+                number: attempted.number,
+                outcome: told.outcome,
+                operation: told.operation,
+                reason: told.reason,
+                is_error: told.is_error,
+                topic: &self.parts.topics.versions,
+                partition: attempted.partition,
+                shared: &attempted.shared_calls,
+            },
+        );
     }
 
     /// Tells the gate how the CRM behaved. Returns whether it is paused now.
@@ -220,5 +267,72 @@ impl Membership<'_> {
             }
             Some(PauseReason::Failing) => warn!(%crm, status, code, "the CRM is paused: contact after contact fails"),
         }
+    }
+}
+
+/// What an attempt is for, for its log lines and its trace.
+fn handled(contact: ContactId, newest: Option<&Entry>, traces: &Traces) -> Handled {
+    Handled {
+        contact: Some(contact),
+        event: newest.and_then(|entry| entry.event.clone()),
+        place: traces.begin(newest.and_then(|entry| entry.traceparent.as_ref())),
+    }
+}
+
+/// The end of an attempt in words that do not change.
+struct Told {
+    outcome: &'static str,
+    version: Option<Version>,
+    operation: Option<Operation>,
+    reason: Option<ReasonCode>,
+    is_error: bool,
+    /// The CRM, or the record, has decided it.
+    is_end: bool,
+}
+
+fn told(end: &End) -> Told {
+    let on_the_way =
+        |outcome| Told { outcome, version: None, operation: None, reason: None, is_error: false, is_end: false };
+    match end {
+        End::Withdrawn => on_the_way("withdrawn"),
+        End::MustWait { .. } => on_the_way("must_wait"),
+        End::Announced { .. } => on_the_way("announced"),
+        End::Intended { .. } => on_the_way("intended"),
+        End::Found { .. } => on_the_way("found"),
+        End::Created { .. } => on_the_way("created"),
+        End::Part { .. } => on_the_way("part"),
+        End::Interrupted { .. } => on_the_way("interrupted"),
+        End::Judged { version, outcome, reason, .. } => Told {
+            outcome: outcome.as_str(),
+            version: Some(*version),
+            operation: None,
+            reason: reason.as_ref().map(|reason| reason.code),
+            is_error: *outcome == OutcomeKind::Rejected,
+            is_end: true,
+        },
+        End::Delivered { version, operation, .. } => Told {
+            outcome: OutcomeKind::Delivered.as_str(),
+            version: Some(*version),
+            operation: Some(*operation),
+            reason: None,
+            is_error: false,
+            is_end: true,
+        },
+        End::Failed { version, failure, .. } => Told {
+            outcome: match failure.class {
+                FailureClass::Transient => "transient",
+                FailureClass::Throttled => "throttled",
+                FailureClass::Auth => "auth",
+                FailureClass::Conflict => "conflict",
+                FailureClass::Rejected => "rejected",
+                FailureClass::Gone => "gone",
+                FailureClass::Connection => "connection",
+            },
+            version: Some(*version),
+            operation: None,
+            reason: Some(failure.reason.code),
+            is_error: true,
+            is_end: true,
+        },
     }
 }

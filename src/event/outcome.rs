@@ -70,7 +70,7 @@ impl OutcomeKind {
         use ReasonCode as Code;
         match self {
             Self::Delivered | Self::Superseded => &[],
-            Self::Unchanged => &[Code::SameProjection, Code::SameRecord, Code::UnknownContact],
+            Self::Unchanged => &[Code::SameProjection, Code::SameRecord, Code::UnknownContact, Code::NothingWaiting],
             Self::Rejected => &[
                 Code::MissingField,
                 Code::InvalidField,
@@ -144,6 +144,7 @@ labels! {
         SameProjection = "same_projection",
         SameRecord = "same_record",
         UnknownContact = "unknown_contact",
+        NothingWaiting = "nothing_waiting",
         MissingField = "missing_field",
         InvalidField = "invalid_field",
         Conflict = "conflict",

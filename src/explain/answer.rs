@@ -286,6 +286,7 @@ impl LinkState {
             waiting,
             answered,
             asked_until: _,
+            doubted: _,
             format: _,
         } = link;
         let uncertain = sent.values().filter(|sent| **sent == Sent::Void).count();

@@ -10,6 +10,7 @@ pub mod demo;
 mod explain;
 mod inspect;
 mod links;
+mod operator;
 mod packaging;
 mod publish;
 mod reach;

@@ -40,6 +40,7 @@ pub use self::{
 };
 use self::{links::Found, question::Question};
 use crate::{
+    audit::Trail,
     clock::Clock,
     config::{SourceSettings, TopicNames},
     contact::ContactId,
@@ -82,6 +83,8 @@ pub struct Parts {
     pub lately: Lately,
     /// How subjects are named.
     pub subjects: Subjects,
+    /// Where what operators ask for is written.
+    pub trail: Trail,
     pub instance: Arc<str>,
     pub worker: Arc<str>,
 }

@@ -1,17 +1,18 @@
 //! Health and metrics over HTTP, and what operators ask about contacts and for them: `/livez`, `/readyz`, `/metrics`,
-//! `/explain`, `/resync`, `/links`, `/verify`.
+//! `/explain`, `/resync`, `/pause`, `/links`, `/verify`.
 //!
 //! *Live* means that this process still answers; a process manager restarts what is not. *Ready* means that every part of
 //! the worker does its work, with sentences about those that do not. A CRM that is down makes nobody unready: it delays
 //! only itself, and restarting us would not mend it.
 //!
 //! These three ask nobody who they are and show no contact data: reasons are sentences about parts, metrics are counts. What is
-//! told of single contacts ([`explain`], [`links`], [`verify`]) and what is asked for ([`resync`]) goes through one door
+//! told of single contacts ([`explain`], [`links`], [`verify`]) and what is asked for ([`resync`], [`pause`]) goes through one door
 //! ([`permit`]).
 
 mod explain;
 mod lines;
 mod links;
+mod pause;
 pub mod permit;
 mod readiness;
 mod resync;
@@ -124,6 +125,7 @@ fn operators(desk: Desk, door: Door) -> Router {
     Router::new()
         .route("/explain", post(explain::explain))
         .route("/resync", post(resync::resync))
+        .route("/pause", post(pause::pause))
         .route("/links", post(links::links))
         .route("/links/export", post(links::export))
         .route("/verify", post(verify::verify))

@@ -38,7 +38,7 @@ pub fn planned_topics(settings: &Settings) -> Vec<PlannedTopic> {
         planned(&names.keys, keyed, compact, "who owns an identifier"),
         planned(&names.versions, keyed, delete(topics.versions_retention), "the replicators' work list"),
         // Its single partition is the lease: whoever owns it decides who is who.
-        planned(&names.resolver, 1, compact, "lease, input positions, term"),
+        planned(&names.resolver, 1, compact, "lease, input positions, term, pauses"),
         planned(&names.outcomes, keyed, delete(topics.outcomes_retention), "what became of each change"),
         planned(&names.dead_letters, keyed, delete(topics.dead_letters_retention), "changes that cannot be read"),
         planned(

@@ -19,6 +19,7 @@ mod links;
 mod logisense;
 mod mapping;
 mod outage;
+mod pause;
 mod persons;
 mod privacy;
 mod published;

@@ -9,8 +9,10 @@
 //!  input topics ──► resolver ──► contact-records    who our contacts are         (compacted)
 //!  (CloudEvents)    1 active │   contact-keys       who owns an identifier       (compacted)
 //!                            │   contact-versions   the replicators' work list   (deleted with age)
-//!                            │   contact-resolver   lease, input positions, term (compacted)
+//!                            │   contact-resolver   lease, input positions, term, pauses (compacted)
 //!                            └─► contact-outcomes, contact-identity-events, contact-dead-letters
+//!
+//!  operators ──► any worker ──► entries and orders, and with each of them contact-audit
 //!
 //!  contact-versions ──► replicator ◄──HTTP──► CRM
 //!                       1 per CRM └──► contact-links.<crm> (compacted), contact-outcomes, group offsets
@@ -43,10 +45,12 @@
 //! 12. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
 //! 13. [`verify`]: compares what a CRM holds with the records, where it can be read.
 //! 14. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
-//! 15. [`worker`]: all of these, with the view, in one process.
-//! 16. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 17. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 18. [`cli`]: the commands.
+//! 15. [`pause`]: a CRM is left alone until an operator says otherwise.
+//! 16. [`audit`]: no action of an operator without a record of who asked for it, and why.
+//! 17. [`worker`]: all of these, with the view, in one process.
+//! 18. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 19. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 20. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -82,6 +86,7 @@
 //!   mends it.
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -94,6 +99,7 @@ pub mod ingest;
 pub mod links;
 pub mod log;
 pub mod metrics;
+pub mod pause;
 pub mod privacy;
 pub mod protection;
 pub mod replicator;

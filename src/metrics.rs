@@ -36,7 +36,7 @@ const LATENCY_BUCKETS: [f64; 16] =
 const TRANSACTION_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Why a CRM is paused, as a label.
-const PAUSE_REASONS: [&str; 3] = ["connection", "credentials", "failing"];
+const PAUSE_REASONS: [&str; 4] = ["connection", "credentials", "failing", "operator"];
 
 /// How an exchange with a CRM ended, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,17 +1,19 @@
 //! Health and metrics over HTTP, and what operators ask about contacts and for them: `/livez`, `/readyz`, `/metrics`,
-//! `/explain`, `/resync`, `/links`, `/verify`.
+//! `/explain`, `/resync`, `/pause`, `/links`, `/verify`.
 //!
 //! *Live* means that this process still answers; a process manager restarts what is not. *Ready* means that every part of
 //! the worker does its work, with sentences about those that do not. A CRM that is down makes nobody unready: it delays
 //! only itself, and restarting us would not mend it.
 //!
-//! It has no access control and shows no contact data: reasons are sentences about parts, metrics are counts. What is
-//! told of single contacts ([`explain`], [`links`], [`verify`]) is told to this machine alone, and only this machine may ask for anything
-//! ([`resync`]).
+//! These three ask nobody who they are and show no contact data: reasons are sentences about parts, metrics are counts. What is
+//! told of single contacts ([`explain`], [`links`], [`verify`]) and what is asked for ([`resync`], [`pause`]) goes through one door
+//! ([`permit`]).
 
 mod explain;
 mod lines;
 mod links;
+mod pause;
+pub mod permit;
 mod readiness;
 mod resync;
 mod verify;
@@ -22,14 +24,18 @@ use axum::{
     Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 use tracing::{error, info, warn};
 
-use self::explain::Explaining;
-pub use self::readiness::{Part, Readiness};
+use self::permit::Door;
+pub use self::{
+    permit::Access,
+    readiness::{Part, Readiness},
+};
 use crate::{
     explain::Desk,
     metrics::{self, Registry},
@@ -47,18 +53,31 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens on `address` and answers from then on.
+    /// Listens on `address` and answers from then on; operators on a loopback address alone.
     ///
     /// # Errors
     /// If the address cannot be listened on.
     pub async fn start(address: SocketAddr, registry: Registry, readiness: Readiness, desk: Desk) -> io::Result<Self> {
+        Self::start_for(Access::default(), address, registry, readiness, desk).await
+    }
+
+    /// Likewise, and answers operators as `access` wants it.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on.
+    pub async fn start_for(
+        access: Access,
+        address: SocketAddr,
+        registry: Registry,
+        readiness: Readiness,
+        desk: Desk,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
         // A dropped sender counts as a stop, too.
         let stopped = async move { stopped.await.unwrap_or(()) };
-        let explaining = Explaining { desk, loopback: address.ip().is_loopback() };
-        let task = tokio::spawn(serve(listener, router(registry, readiness, explaining), stopped));
+        let task = tokio::spawn(serve(listener, router(registry, readiness, desk, access.at(address)), stopped));
         info!(%address, "health and metrics are served");
         Ok(Self { address, stop, task })
     }
@@ -88,19 +107,30 @@ async fn serve(
     router: Router,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stopped).await
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(stopped)
+        .await
 }
 
-fn router(registry: Registry, readiness: Readiness, explaining: Explaining) -> Router {
+fn router(registry: Registry, readiness: Readiness, desk: Desk, door: Door) -> Router {
     Router::new()
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(exposition).with_state(registry))
-        .route("/explain", post(explain::explain).with_state(explaining.clone()))
-        .route("/resync", post(resync::resync).with_state(explaining.clone()))
-        .route("/links", post(links::links).with_state(explaining.clone()))
-        .route("/links/export", post(links::export).with_state(explaining.clone()))
-        .route("/verify", post(verify::verify).with_state(explaining))
+        .merge(operators(desk, door))
+}
+
+/// What operators ask for; all of it behind the door.
+fn operators(desk: Desk, door: Door) -> Router {
+    Router::new()
+        .route("/explain", post(explain::explain))
+        .route("/resync", post(resync::resync))
+        .route("/pause", post(pause::pause))
+        .route("/links", post(links::links))
+        .route("/links/export", post(links::export))
+        .route("/verify", post(verify::verify))
+        .route_layer(from_fn_with_state(door, permit::permit))
+        .with_state(desk)
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {

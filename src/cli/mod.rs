@@ -10,7 +10,9 @@ pub mod demo;
 mod explain;
 mod inspect;
 mod links;
+mod operator;
 mod packaging;
+mod pause;
 mod publish;
 mod reach;
 mod resync;
@@ -57,6 +59,7 @@ Examples:
   contact-replicator explain shop/4711
   contact-replicator topics --config config/kafka.toml --check
   contact-replicator resync --crm venues shop/4711
+  contact-replicator pause --crm previsto --reason \"their migration\"
   contact-replicator links import --crm previsto links.csv
   contact-replicator inspect --config config/embedded.toml --crm previsto con_90a1
   contact-replicator verify --crm previsto --sample 500
@@ -114,6 +117,12 @@ enum Command {
     /// For a CRM that was restored, written to by others, or added to the settings later. Asks a running worker of this
     /// machine; of all contacts, shows how far it is, and goes on without the command.
     Resync(resync::Arguments),
+    /// Leave a CRM alone: send it nothing until it is resumed.
+    ///
+    /// Asks a running worker; all workers follow. Changes wait meanwhile, and other CRMs are not concerned.
+    Pause(pause::PauseArguments),
+    /// Go on with a CRM that an operator paused.
+    Resume(pause::ResumeArguments),
     /// Say which contacts of a CRM are which of ours, or list them: for a CRM that is not empty.
     ///
     /// Asks a running worker of this machine. What is imported while the CRM is in shadow is updated from the first delivery on,
@@ -226,6 +235,8 @@ enum CommandError {
     NotResynced(String),
     #[error("the worker did not take it: {0}")]
     NotLinked(String),
+    #[error("the worker did not take it: {0}")]
+    NotPaused(String),
     #[error("the worker did not compare: {0}")]
     NotVerified(String),
     #[error("the demo could not be shown")]
@@ -256,6 +267,7 @@ impl CommandError {
             | Self::Unexplained(_)
             | Self::NotResynced(_)
             | Self::NotLinked(_)
+            | Self::NotPaused(_)
             | Self::NotVerified(_)
             | Self::Crm { .. }
             | Self::Unread { .. }
@@ -301,6 +313,8 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Explain(arguments) => explain::run(arguments, surroundings).await,
         Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
         Command::Resync(arguments) => resync::run(arguments, surroundings).await,
+        Command::Pause(arguments) => pause::pause(arguments, surroundings).await,
+        Command::Resume(arguments) => pause::resume(arguments, surroundings).await,
         Command::Links(arguments) => links::run(arguments, surroundings).await,
         Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
         Command::Verify(arguments) => verify::run(arguments, surroundings).await,

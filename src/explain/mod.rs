@@ -40,9 +40,10 @@ pub use self::{
 };
 use self::{links::Found, question::Question};
 use crate::{
+    audit::Trail,
     clock::Clock,
     config::{SourceSettings, TopicNames},
-    contact::ContactId,
+    contact::{ContactId, format},
     event::outcome::Subjects,
     identity::{
         Policy,
@@ -50,6 +51,7 @@ use crate::{
     },
     links::Lately,
     log::{Isolation, Log, LogError, Offset, TopicPartition, partition_of},
+    pause::Ordered,
     privacy::Hasher,
     replicator, resolver, verify,
     view::{View, ViewError},
@@ -82,6 +84,8 @@ pub struct Parts {
     pub lately: Lately,
     /// How subjects are named.
     pub subjects: Subjects,
+    /// Where what operators ask for is written.
+    pub trail: Trail,
     pub instance: Arc<str>,
     pub worker: Arc<str>,
 }
@@ -309,17 +313,29 @@ impl Explainer {
             };
             // Of what could not be read to the end, nothing is told that may be otherwise there.
             let is_read = link.is_some() || reading.problem.is_none() || reading.way == Way::View;
+            let ordered = self.ordered(crm)?;
             let answered = link.as_ref().map_or(0, |link| link.answered);
             crms.push(CrmState {
                 crm: crm.clone(),
                 reading,
                 owner,
-                paused: status.borrow().paused.map(Paused::from),
+                paused: match ordered {
+                    Some(_) => Some(Paused::Operator),
+                    None => status.borrow().paused.map(Paused::from),
+                },
+                ordered,
                 link: link.map(|link| LinkState::of(link, &self.parts.subjects)),
                 waiting: is_read.then(|| Waiting::between(answered, newest)).flatten(),
             });
         }
         Ok(crms)
+    }
+
+    /// The word of an operator by which a CRM is paused.
+    fn ordered(&self, crm: &str) -> Result<Option<Ordered>, ViewError> {
+        let last = self.parts.view.resolver_state(&Ordered::key(crm))?;
+        // One that cannot be read ends the replicators, which say so.
+        Ok(last.and_then(|last| format::decode::<Ordered>(&last).ok()).filter(|ordered| ordered.paused))
     }
 
     /// Who last committed for a partition of the work list; `None` if that is not known.

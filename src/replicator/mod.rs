@@ -55,6 +55,7 @@ use crate::{
     metrics::Metrics,
     privacy::Hasher,
     protection::Protections,
+    resolver::ResolverError,
     view::{Following, View, ViewError},
 };
 
@@ -128,6 +129,12 @@ pub enum Error {
         crm: Arc<str>,
         #[source]
         source: ViewError,
+    },
+    #[error("what was said of pausing {crm} cannot be read")]
+    Order {
+        crm: Arc<str>,
+        #[source]
+        source: Box<ResolverError>,
     },
     #[error("entry at {at}@{offset} of the work list: {reason}")]
     Entry { at: TopicPartition, offset: u64, reason: String },

@@ -10,12 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{
-    concurrency::Concurrency,
-    gate::{Admission, Gate},
-    lane::End,
-    limits::Rate,
-};
+use super::{concurrency::Concurrency, gate::Gate, lane::End, limits::Rate};
 use crate::{
     crm::{
         Answer, Request, TransportError,
@@ -99,7 +94,7 @@ impl Way {
             // The revocation is on its way, or a commit is about to show that the membership still stands.
             return Some(End::MustWait { until: now + OWNERSHIP_PAUSE });
         }
-        let admitted = *probe || self.gate.lock().admission(now) == Admission::Open;
+        let admitted = self.gate.lock().still_admits(*probe, now);
         (!admitted).then_some(End::Withdrawn)
     }
 

@@ -24,6 +24,7 @@ pub use self::{
 };
 use crate::{
     admin::{Part, Readiness},
+    audit::Trail,
     clock::Clock,
     config::{LogKind, Merge, Mode, Settings, TopicNames},
     crm::{self, fingerprint::Fingerprint, reference::Library, remote::Caller, transport::Transport},
@@ -238,6 +239,8 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
             Ok(ingest.run(asked, grace).await)
         });
     }
+    let (instance, worker) = (settings.instance.clone(), settings.worker.id.clone());
+    let trail = Trail::new(log.clone(), names.audit.clone(), instance, worker, clock);
     let _opened = desk.open(explain::Parts {
         log: log.clone(),
         view: view.clone(),
@@ -252,6 +255,7 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         ways,
         lately: Lately::default(),
         subjects,
+        trail,
         instance: settings.instance.clone(),
         worker: settings.worker.id.clone(),
     });

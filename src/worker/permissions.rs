@@ -10,6 +10,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    audit,
     config::{Settings, TopicNames},
     log::Cleanup,
     replicator, resolver,
@@ -100,6 +101,8 @@ pub fn permissions(settings: &Settings) -> Vec<Permission> {
     permit(&[Operation::Read], Resource::Group(resolver.clone()));
     permit(&[Operation::Write], Resource::TransactionalId(resolver));
     permit(&[Operation::Write], Resource::TransactionalId(births::writer_id(&settings.instance).into()));
+    // What operators ask for is written under the id of the worker that is asked.
+    permit(&[Operation::Write], Resource::TransactionalIds { prefix: audit::writer_prefix(&settings.instance).into() });
     for crm in &settings.crm {
         let group = replicator::group(&settings.instance, &crm.name);
         permit(&[Operation::Read], Resource::Group(group.as_str().into()));
@@ -135,6 +138,8 @@ mod tests {
             "--operation Read --group contacts-resolver".to_owned(),
             "--operation Write --transactional-id contacts-resolver".to_owned(),
             "--operation Write --transactional-id contacts-topics".to_owned(),
+            "--operation Write --topic crm.contact-audit".to_owned(),
+            "--operation Write --transactional-id contacts-operator- --resource-pattern-type prefixed".to_owned(),
             format!("--operation Read --group contacts-{crm}"),
             format!("--operation Write --transactional-id contacts-{crm}- --resource-pattern-type prefixed"),
         ] {

@@ -1,6 +1,8 @@
 //! The real worker on the log in memory, with a paused clock, simulated CRMs, and faults by seed.
 #![recursion_limit = "256"]
 
+mod admin;
+mod audit;
 mod bad_input;
 mod creates;
 mod credentials;
@@ -17,6 +19,7 @@ mod links;
 mod logisense;
 mod mapping;
 mod outage;
+mod pause;
 mod persons;
 mod privacy;
 mod published;

@@ -139,6 +139,7 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
         (&[("identity.record_bytes_max", "540671")], "identity.record_bytes_max", "choose 540672 or more"),
         (&[("crm[1].kind", "\"priava\"")], "crm[1].name", "two CRMs have this name"),
         (&[("crm[0].name", "\"resolver\"")], "crm[0].name", "the resolver's group"),
+        (&[("crm[0].name", "\"operator\"")], "crm[0].name", "what operators ask for"),
         (&[("crm[0].name", "\"Priava\"")], "crm[0].name", "lower-case"),
         (&[("crm[0].base_url", "\"ftp://a/\"")], "crm[0].base_url", "only http and https"),
         (&[("crm[0].base_url", "\"api.example.com\"")], "crm[0].base_url", "not an absolute address"),

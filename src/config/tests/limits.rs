@@ -52,6 +52,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("topics.outcomes_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.dead_letters_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.identity_events_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("topics.audit_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
         ("ingest.read_timeout".into(), ["99ms", "100ms", "5m", "301s"]),

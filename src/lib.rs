@@ -46,11 +46,13 @@
 //! 13. [`verify`]: compares what a CRM holds with the records, where it can be read.
 //! 14. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
 //! 15. [`pause`]: a CRM is left alone until an operator says otherwise.
-//! 16. [`audit`]: no action of an operator without a record of who asked for it, and why.
-//! 17. [`worker`]: all of these, with the view, in one process.
-//! 18. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 19. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 20. [`cli`]: the commands.
+//! 16. [`stuck`]: contacts that keep failing are tried now, or what waits of them is given up.
+//! 17. [`letters`]: dead letters are listed, shown and sent in again.
+//! 18. [`audit`]: no action of an operator without a record of who asked for it, and why.
+//! 19. [`worker`]: all of these, with the view, in one process.
+//! 20. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 21. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 22. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -96,6 +98,7 @@ pub mod event;
 pub mod explain;
 pub mod identity;
 pub mod ingest;
+pub mod letters;
 pub mod links;
 pub mod log;
 pub mod metrics;
@@ -106,6 +109,7 @@ pub mod replicator;
 pub mod resolver;
 pub mod resync;
 pub mod sandbox;
+pub mod stuck;
 pub mod telemetry;
 pub mod verify;
 pub mod view;

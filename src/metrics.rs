@@ -148,6 +148,7 @@ struct Shared {
     keys_dropped: HashMap<DropCode, IntCounter>,
     keys_generic: IntCounter,
     dead_letters: HashMap<ReasonCode, IntCounter>,
+    dead_letters_replayed: HashMap<ReasonCode, IntCounter>,
     fields_lost: IntCounterVec,
     input_lost: IntCounterVec,
     resolver_active: IntGauge,
@@ -283,6 +284,8 @@ impl Metrics {
             &["writer"],
         )?;
         let dead_letters = make.counters("dead_letters_total", "Events put on the dead-letter topic.", &["code"])?;
+        let replayed_help = "Dead letters sent in again by operators, by the code that they had.";
+        let replayed = make.counters("dead_letters_replayed_total", replayed_help, &["code"])?;
         let ingest_requests = make.counters("ingest_requests_total", "Requests to the HTTP ingest.", &["result"])?;
         let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
         let conflicts =
@@ -352,6 +355,11 @@ impl Metrics {
                 .collect(),
             keys_generic: make
                 .counter("keys_generic_total", "Keys that so many contacts assert that they say nothing.")?,
+            dead_letters_replayed: OutcomeKind::Quarantined
+                .codes()
+                .iter()
+                .map(|code| (*code, replayed.with_label_values(&[code.as_str()])))
+                .collect(),
             dead_letters: OutcomeKind::Quarantined
                 .codes()
                 .iter()
@@ -452,6 +460,13 @@ impl Metrics {
     /// An event went to the dead letters.
     pub fn dead_letter(&self, code: ReasonCode) {
         if let Some(counted) = self.shared.dead_letters.get(&code) {
+            counted.inc();
+        }
+    }
+
+    /// An operator sent a dead letter in again.
+    pub fn dead_letter_replayed(&self, code: ReasonCode) {
+        if let Some(counted) = self.shared.dead_letters_replayed.get(&code) {
             counted.inc();
         }
     }

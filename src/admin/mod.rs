@@ -10,12 +10,14 @@
 //! ([`permit`]).
 
 mod explain;
+mod letters;
 mod lines;
 mod links;
 mod pause;
 pub mod permit;
 mod readiness;
 mod resync;
+mod stuck;
 mod verify;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
@@ -126,6 +128,10 @@ fn operators(desk: Desk, door: Door) -> Router {
         .route("/explain", post(explain::explain))
         .route("/resync", post(resync::resync))
         .route("/pause", post(pause::pause))
+        .route("/retry", post(stuck::retry))
+        .route("/retry/all", post(stuck::retry_all))
+        .route("/skip", post(stuck::skip))
+        .route("/dead-letters", post(letters::letters))
         .route("/links", post(links::links))
         .route("/links/export", post(links::export))
         .route("/verify", post(verify::verify))

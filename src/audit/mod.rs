@@ -130,6 +130,20 @@ impl Trail {
         Self(Arc::new(Inner { log, topic, instance, worker, clock, writer: Mutex::new(None) }))
     }
 
+    /// Whether enough is said for `action`: what is begun now and done later can be refused at once.
+    ///
+    /// # Errors
+    /// [`AuditError::Nameless`] and [`AuditError::Reasonless`].
+    pub fn may_act(&self, operator: &Operator, action: Action) -> Result<(), AuditError> {
+        if operator.by.is_none() {
+            return Err(AuditError::Nameless);
+        }
+        if action.needs_reason() && operator.reason.is_none() {
+            return Err(AuditError::Reasonless { action });
+        }
+        Ok(())
+    }
+
     /// Does what `records` do, and tells of it, in one transaction. Without records it is only told, before it is done.
     /// Goes on to its end although nobody waits for it any more.
     ///
@@ -142,14 +156,13 @@ impl Trail {
         target: Target,
         mut records: Vec<NewRecord>,
     ) -> Result<(), AuditError> {
+        self.may_act(operator, action)?;
         let Operator { by, reason, authenticated, peer } = operator.clone();
         let by = by.ok_or(AuditError::Nameless)?;
-        if action.needs_reason() && reason.is_none() {
-            return Err(AuditError::Reasonless { action });
-        }
         let inner = &self.0;
         let (id, now) = (Uuid::new_v4(), inner.clock.now());
-        info!(%action, crm = target.crm.as_deref(), cause = target.cause, contacts = target.contact_ids.len(), %authenticated,
+        info!(%action, crm = target.crm.as_deref(), cause = target.cause, contacts = target.contact_ids.len(),
+            letters = target.letters.len(), %authenticated,
             %peer, audit = %id, "an operator acts");
         let deed = Deed { by, authenticated, peer, action, target, reason, worker: inner.worker.clone() };
         let told = deed.encode(id, &inner.instance, now);

@@ -156,6 +156,8 @@ pub struct AdminSettings {
     pub token_on_loopback: bool,
     /// Names of this worker, besides addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// How fast dead letters are sent in again; 0: no limit.
+    pub replays_per_second: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

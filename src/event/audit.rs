@@ -28,6 +28,14 @@ labels! {
         Repair = "repair",
         LinksImport = "links_import",
         LinksSet = "links_set",
+        /// Contacts that are stuck are tried now.
+        Retry = "retry",
+        /// What waits of contacts is given up.
+        Skip = "skip",
+        /// The body of a dead letter is told.
+        DeadLettersShow = "dead_letters_show",
+        /// Dead letters are sent in again.
+        DeadLettersReplay = "dead_letters_replay",
         Pause = "pause",
         Resume = "resume",
     }
@@ -37,7 +45,7 @@ impl Action {
     /// Whether it is done only with a reason: it holds work up, or gives work up.
     pub const fn needs_reason(self) -> bool {
         match self {
-            Self::Pause => true,
+            Self::Pause | Self::Skip | Self::DeadLettersReplay => true,
             Self::ResyncStart
             | Self::ResyncRestart
             | Self::ResyncStop
@@ -45,6 +53,8 @@ impl Action {
             | Self::Repair
             | Self::LinksImport
             | Self::LinksSet
+            | Self::Retry
+            | Self::DeadLettersShow
             | Self::Resume => false,
         }
     }
@@ -70,6 +80,9 @@ pub struct Target {
     pub cause: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub contact_ids: Vec<ContactId>,
+    /// Positions on the topic of dead letters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub letters: Vec<String>,
 }
 
 /// One action of an operator.
@@ -124,7 +137,7 @@ mod tests {
             authenticated: Authentication::Token,
             peer: [10, 0, 0, 7].into(),
             action: Action::Pause,
-            target: Target { crm: Some("venues".into()), cause: None, contact_ids: Vec::new() },
+            target: Target { crm: Some("venues".into()), cause: None, contact_ids: Vec::new(), letters: Vec::new() },
             reason: Some("their migration".to_owned()),
             worker: "w0".into(),
         };
@@ -149,7 +162,8 @@ mod tests {
         });
         assert_eq!(data, expected);
 
-        deed.target = Target { crm: None, cause: Some("r-1".to_owned()), contact_ids: vec![contact] };
+        deed.target =
+            Target { crm: None, cause: Some("r-1".to_owned()), contact_ids: vec![contact], letters: Vec::new() };
         deed.reason = None;
         let encoded = deed.encode(Uuid::from_u128(1), "ours", now);
         assert!(encoded.key.is_none() && encoded.headers.iter().all(|header| header.name != "ce_subject"));

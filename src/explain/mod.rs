@@ -44,13 +44,14 @@ use crate::{
     clock::Clock,
     config::{SourceSettings, TopicNames},
     contact::{ContactId, format},
-    event::outcome::Subjects,
+    event::{change::Rules, outcome::Subjects},
     identity::{
         Policy,
         keys::{self, KeyHash},
     },
     links::Lately,
     log::{Isolation, Log, LogError, Offset, TopicPartition, partition_of},
+    metrics::Metrics,
     pause::Ordered,
     privacy::Hasher,
     replicator, resolver, verify,
@@ -86,8 +87,30 @@ pub struct Parts {
     pub subjects: Subjects,
     /// Where what operators ask for is written.
     pub trail: Trail,
+    /// What events are held against.
+    pub rules: Arc<Rules>,
+    /// Dead letters that may be sent in again per second; 0: no limit.
+    pub replays_per_second: f64,
+    pub metrics: Metrics,
+    pub turns: Turns,
     pub instance: Arc<str>,
     pub worker: Arc<str>,
+}
+
+/// What is done for one operator at a time, since it reads much.
+#[derive(Debug, Clone)]
+pub struct Turns {
+    /// Retrying all contacts that are stuck.
+    pub retries: Arc<Semaphore>,
+    /// Reading dead letters.
+    pub letters: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        let one = || Arc::new(Semaphore::new(1));
+        Self { retries: one(), letters: one() }
+    }
 }
 
 /// Why there is no answer, not even that nobody is known.

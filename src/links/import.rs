@@ -74,7 +74,7 @@ pub(super) async fn import(
         .iter()
         .map(|(contact, version, link_to, _)| entry(parts, named, (*contact, *version), link_to.clone(), &id, now));
     let contact_ids = linked.iter().map(|(contact, ..)| *contact).collect();
-    let target = Target { crm: Some(named.crm.clone()), cause: Some(id.clone()), contact_ids };
+    let target = Target { crm: Some(named.crm.clone()), cause: Some(id.clone()), contact_ids, letters: Vec::new() };
     parts.trail.act(operator, Action::LinksImport, target, entries.collect()).await?;
     for (contact, _, _, row) in &linked {
         parts.lately.note(&named.crm, *contact, Some(&row.remote_id));

@@ -210,7 +210,12 @@ async fn set(shown: &Shown, named: &Named, contact: &Asked, to: &To, operator: &
         }
     };
     let (id, now) = (Uuid::new_v4().to_string(), parts.clock.now());
-    let target = Target { crm: Some(named.crm.clone()), cause: Some(id.clone()), contact_ids: vec![contact] };
+    let target = Target {
+        crm: Some(named.crm.clone()),
+        cause: Some(id.clone()),
+        contact_ids: vec![contact],
+        letters: Vec::new(),
+    };
     let entry = entry(parts, named, (contact, version), link_to, &id, now);
     parts.trail.act(operator, Action::LinksSet, target, vec![entry]).await?;
     let name = if let To::Remote(name) = to { Some(name.as_str()) } else { None };

@@ -175,7 +175,12 @@ async fn these(
         }
     }
     if !records.is_empty() {
-        let target = Target { crm: Some(crm.clone()), cause: Some(id.clone()), contact_ids: appended.clone() };
+        let target = Target {
+            crm: Some(crm.clone()),
+            cause: Some(id.clone()),
+            contact_ids: appended.clone(),
+            letters: Vec::new(),
+        };
         parts.trail.act(operator, action, target, records).await?;
     }
     Ok(Reply::Contacts { id, appended, unknown })
@@ -189,7 +194,8 @@ async fn ask(
     (operator, action): (&Operator, Action),
 ) -> Result<Reply, ResyncError> {
     let at = TopicPartition::new(parts.topics.resolver.clone(), resolver::STATE);
-    let target = Target { crm: Some(crm.clone()), cause: Some(asked.id.clone()), contact_ids: Vec::new() };
+    let target =
+        Target { crm: Some(crm.clone()), cause: Some(asked.id.clone()), contact_ids: Vec::new(), letters: Vec::new() };
     let order = record(at.clone(), Asked::key(crm), encode(&asked));
     parts.trail.act(operator, action, target, vec![order]).await?;
     let seen = async {

@@ -256,6 +256,10 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         lately: Lately::default(),
         subjects,
         trail,
+        rules: Arc::new(Rules::new(&settings.input, &settings.source)),
+        replays_per_second: settings.admin.replays_per_second,
+        metrics: metrics.clone(),
+        turns: explain::Turns::default(),
         instance: settings.instance.clone(),
         worker: settings.worker.id.clone(),
     });

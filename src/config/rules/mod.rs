@@ -585,6 +585,14 @@ fn outside(settings: &Settings, rules: &mut Rules<'_>) {
         "this is no address to listen on",
         "write a loopback ip:port such as 127.0.0.1:9465, or \"\" for off",
     );
+    let rate = admin.replays_per_second;
+    rules.require(
+        rate == 0.0 || (0.001..=1_000_000.0).contains(&rate),
+        &["admin.replays_per_second"],
+        rate,
+        "this is out of bounds",
+        "choose from 0.001 to 1000000, or 0 for no limit",
+    );
     let has_token = admin.token_env.is_some() || admin.token_file.is_some();
     rules.require(
         has_token || address.ok().is_none_or(|address| address.ip().is_loopback()),

@@ -204,7 +204,10 @@ impl Door {
         let guarded = self.access.0.as_ref().expect("a door with a token has settings");
         let token = guarded.token.as_ref().expect("a door with a token has one");
         let Some(shown) = bearer(headers) else {
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "show the token as: Authorization: Bearer …"));
+            return Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "a token is asked for here: show it as Authorization: Bearer …, or name its file with --admin-token-file",
+            ));
         };
         let is_right = token.is(shown).await;
         let verdict = guarded.tries.lock().judge(peer, is_right, Instant::now());

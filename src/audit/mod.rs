@@ -164,6 +164,7 @@ impl Trail {
         info!(%action, crm = target.crm.as_deref(), cause = target.cause, contacts = target.contact_ids.len(),
             letters = target.letters.len(), %authenticated,
             %peer, audit = %id, "an operator acts");
+        let peer = peer.to_string();
         let deed = Deed { by, authenticated, peer, action, target, reason, worker: inner.worker.clone() };
         let told = deed.encode(id, &inner.instance, now);
         let to = TopicPartition::new(inner.topic.clone(), PARTITION);

@@ -110,7 +110,7 @@ fn words(Reply { crm, changed, ordered }: &Reply, what: What) -> String {
     let Some(Ordered { paused, by, reason, at, format: _ }) = ordered else {
         return format!("{crm} was never paused by an operator");
     };
-    let already = if *changed || what == What::Status { "" } else { " already" };
+    let already = if *paused && !changed && what == What::Pause { " already" } else { "" };
     let state = if *paused { "paused" } else { "not paused by an operator; it was resumed" };
     let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("{crm} is{already} {state} at {} by {by}{reason}", at.strftime("%Y-%m-%d %H:%M:%SZ"))
@@ -162,6 +162,12 @@ mod tests {
                 true,
                 ordered(false, None),
                 "a is not paused by an operator; it was resumed at 2026-03-02 12:00:00Z by ann",
+            ),
+            (
+                What::Resume,
+                false,
+                ordered(false, Some("done")),
+                "a is not paused by an operator; it was resumed at 2026-03-02 12:00:00Z by ann: done",
             ),
             (What::Resume, false, None, "a was never paused by an operator"),
         ] {

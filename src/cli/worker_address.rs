@@ -43,7 +43,8 @@ impl WorkerAddress {
 
     /// What shows the worker the token, if there is one.
     pub(super) fn headers(&self, surroundings: Surroundings<'_>) -> Result<HeaderMap, CommandError> {
-        let token = match (&self.admin_token_file, (surroundings.variable)(TOKEN), &self.config) {
+        let variable = (surroundings.variable)(TOKEN).filter(|token| !token.trim().is_empty());
+        let token = match (&self.admin_token_file, variable, &self.config) {
             (Some(file), _, _) => {
                 Some((surroundings.file)(file).map_err(CommandError::io("reading --admin-token-file"))?)
             }
@@ -125,7 +126,7 @@ mod tests {
         let headers = of(None, Some("of-variable")).unwrap();
         assert_eq!(headers[header::AUTHORIZATION], "Bearer of-variable");
         assert!(!format!("{headers:?}").contains("of-variable"));
-        assert!(of(None, None).unwrap().is_empty());
+        assert!(of(None, None).unwrap().is_empty() && of(None, Some(" ")).unwrap().is_empty());
         assert!(matches!(of(Some("missing"), None), Err(CommandError::Io { .. })));
         assert!(matches!(of(Some("broken"), None), Err(CommandError::Usage(_))));
     }

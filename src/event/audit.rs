@@ -3,7 +3,7 @@
 //! CloudEvents in binary mode on `contact-audit`, keyed by the CRM that is concerned. Of contacts they hold ids alone. The name
 //! and the reason are the operator's own words: they stand here and in the record of a pause, and in no log line or metric.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -91,8 +91,8 @@ pub struct Deed {
     /// Who asked, in their own word.
     pub by: String,
     pub authenticated: Authentication,
-    /// Where they asked from.
-    pub peer: IpAddr,
+    /// The address that they asked from.
+    pub peer: String,
     pub action: Action,
     pub target: Target,
     /// Why, in their own words.
@@ -135,7 +135,7 @@ mod tests {
         let mut deed = Deed {
             by: "ann".to_owned(),
             authenticated: Authentication::Token,
-            peer: [10, 0, 0, 7].into(),
+            peer: "10.0.0.7".to_owned(),
             action: Action::Pause,
             target: Target { crm: Some("venues".into()), cause: None, contact_ids: Vec::new(), letters: Vec::new() },
             reason: Some("their migration".to_owned()),

@@ -9,8 +9,10 @@
 //!  input topics ──► resolver ──► contact-records    who our contacts are         (compacted)
 //!  (CloudEvents)    1 active │   contact-keys       who owns an identifier       (compacted)
 //!                            │   contact-versions   the replicators' work list   (deleted with age)
-//!                            │   contact-resolver   lease, input positions, term (compacted)
+//!                            │   contact-resolver   lease, input positions, term, pauses (compacted)
 //!                            └─► contact-outcomes, contact-identity-events, contact-dead-letters
+//!
+//!  operators ──► any worker ──► entries and orders, and with each of them contact-audit
 //!
 //!  contact-versions ──► replicator ◄──HTTP──► CRM
 //!                       1 per CRM └──► contact-links.<crm> (compacted), contact-outcomes, group offsets
@@ -44,10 +46,14 @@
 //! 13. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
 //! 14. [`verify`]: compares what a CRM holds with the records, where it can be read.
 //! 15. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
-//! 16. [`worker`]: all of these, with the view, in one process.
-//! 17. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 18. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 19. [`cli`]: the commands.
+//! 16. [`pause`]: a CRM is left alone until an operator says otherwise.
+//! 17. [`stuck`]: contacts that keep failing are tried now, or what waits of them is given up.
+//! 18. [`letters`]: dead letters are listed, shown and sent in again.
+//! 19. [`audit`]: no action of an operator without a record of who asked for it, and why.
+//! 20. [`worker`]: all of these, with the view, in one process.
+//! 21. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 22. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 23. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -84,6 +90,7 @@
 //!   mends it.
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -93,9 +100,11 @@ pub mod event;
 pub mod explain;
 pub mod identity;
 pub mod ingest;
+pub mod letters;
 pub mod links;
 pub mod log;
 pub mod metrics;
+pub mod pause;
 pub mod privacy;
 pub mod protection;
 pub mod replicator;
@@ -103,6 +112,7 @@ pub mod resolver;
 pub mod resync;
 pub mod sandbox;
 pub mod status;
+pub mod stuck;
 pub mod telemetry;
 pub mod verify;
 pub mod view;

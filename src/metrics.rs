@@ -43,7 +43,7 @@ const LATENCY_BUCKETS: [f64; 16] =
 const TRANSACTION_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Why a CRM is paused, as a label.
-const PAUSE_REASONS: [&str; 3] = ["connection", "credentials", "failing"];
+const PAUSE_REASONS: [&str; 4] = ["connection", "credentials", "failing", "operator"];
 
 /// How an exchange with a CRM ended, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -178,6 +178,7 @@ struct Shared {
     keys_dropped: HashMap<DropCode, IntCounter>,
     keys_generic: IntCounter,
     dead_letters: HashMap<ReasonCode, IntCounter>,
+    dead_letters_replayed: HashMap<ReasonCode, IntCounter>,
     fields_lost: IntCounterVec,
     input_lost: IntCounterVec,
     resolver_active: IntGauge,
@@ -347,6 +348,8 @@ impl Metrics {
             &["result"],
         )?;
         let spans_lost = make.counters("spans_lost_total", "Spans that were not exported: `queue_full` (the collector is away or too slow; deliveries go on), `refused` (its address or headers are wrong, or a span is), `shutdown`.", &["reason"])?;
+        let replayed_help = "Dead letters sent in again by operators, by the code that they had.";
+        let replayed = make.counters("dead_letters_replayed_total", replayed_help, &["code"])?;
         let ingest_request = |result: IngestResult| (result, ingest_requests.with_label_values(&[result.as_str()]));
         let conflicts = make.counters(
             "identity_conflicts_total",
@@ -421,6 +424,11 @@ impl Metrics {
                 .collect(),
             keys_generic: make
                 .counter("keys_generic_total", "Keys that so many contacts assert that they lead nobody new to any of them.")?,
+            dead_letters_replayed: OutcomeKind::Quarantined
+                .codes()
+                .iter()
+                .map(|code| (*code, replayed.with_label_values(&[code.as_str()])))
+                .collect(),
             dead_letters: OutcomeKind::Quarantined
                 .codes()
                 .iter()
@@ -523,6 +531,13 @@ impl Metrics {
     /// An event went to the dead letters.
     pub fn dead_letter(&self, code: ReasonCode) {
         if let Some(counted) = self.shared.dead_letters.get(&code) {
+            counted.inc();
+        }
+    }
+
+    /// An operator sent a dead letter in again.
+    pub fn dead_letter_replayed(&self, code: ReasonCode) {
+        if let Some(counted) = self.shared.dead_letters_replayed.get(&code) {
             counted.inc();
         }
     }

@@ -1,20 +1,16 @@
-//! `POST /links` and `POST /links/export`: which contact of a CRM is which of ours, said and told. For this machine alone, as
-//! `POST /explain`: names of contacts come and go.
+//! `POST /links` and `POST /links/export`: which contact of a CRM is which of ours, said and told.
+//! Names of contacts come and go.
 
-use axum::{
-    extract::{Request, State},
-    http::StatusCode,
-    response::Response,
-};
-use serde::de::DeserializeOwned;
+use axum::{Extension, body::Body, extract::State, http::StatusCode, response::Response};
 use tracing::warn;
 
 use super::{
-    explain::{Explaining, later, permitted, question, refused, told},
+    explain::{later, not_acted, question, refused, told},
     lines,
 };
 use crate::{
-    explain::ExplainError,
+    audit::Operator,
+    explain::{Desk, ExplainError},
     links::{self, LinksError, export},
 };
 
@@ -25,37 +21,26 @@ const FORM: &str = "an order is {\"crm\": NAME, \"what\": WHAT}, where WHAT is {
      question as of /explain, and TO is {\"remote\": TEXT} or \"new\"";
 const EXPORT_FORM: &str = "an order is {\"crm\": NAME}";
 
-pub(super) async fn links(State(asking): State<Explaining>, request: Request) -> Response {
-    let order = match order(&asking, request, FORM).await {
+pub(super) async fn links(State(desk): State<Desk>, Extension(operator): Extension<Operator>, body: Body) -> Response {
+    let order = match question(body, ORDER_BYTES_MAX, FORM).await {
         Ok(order) => order,
-        Err(refused) => return *refused,
+        Err((status, why)) => return refused(status, why),
     };
-    match links::obey(&asking.desk, &order).await {
+    match links::obey(&desk, &order, &operator).await {
         Ok(reply) => told(StatusCode::OK, &reply),
         Err(error) => not_obeyed(&error),
     }
 }
 
-pub(super) async fn export(State(asking): State<Explaining>, request: Request) -> Response {
-    let order = match order(&asking, request, EXPORT_FORM).await {
+pub(super) async fn export(State(desk): State<Desk>, body: Body) -> Response {
+    let order = match question(body, ORDER_BYTES_MAX, EXPORT_FORM).await {
         Ok(order) => order,
-        Err(refused) => return *refused,
+        Err((status, why)) => return refused(status, why),
     };
-    match export::begin(&asking.desk, &order) {
+    match export::begin(&desk, &order) {
         Ok(rows) => lines::told(rows),
         Err(error) => not_obeyed(&error),
     }
-}
-
-async fn order<T: DeserializeOwned>(
-    asking: &Explaining,
-    request: Request,
-    form: &'static str,
-) -> Result<T, Box<Response>> {
-    let (parts, body) = request.into_parts();
-    let refuse = |(status, why): (StatusCode, &'static str)| Box::new(refused(status, why));
-    permitted(asking.loopback, &parts.uri, &parts.headers).map_err(refuse)?;
-    question(body, ORDER_BYTES_MAX, form).await.map_err(refuse)
 }
 
 fn not_obeyed(error: &LinksError) -> Response {
@@ -68,8 +53,8 @@ fn not_obeyed(error: &LinksError) -> Response {
         // Not 404, which an older release says of the path.
         LinksError::Nobody => refused(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         LinksError::Explain(ExplainError::Busy | ExplainError::Closed) => later(&error.to_string()),
-        LinksError::Log(failure) if failure.is_transient() => later(&format!("{error}: {failure}")),
-        LinksError::Log(_) | LinksError::State(_) | LinksError::Explain(ExplainError::View(_)) => {
+        LinksError::Audit(error) => not_acted(error),
+        LinksError::State(_) | LinksError::Explain(ExplainError::View(_)) => {
             warn!(error = error as &dyn std::error::Error, "links could not be asked for");
             refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
         }

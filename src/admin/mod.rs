@@ -1,20 +1,24 @@
 //! Health and metrics over HTTP, and what operators ask about contacts and for them: `/livez`, `/readyz`, `/metrics`,
-//! `/explain`, `/status`, `/resync`, `/links`, `/verify`.
+//! `/explain`, `/status`, `/resync`, `/pause`, `/retry`, `/skip`, `/dead-letters`, `/links`, `/verify`.
 //!
 //! *Live* means that this process still answers; a process manager restarts what is not. *Ready* means that every part of
 //! the worker does its work, with sentences about those that do not. A CRM that is down makes nobody unready: it delays
 //! only itself, and restarting us would not mend it.
 //!
-//! It has no access control and shows no contact data: reasons are sentences about parts, metrics are counts. What is
-//! told of single contacts ([`explain`], [`links`], [`verify`]) and of how the work stands ([`status`]) is told to this machine alone,
-//! and only this machine may ask for anything ([`resync`]).
+//! These three ask nobody who they are and show no contact data: reasons are sentences about parts, metrics are counts. What is
+//! told of single contacts ([`explain`], [`links`], [`verify`]) and of how the work stands ([`status`]), and what is asked for
+//! ([`resync`], [`pause`], [`stuck`], [`letters`]), goes through one door ([`permit`]).
 
 mod explain;
+mod letters;
 mod lines;
 mod links;
+mod pause;
+pub mod permit;
 mod readiness;
 mod resync;
 mod status;
+mod stuck;
 mod verify;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
@@ -23,14 +27,18 @@ use axum::{
     Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 use tracing::{error, info, warn};
 
-pub use self::readiness::{Part, Readiness};
-use self::{explain::Explaining, status::Standing};
+use self::permit::Door;
+pub use self::{
+    permit::Access,
+    readiness::{Part, Readiness},
+};
 use crate::{
     explain::Desk,
     metrics::{self, Registry},
@@ -48,18 +56,31 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens on `address` and answers from then on.
+    /// Listens on `address` and answers from then on; operators on a loopback address alone.
     ///
     /// # Errors
     /// If the address cannot be listened on.
     pub async fn start(address: SocketAddr, registry: Registry, readiness: Readiness, desk: Desk) -> io::Result<Self> {
+        Self::start_for(Access::default(), address, registry, readiness, desk).await
+    }
+
+    /// Likewise, and answers operators as `access` wants it.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on.
+    pub async fn start_for(
+        access: Access,
+        address: SocketAddr,
+        registry: Registry,
+        readiness: Readiness,
+        desk: Desk,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
         // A dropped sender counts as a stop, too.
         let stopped = async move { stopped.await.unwrap_or(()) };
-        let explaining = Explaining { desk, loopback: address.ip().is_loopback() };
-        let task = tokio::spawn(serve(listener, router(registry, readiness, explaining), stopped));
+        let task = tokio::spawn(serve(listener, router(registry, readiness, desk, access.at(address)), stopped));
         info!(%address, "health and metrics are served");
         Ok(Self { address, stop, task })
     }
@@ -89,21 +110,35 @@ async fn serve(
     router: Router,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stopped).await
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(stopped)
+        .await
 }
 
-fn router(registry: Registry, readiness: Readiness, explaining: Explaining) -> Router {
-    let standing = Standing { asking: explaining.clone(), readiness: readiness.clone() };
+fn router(registry: Registry, readiness: Readiness, desk: Desk, door: Door) -> Router {
     Router::new()
         .route("/livez", get(async || "live\n"))
-        .route("/readyz", get(ready).with_state(readiness))
+        .route("/readyz", get(ready).with_state(readiness.clone()))
         .route("/metrics", get(exposition).with_state(registry))
-        .route("/status", get(status::status).with_state(standing))
-        .route("/explain", post(explain::explain).with_state(explaining.clone()))
-        .route("/resync", post(resync::resync).with_state(explaining.clone()))
-        .route("/links", post(links::links).with_state(explaining.clone()))
-        .route("/links/export", post(links::export).with_state(explaining.clone()))
-        .route("/verify", post(verify::verify).with_state(explaining))
+        .merge(operators(desk, readiness, door))
+}
+
+/// What operators ask for; all of it behind the door.
+fn operators(desk: Desk, readiness: Readiness, door: Door) -> Router {
+    Router::new()
+        .route("/status", get(status::status).with_state((desk.clone(), readiness)))
+        .route("/explain", post(explain::explain))
+        .route("/resync", post(resync::resync))
+        .route("/pause", post(pause::pause))
+        .route("/retry", post(stuck::retry))
+        .route("/retry/all", post(stuck::retry_all))
+        .route("/skip", post(stuck::skip))
+        .route("/dead-letters", post(letters::letters))
+        .route("/links", post(links::links))
+        .route("/links/export", post(links::export))
+        .route("/verify", post(verify::verify))
+        .route_layer(from_fn_with_state(door, permit::permit))
+        .with_state(desk)
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {

@@ -1,15 +1,12 @@
-//! `POST /resync`: contacts of a CRM are to be driven anew, or how far that is. For this machine alone, as `POST /explain`.
+//! `POST /resync`: contacts of a CRM are to be driven anew, or how far that is.
 
-use axum::{
-    extract::{Request, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{Extension, body::Body, extract::State, http::StatusCode, response::Response};
 use tracing::warn;
 
-use super::explain::{Explaining, later, permitted, question, refused, told};
+use super::explain::{later, not_acted, question, refused, told};
 use crate::{
-    explain::ExplainError,
+    audit::Operator,
+    explain::{Desk, ExplainError},
     resync::{self, Order, ResyncError},
 };
 
@@ -18,16 +15,12 @@ const ORDER_BYTES_MAX: usize = 1024 * 1024;
 const FORM: &str = "an order is {\"crm\": NAME, \"what\": WHAT}, where WHAT is \"status\", \"stop\", {\"all\": {\"restart\": BOOL}} \
      or {\"contacts\": [QUESTION, ...]} with questions as of /explain";
 
-pub(super) async fn resync(State(asking): State<Explaining>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    if let Err((status, why)) = permitted(asking.loopback, &parts.uri, &parts.headers) {
-        return refused(status, why);
-    }
+pub(super) async fn resync(State(desk): State<Desk>, Extension(operator): Extension<Operator>, body: Body) -> Response {
     let order = match question::<Order>(body, ORDER_BYTES_MAX, FORM).await {
         Ok(order) => order,
         Err((status, why)) => return refused(status, why),
     };
-    let error = match resync::obey(&asking.desk, &order).await {
+    let error = match resync::obey(&desk, &order, &operator).await {
         Ok(reply) => return told(StatusCode::OK, &reply),
         Err(error) => error,
     };
@@ -40,6 +33,7 @@ pub(super) async fn resync(State(asking): State<Explaining>, request: Request) -
         }
         ResyncError::Explain(ExplainError::Question(_)) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
         ResyncError::Explain(ExplainError::Busy | ExplainError::Closed) => later(&error.to_string()),
+        ResyncError::Audit(error) => not_acted(error),
         ResyncError::Log(failure) if failure.is_transient() => later(&format!("{error}: {failure}")),
         ResyncError::Log(_) | ResyncError::State(_) | ResyncError::Explain(ExplainError::View(_)) => {
             warn!(error = &error as &dyn std::error::Error, "a resync could not be asked for");

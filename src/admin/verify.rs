@@ -1,32 +1,27 @@
-//! `POST /verify`: what a CRM holds is compared with the records, and told line by line as it is found. For this machine
-//! alone, as `POST /explain`. It ends with the connection.
+//! `POST /verify`: what a CRM holds is compared with the records, and told line by line as it is found.
+//! It ends with the connection.
 
-use axum::{
-    extract::{Request, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::StatusCode, response::Response};
 
 use super::{
-    explain::{Explaining, later, permitted, question, refused},
+    explain::{later, question, refused},
     lines,
 };
-use crate::verify::{self, Order, VerifyError};
+use crate::{
+    explain::Desk,
+    verify::{self, Order, VerifyError},
+};
 
 /// Far more than an order takes.
 const ORDER_BYTES_MAX: usize = 16 * 1024;
 const FORM: &str = "an order is {\"crm\": NAME, \"whom\": WHOM}, where WHOM is \"all\" or {\"sample\": NUMBER}";
 
-pub(super) async fn verify(State(asking): State<Explaining>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    if let Err((status, why)) = permitted(asking.loopback, &parts.uri, &parts.headers) {
-        return refused(status, why);
-    }
+pub(super) async fn verify(State(desk): State<Desk>, body: Body) -> Response {
     let order = match question::<Order>(body, ORDER_BYTES_MAX, FORM).await {
         Ok(order) => order,
         Err((status, why)) => return refused(status, why),
     };
-    let found = match verify::begin(&asking.desk, &order) {
+    let found = match verify::begin(&desk, &order) {
         Ok(found) => found,
         Err(error @ (VerifyError::UnknownCrm { .. } | VerifyError::Unreadable { .. } | VerifyError::Sample)) => {
             return refused(StatusCode::BAD_REQUEST, &error.to_string());

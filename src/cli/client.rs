@@ -22,7 +22,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Client(reqwest::Client);
+pub(super) struct Client {
+    http: reqwest::Client,
+    /// Of every request, beside its own.
+    headers: HeaderMap,
+}
 
 /// A whole answer, whatever its status.
 #[derive(Debug)]
@@ -68,14 +72,20 @@ impl Client {
     pub(super) fn new(url: &Url) -> Result<Self, ClientError> {
         let builder = transport::client_builder(url).connect_timeout(CONNECT_DEADLINE).timeout(DEADLINE);
         let client = builder.build().map_err(|error| ClientError::Setup { reason: transport::describe(error) })?;
-        Ok(Self(client))
+        Ok(Self { http: client, headers: HeaderMap::new() })
     }
 
     /// A client for answers that go on as long as there is something to tell.
     pub(super) fn for_lines(url: &Url) -> Result<Self, ClientError> {
         let builder = transport::client_builder(url).connect_timeout(CONNECT_DEADLINE).read_timeout(SILENCE_MAX);
         let client = builder.build().map_err(|error| ClientError::Setup { reason: transport::describe(error) })?;
-        Ok(Self(client))
+        Ok(Self { http: client, headers: HeaderMap::new() })
+    }
+
+    /// The same client, which sends these headers with every request.
+    pub(super) fn with(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
     }
 
     /// Sends `body` to `url` with POST; an answer that is no success is read whole.
@@ -85,7 +95,7 @@ impl Client {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Result<Lines, Answer>, ClientError> {
-        let response = self.0.post(url.clone()).headers(headers).body(body).send().await.map_err(unanswered)?;
+        let response = self.send(url, headers, body).await?;
         match response.status().is_success() {
             true => Ok(Ok(Lines { response, read: BytesMut::new() })),
             false => whole(response).await.map(Err),
@@ -94,12 +104,17 @@ impl Client {
 
     /// Asks `url` with GET.
     pub(super) async fn get(&self, url: &Url) -> Result<Answer, ClientError> {
-        whole(self.0.get(url.clone()).send().await.map_err(unanswered)?).await
+        whole(self.http.get(url.clone()).headers(self.headers.clone()).send().await.map_err(unanswered)?).await
     }
 
     /// Sends `body` to `url` with POST.
     pub(super) async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Answer, ClientError> {
-        whole(self.0.post(url.clone()).headers(headers).body(body).send().await.map_err(unanswered)?).await
+        whole(self.send(url, headers, body).await?).await
+    }
+
+    async fn send(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<reqwest::Response, ClientError> {
+        let request = self.http.post(url.clone()).headers(self.headers.clone()).headers(headers).body(body);
+        request.send().await.map_err(unanswered)
     }
 }
 

@@ -70,7 +70,8 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = serde_json::to_vec(&asked).expect("a question is made of what JSON can express");
-    let answer = Client::new(&url)?.post(&url, headers, Bytes::from(body)).await?;
+    let answer =
+        Client::new(&url)?.with(arguments.worker.headers(surroundings)?).post(&url, headers, Bytes::from(body)).await?;
     conclude(answer.status, &answer.body, arguments.json, &mut std::io::stdout().lock())
 }
 

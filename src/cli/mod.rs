@@ -3,14 +3,18 @@
 //! A command's own output goes to standard output, everything else to standard error. Each ends in an [`Exit`], whose
 //! numbers are part of the contract with scripts and process managers and stand in the long help.
 
+mod asking;
 mod check;
 mod check_event;
 mod client;
 pub mod demo;
 mod explain;
 mod inspect;
+mod letters;
 mod links;
+mod operator;
 mod packaging;
+mod pause;
 mod publish;
 mod reach;
 mod reference;
@@ -19,6 +23,7 @@ mod run;
 mod sandbox;
 mod schema;
 mod status;
+mod stuck;
 mod topics;
 mod verify;
 mod worker_address;
@@ -60,6 +65,9 @@ Examples:
   contact-replicator status --admin http://127.0.0.1:9464
   contact-replicator topics --config config/kafka.toml --check
   contact-replicator resync --crm venues shop/4711
+  contact-replicator pause --crm previsto --reason \"their migration\"
+  contact-replicator retry --crm venues --all-parked
+  contact-replicator dead-letters list --since 24h
   contact-replicator links import --crm previsto links.csv
   contact-replicator inspect --config config/embedded.toml --crm previsto con_90a1
   contact-replicator verify --crm previsto --sample 500
@@ -67,8 +75,8 @@ Examples:
 Exit codes:
   0  done
   1  a check failed: something is missing or wrong outside, events are at fault, lines were not published or
-     imported, nobody was found to be explained, driven anew or shown, a worker does not answer or is not ready, a CRM
-     holds something else than it should, or a promise did not hold
+     imported, nobody was found to be explained, driven anew, retried or shown, a worker does not answer or is not
+     ready, a CRM holds something else than it should, or a promise did not hold
   2  the command line or the settings are wrong
   3  it could not go on: the log, the disk or an address failed for good
   4  stopped with work left undone at the shutdown deadline; the next worker does it";
@@ -122,6 +130,24 @@ enum Command {
     /// For a CRM that was restored, written to by others, or added to the settings later. Asks a running worker of this
     /// machine; of all contacts, shows how far it is, and goes on without the command.
     Resync(resync::Arguments),
+    /// Leave a CRM alone: send it nothing until it is resumed.
+    ///
+    /// Asks a running worker; all workers follow. Changes wait meanwhile, and other CRMs are not concerned.
+    Pause(pause::PauseArguments),
+    /// Go on with a CRM that an operator paused.
+    Resume(pause::ResumeArguments),
+    /// Try contacts of a CRM now that are parked or were rejected, once what was wrong is mended.
+    ///
+    /// Asks a running worker of this machine: for contacts by name, or for all that are stuck in one way.
+    Retry(stuck::RetryArguments),
+    /// Give up what waits of a contact for a CRM; its next version is tried as ever.
+    ///
+    /// Asks a running worker of this machine. The event is answered `filtered`, `skipped`.
+    Skip(stuck::SkipArguments),
+    /// List dead letters, show one, or send them in again.
+    ///
+    /// Asks a running worker of this machine. What is listed names no contact; a body is shown only where it is asked for.
+    DeadLetters(letters::Arguments),
     /// Say which contacts of a CRM are which of ours, or list them: for a CRM that is not empty.
     ///
     /// Asks a running worker of this machine. What is imported while the CRM is in shadow is updated from the first delivery on,
@@ -247,8 +273,12 @@ enum CommandError {
     NotResynced(String),
     #[error("the worker did not take it: {0}")]
     NotLinked(String),
+    #[error("the worker did not take it: {0}")]
+    NotPaused(String),
     #[error("the worker did not compare: {0}")]
     NotVerified(String),
+    #[error("the worker did not do it: {0}")]
+    NotDone(String),
     #[error("the demo could not be shown")]
     Demo(#[from] demo::DemoError),
 }
@@ -279,7 +309,9 @@ impl CommandError {
             | Self::Unexplained(_)
             | Self::NotResynced(_)
             | Self::NotLinked(_)
+            | Self::NotPaused(_)
             | Self::NotVerified(_)
+            | Self::NotDone(_)
             | Self::Crm { .. }
             | Self::Unread { .. }
             | Self::Demo(_) => Exit::Failed,
@@ -322,6 +354,11 @@ async fn execute(command: Command, surroundings: Surroundings<'static>) -> Resul
         Command::Status(arguments) => status::run(arguments, surroundings).await,
         Command::Topics(arguments) => topics::run(&arguments, surroundings).await,
         Command::Resync(arguments) => resync::run(arguments, surroundings).await,
+        Command::Retry(arguments) => stuck::retry(arguments, surroundings).await,
+        Command::Skip(arguments) => stuck::skip(arguments, surroundings).await,
+        Command::DeadLetters(arguments) => letters::run(arguments, surroundings).await,
+        Command::Pause(arguments) => pause::pause(arguments, surroundings).await,
+        Command::Resume(arguments) => pause::resume(arguments, surroundings).await,
         Command::Links(arguments) => links::run(arguments, surroundings).await,
         Command::Inspect(arguments) => inspect::run(arguments, surroundings).await,
         Command::Verify(arguments) => verify::run(arguments, surroundings).await,

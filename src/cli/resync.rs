@@ -17,7 +17,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 use url::Url;
 
-use super::{CommandError, Exit, UsageError, client::Client, explain::sentence, worker_address::WorkerAddress};
+use super::{
+    CommandError, Exit, UsageError, client::Client, explain::sentence, operator::Who, worker_address::WorkerAddress,
+};
 use crate::{
     config::Surroundings,
     explain::Asked,
@@ -58,6 +60,11 @@ pub(super) struct Arguments {
     /// End the one under way where it is.
     #[arg(long, conflicts_with = "contacts")]
     stop: bool,
+    /// Why, for the audit trail.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    who: Who,
     #[command(flatten)]
     worker: WorkerAddress,
 }
@@ -94,7 +101,8 @@ impl Arguments {
 
 pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
     let url = arguments.worker.url("/resync", surroundings)?;
-    let client = Client::new(&url)?;
+    let said = arguments.who.headers(arguments.reason.as_deref(), surroundings);
+    let client = Client::new(&url)?.with(arguments.worker.headers(surroundings)?).with(said);
     let order = arguments.order();
     let reply = ask(&client, &url, &order).await?;
     let watched = match (&order.what, &reply) {

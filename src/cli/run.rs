@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{CommandError, Configured, Exit};
 use crate::{
-    admin::{Admin, Readiness},
+    admin::{Access, Admin, Readiness},
     clock::Clock,
     config::{Settings, Surroundings},
     crm::transport::{Http, Transport},
@@ -62,12 +62,14 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let traces = traces(&settings, &metrics)?;
     let log = super::open_log(&settings).await?;
     let mut admins = Vec::new();
+    let access = Access::new(&settings.admin);
     for (listen, key) in
         [(&settings.admin.listen, "admin.listen"), (&settings.admin.operator_listen, "admin.operator_listen")]
     {
         // Checked settings hold an address or nothing.
         if let Ok(address) = listen.parse::<SocketAddr>() {
-            let started = Admin::start(address, registry.clone(), readiness.clone(), desk.clone()).await;
+            let (registry, readiness, desk) = (registry.clone(), readiness.clone(), desk.clone());
+            let started = Admin::start_for(access.clone(), address, registry, readiness, desk).await;
             admins.push(started.map_err(|source| CommandError::Listen { key, address, source })?);
         }
     }

@@ -61,6 +61,9 @@ pub(super) struct Arguments {
     /// File of settings, for admin.listen; without it, the default of that key.
     #[arg(long, value_name = "FILE", conflicts_with = "admin")]
     config: Option<PathBuf>,
+    /// File with the workers' admin token; without it, the variable CONTACT_REPLICATOR_ADMIN_TOKEN, or that of --config.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
     /// Print it once, on a terminal too.
     #[arg(long, conflicts_with = "watch")]
     once: bool,
@@ -112,13 +115,18 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
 }
 
 fn workers(arguments: &Arguments, surroundings: Surroundings<'_>) -> Result<Vec<Worker>, CommandError> {
+    let token = &arguments.admin_token_file;
     let addresses = match arguments.admin.as_slice() {
-        [] => vec![WorkerAddress::of(None, arguments.config.clone())],
-        named => named.iter().map(|admin| WorkerAddress::of(Some(admin.clone()), None)).collect(),
+        [] => vec![WorkerAddress::of(None, arguments.config.clone(), token.clone())],
+        named => named.iter().map(|admin| WorkerAddress::of(Some(admin.clone()), None, token.clone())).collect(),
     };
     let worker = |address: WorkerAddress| {
         let url = address.url("/status", surroundings)?;
-        Ok(Worker { admin: url.origin().ascii_serialization(), client: Client::new(&url)?, url })
+        Ok(Worker {
+            admin: url.origin().ascii_serialization(),
+            client: Client::new(&url)?.with(address.headers(surroundings)?),
+            url,
+        })
     };
     addresses.into_iter().map(worker).collect()
 }

@@ -15,6 +15,7 @@ use super::{
     CommandError, Exit, UsageError,
     client::{Client, Lines},
     explain::sentence,
+    operator::Who,
     resync,
     worker_address::WorkerAddress,
 };
@@ -59,6 +60,11 @@ pub(super) struct Arguments {
     /// Drive anew what differs or is gone.
     #[arg(long)]
     repair: bool,
+    /// Why, for the audit trail of --repair.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    who: Who,
     #[command(flatten)]
     worker: WorkerAddress,
 }
@@ -76,7 +82,8 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = serde_json::to_vec(&arguments.order()).expect("an order is made of what JSON can express");
-    let answer = Client::for_lines(&url)?.post_for_lines(&url, headers, Bytes::from(body)).await?;
+    let token = arguments.worker.headers(surroundings)?;
+    let answer = Client::for_lines(&url)?.with(token.clone()).post_for_lines(&url, headers, Bytes::from(body)).await?;
     let lines = match answer {
         Ok(lines) => lines,
         Err(refused) => return Err(refusal(refused.status, &refused.body)),
@@ -93,7 +100,9 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     // What was found is mended also if the rest could not be seen.
     let to_mend = report.conclude()?;
     if arguments.repair {
-        mend(&Client::new(&repairs)?, &repairs, &arguments.crm, &to_mend).await?;
+        let said = arguments.who.headers(arguments.reason.as_deref(), surroundings);
+        let client = Client::new(&repairs)?.with(token).with(said);
+        mend(&client, &repairs, &arguments.crm, &to_mend).await?;
     }
     ended?;
     Ok(report.exit())
@@ -126,7 +135,7 @@ async fn follow<W: Write>(mut lines: Lines, report: &mut Report<W>) -> Result<()
 async fn mend(client: &Client, url: &url::Url, crm: &str, contacts: &[ContactId]) -> Result<(), CommandError> {
     for some in contacts.chunks(CONTACTS_MAX) {
         let named = some.iter().map(|contact| Asked::About(contact.to_string())).collect();
-        let order = Resync { crm: crm.to_owned(), what: What::Contacts(named) };
+        let order = Resync { crm: crm.to_owned(), what: What::Repair(named) };
         let Reply::Contacts { id, appended, .. } = resync::ask(client, url, &order).await? else {
             return Err(CommandError::NotResynced("its reply belongs to another question".into()));
         };

@@ -1,4 +1,4 @@
-//! Where a command asks a running worker: its address of health and metrics.
+//! Where a command asks a running worker: its address of health and metrics, and the token that is shown there.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use http::{HeaderMap, HeaderValue, header};
 use url::Url;
 
 use super::{CommandError, UsageError, client};
@@ -19,12 +20,18 @@ pub(super) struct WorkerAddress {
     /// File of settings, for admin.listen; without it, the default of that key.
     #[arg(long, value_name = "FILE", conflicts_with = "admin")]
     config: Option<PathBuf>,
+    /// File with the worker's admin token; without it, the variable CONTACT_REPLICATOR_ADMIN_TOKEN, or that of --config.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
 }
 
+/// Holds the token, which has no place among the arguments: other users of the machine can read those.
+const TOKEN: &str = "CONTACT_REPLICATOR_ADMIN_TOKEN";
+
 impl WorkerAddress {
-    /// As if these had been given on the command line; both are not.
-    pub(super) fn of(admin: Option<String>, config: Option<PathBuf>) -> Self {
-        Self { admin, config }
+    /// As if these had been given on the command line; the first two are not both.
+    pub(super) fn of(admin: Option<String>, config: Option<PathBuf>, admin_token_file: Option<PathBuf>) -> Self {
+        Self { admin, config, admin_token_file }
     }
 
     /// The address of `path` there.
@@ -37,6 +44,27 @@ impl WorkerAddress {
         url.set_path(path);
         url.set_query(None);
         Ok(url)
+    }
+
+    /// What shows the worker the token, if there is one.
+    pub(super) fn headers(&self, surroundings: Surroundings<'_>) -> Result<HeaderMap, CommandError> {
+        let variable = (surroundings.variable)(TOKEN).filter(|token| !token.trim().is_empty());
+        let token = match (&self.admin_token_file, variable, &self.config) {
+            (Some(file), _, _) => {
+                Some((surroundings.file)(file).map_err(CommandError::io("reading --admin-token-file"))?)
+            }
+            (None, Some(token), _) => Some(token),
+            (None, None, Some(file)) => {
+                Settings::load(file, surroundings)?.admin.token.map(|token| token.expose().to_owned())
+            }
+            (None, None, None) => None,
+        };
+        let Some(token) = token else { return Ok(HeaderMap::new()) };
+        let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+        let mut value =
+            value.map_err(|_unsendable| UsageError("the admin token holds what no header carries".into()))?;
+        value.set_sensitive(true);
+        Ok(HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
     }
 }
 
@@ -68,7 +96,7 @@ mod tests {
     fn the_worker_of_this_machine_is_asked_unless_another_is_named() {
         let nothing = Surroundings { variable: &|_| None, ..Surroundings::process() };
         let of = |admin: Option<&str>| {
-            let address = WorkerAddress { admin: admin.map(str::to_owned), config: None };
+            let address = WorkerAddress { admin: admin.map(str::to_owned), config: None, admin_token_file: None };
             address.url("/explain", nothing).map(String::from)
         };
         assert_eq!(of(None).unwrap(), "http://127.0.0.1:9464/explain");
@@ -85,8 +113,36 @@ mod tests {
     }
 
     #[test]
+    fn a_token_comes_from_a_file_or_a_variable_and_is_not_shown() {
+        let of = |file: Option<&str>, variable: Option<&str>| {
+            let variable = |name: &str| variable.filter(|_| name == TOKEN).map(str::to_owned);
+            let surroundings = Surroundings {
+                variable: &variable,
+                file: &|path| match path.to_str() {
+                    Some("token") => Ok(" of-file\n".to_owned()),
+                    Some("broken") => Ok("of\nfile".to_owned()),
+                    _ => Err(std::io::ErrorKind::NotFound.into()),
+                },
+                ..Surroundings::process()
+            };
+            WorkerAddress { admin: None, config: None, admin_token_file: file.map(PathBuf::from) }.headers(surroundings)
+        };
+        assert_eq!(of(Some("token"), Some("other")).unwrap()[header::AUTHORIZATION], "Bearer of-file");
+        let headers = of(None, Some("of-variable")).unwrap();
+        assert_eq!(headers[header::AUTHORIZATION], "Bearer of-variable");
+        assert!(!format!("{headers:?}").contains("of-variable"));
+        assert!(of(None, None).unwrap().is_empty() && of(None, Some(" ")).unwrap().is_empty());
+        assert!(matches!(of(Some("missing"), None), Err(CommandError::Io { .. })));
+        assert!(matches!(of(Some("broken"), None), Err(CommandError::Usage(_))));
+    }
+
+    #[test]
     fn an_address_for_operators_goes_before_one_that_others_reach() {
-        let admin = |operators: &str| AdminSettings { listen: "0.0.0.0:7".into(), operator_listen: operators.into() };
+        let admin = |operators: &str| AdminSettings {
+            listen: "0.0.0.0:7".into(),
+            operator_listen: operators.into(),
+            ..Settings::reference().admin
+        };
         assert_eq!(for_operators(&admin("")), "0.0.0.0:7");
         assert_eq!(for_operators(&admin("127.0.0.1:8")), "127.0.0.1:8");
     }

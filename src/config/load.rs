@@ -414,6 +414,11 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
             }
         }
     }
+    let admin = &mut settings.admin;
+    if admin.token_env.is_some() || admin.token_file.is_some() {
+        let (variable, file) = (admin.token_env.as_deref(), admin.token_file.as_ref());
+        admin.token = secrets::fetch("admin.token", variable, file, surroundings, faults);
+    }
     for (index, crm) in settings.crm.iter().enumerate() {
         if let Some(priava) = &crm.priava {
             // Whoever sends a credential reads it (again, when it is refused): here it is only known to be there.

@@ -42,6 +42,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
+use crate::privacy::Secret;
+
 pub use self::{
     advice::{Advice, Severity, advice},
     crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
@@ -150,10 +152,24 @@ pub enum SubjectForm {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
-    /// Address of `/metrics`, `/livez`, `/readyz` and, on a loopback address alone, `/explain` and `/resync`; empty: off.
+    /// Address of `/metrics`, `/livez`, `/readyz` and, on loopback or with a token, of what operators ask; empty: off.
     pub listen: String,
-    /// A second, loopback address of the same, for operators where others must reach `listen`; empty: off.
+    /// A second address of the same, for operators where others must reach `listen`; empty: off.
     pub operator_listen: String,
+    /// Where the token stands that operators must show wherever others than this machine can reach an address.
+    #[serde(default)]
+    pub token_env: Option<String>,
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// What was found there when the settings were read. A file is read again.
+    #[serde(skip)]
+    pub token: Option<Secret>,
+    /// The token is asked for on loopback, too.
+    pub token_on_loopback: bool,
+    /// Names of this worker, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// How fast dead letters are sent in again; 0: no limit.
+    pub replays_per_second: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

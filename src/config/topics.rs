@@ -20,6 +20,8 @@ pub struct TopicSettings {
     pub dead_letters_retention: Duration,
     #[serde(with = "humantime_serde")]
     pub identity_events_retention: Duration,
+    #[serde(with = "humantime_serde")]
+    pub audit_retention: Duration,
     /// `delete.retention.ms` of the compacted topics.
     #[serde(with = "humantime_serde")]
     pub tombstones_retention: Duration,
@@ -36,6 +38,7 @@ pub struct TopicNames {
     pub outcomes: Arc<str>,
     pub dead_letters: Arc<str>,
     pub identity_events: Arc<str>,
+    pub audit: Arc<str>,
     links_prefix: String,
 }
 
@@ -50,6 +53,7 @@ impl TopicNames {
             outcomes: name("contact-outcomes"),
             dead_letters: name("contact-dead-letters"),
             identity_events: name("contact-identity-events"),
+            audit: name("contact-audit"),
             links_prefix: format!("{prefix}contact-links."),
         }
     }

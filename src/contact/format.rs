@@ -219,6 +219,7 @@ mod tests {
             mapping: None,
             incomplete: false,
             intent: Some(Intent { keys: BTreeMap::from([("email".to_owned(), "ann@example.com".to_owned())]) }),
+            doubted: false,
             linked: None,
             linked_until: 0,
             settled: Some(Settled {
@@ -256,6 +257,11 @@ mod tests {
         let (linked, mapping) = (Some(Linked::Existing), Some(Fingerprint(0x2a)));
         let link = Link { open: None, intent: None, mapping, linked, linked_until: 19, ..link };
         assert_sampled(&[include_str!("../../tests/formats/link-linked.1.json")], &link);
+        let cause = Some(Cause { kind: CauseKind::Skip, id: "s-1".to_owned() });
+        let skip = Entry { event: None, traceparent: None, crm: Some("venues".into()), ..entry(cause) };
+        assert_sampled(&[include_str!("../../tests/formats/entry-skip.1.json")], &skip);
+        let doubted = Link { linked: None, doubted: true, ..link };
+        assert_sampled(&[include_str!("../../tests/formats/link-doubted.1.json")], &doubted);
     }
 
     #[test]

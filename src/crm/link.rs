@@ -36,6 +36,10 @@ pub struct Link {
     /// A create that may have been sent, and whose result is not known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
+    /// A request of which nobody has the result may have carried what an operator then gave up: what is known here counts for
+    /// nothing until the CRM was sent all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
     /// What an operator said of which contact of the CRM it is, until the CRM has taken it so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linked: Option<Linked>,
@@ -70,6 +74,7 @@ impl Link {
             mapping: None,
             incomplete: false,
             intent: None,
+            doubted: false,
             linked: None,
             linked_until: 0,
             settled: None,

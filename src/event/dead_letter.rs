@@ -37,6 +37,19 @@ pub fn letter(input: &Record, fault: &Fault, to: TopicPartition) -> NewRecord {
     NewRecord { to, key: input.key.clone(), value: input.value.clone(), headers }
 }
 
+/// The header of an event that was sent in again. It is an attribute by its name and stands for none: a record that has no
+/// other is what it was without it, a tombstone above all.
+pub const REPLAY_OF: &str = "ce_replayof";
+
+/// The record for `to` that sends `letter` in again: the bytes that came in, and which position they had.
+pub fn replay(letter: &DeadLetter, to: TopicPartition) -> NewRecord {
+    // Of a letter that died a second time, the position of its second life is the one that leads to the first.
+    let mut headers: Vec<Header> = letter.headers.iter().filter(|header| header.name != REPLAY_OF).cloned().collect();
+    let DeadLetter { topic, partition, offset, .. } = letter;
+    headers.push(Header::new(REPLAY_OF, format!("{topic}[{partition}]@{offset}")));
+    NewRecord { to, key: letter.key.clone(), value: letter.value.clone(), headers }
+}
+
 /// A dead letter as it was read: the event as it came in, and what we said of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -154,6 +167,22 @@ mod tests {
         );
         assert_eq!(twice.headers, once.headers);
         assert_eq!(DeadLetter::read(&once).unwrap().pointer.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_replay_is_the_event_byte_for_byte_and_says_where_it_was() {
+        let to = || TopicPartition::new("contact-changes", 3);
+        let came = vec![Header::new("ce_id", &b"e-1"[..]), Header::new("x", &b"\xff"[..])];
+        let letter =
+            DeadLetter::read(&buried(&input(came.clone(), Some(b"42"), Some(b"{")), ReasonCode::NotJson, None));
+        let again = replay(&letter.unwrap(), to());
+        let replayed = |position: &str| Header::new(REPLAY_OF, position.to_owned());
+        assert_eq!((again.key.as_deref(), again.value.as_deref()), (Some(&b"42"[..]), Some(&b"{"[..])));
+        assert_eq!(again.headers, [came.clone(), vec![replayed("contact-changes[3]@17")]].concat());
+        // It died again, at another position.
+        let second = Record { offset: 30, headers: again.headers, ..input(Vec::new(), again.key.as_deref(), None) };
+        let letter = DeadLetter::read(&buried(&second, ReasonCode::NotJson, None)).unwrap();
+        assert_eq!(replay(&letter, to()).headers, [came, vec![replayed("contact-changes[3]@30")]].concat());
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl Entry {
         self.cause.as_ref().is_some_and(|cause| cause.kind.is_asked())
     }
 
+    /// Whether an operator gives up what waits: no attempt is made for it.
+    pub fn is_skip(&self) -> bool {
+        self.cause.as_ref().is_some_and(|cause| cause.kind == CauseKind::Skip)
+    }
+
     /// The value of the entry's record; its key is the contact's.
     pub fn encode(&self) -> Bytes {
         format::encode(self)

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
-use super::ReasonCode;
+use super::{ReasonCode, dead_letter::REPLAY_OF};
 use crate::log::{Header, Record};
 
 /// What is wrong with an event, and where.
@@ -102,7 +102,8 @@ impl std::fmt::Debug for Envelope<'_> {
 
 /// Tells what `record` carries. Of a structured event, everything but the data may be `depth_max` levels deep less one.
 pub(super) fn open(record: &Record, depth_max: usize) -> Result<Carried<'_>, Problem> {
-    let has_attributes = record.headers.iter().any(|header| header.name.starts_with(PREFIX));
+    let is_attribute = |header: &Header| header.name.starts_with(PREFIX) && header.name != REPLAY_OF;
+    let has_attributes = record.headers.iter().any(is_attribute);
     if record.value.is_none() && !has_attributes {
         return match &record.key {
             Some(key) => Ok(Carried::Tombstone { key }),

@@ -3,9 +3,11 @@
 //! [`change`] reads a contact-change event (CloudEvents 1.0 over Kafka, binary or structured) or says what is wrong
 //! with it and where; [`version`] orders the changes of one source's subject; [`entry`] is the replicators' work list;
 //! [`outcome`] is what became of an event, [`dead_letter`] the place for what could not be read, and [`identity_event`] what
-//! was found out about who is who; [`traceparent`] is where an event stands in a trace. [`schemas`] tells all of it to programs.
+//! was found out about who is who, and [`audit`] what operators did; [`traceparent`] is where an event stands in a trace.
+//! [`schemas`] tells all of it to programs.
 //! Pure: bytes in, values out.
 
+pub mod audit;
 pub mod change;
 pub mod dead_letter;
 pub mod entry;

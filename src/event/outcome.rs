@@ -80,7 +80,7 @@ impl OutcomeKind {
         use ReasonCode as Code;
         match self {
             Self::Delivered | Self::Superseded => &[],
-            Self::Unchanged => &[Code::SameProjection, Code::SameRecord, Code::UnknownContact],
+            Self::Unchanged => &[Code::SameProjection, Code::SameRecord, Code::UnknownContact, Code::NothingWaiting],
             Self::Rejected => &[
                 Code::MissingField,
                 Code::InvalidField,
@@ -157,6 +157,8 @@ labels! {
         SameRecord = "same_record",
         /// There is nothing to delete or erase: the contact is not known, or was never in this CRM.
         UnknownContact = "unknown_contact",
+        /// There was nothing to pass over: what an operator wanted skipped had ended.
+        NothingWaiting = "nothing_waiting",
         /// A field that the CRM requires is missing; `field` names it.
         MissingField = "missing_field",
         /// The CRM, or the mapping to it, does not take a value; `field` names the place where that is known.
@@ -195,7 +197,7 @@ labels! {
         Shadow = "shadow",
         /// The contact is kept away from this CRM. This release does not write it.
         Suppressed = "suppressed",
-        /// An operator had it passed over. This release does not write it.
+        /// An operator had it passed over.
         Skipped = "skipped",
         /// It is no CloudEvent 1.0.
         NotCloudevents = "not_cloudevents",

@@ -30,6 +30,7 @@ use crate::{
         membership::{DropCode, Dropped},
     },
     log::{Offset, Partition},
+    pause::Ordered,
     replicator::gate::PauseReason,
 };
 
@@ -102,6 +103,9 @@ pub struct CrmState {
     pub owner: Option<Owner>,
     /// Why nothing is sent to it, if that is so, as far as the answering worker has seen.
     pub paused: Option<Paused>,
+    /// Who paused it and why, if an operator did; all workers know of that.
+    #[serde(default)]
+    pub ordered: Option<Ordered>,
     /// Absent before anything ended, and where it could not be read.
     pub link: Option<LinkState>,
     /// Versions without an outcome, the parked one apart.
@@ -122,6 +126,7 @@ pub enum Paused {
     Failing,
     Credentials,
     Connection,
+    Operator,
 }
 
 impl From<PauseReason> for Paused {
@@ -130,6 +135,7 @@ impl From<PauseReason> for Paused {
             PauseReason::Failing => Self::Failing,
             PauseReason::Credentials => Self::Credentials,
             PauseReason::Connection => Self::Connection,
+            PauseReason::Operator => Self::Operator,
         }
     }
 }
@@ -286,6 +292,7 @@ impl LinkState {
             waiting,
             answered,
             asked_until: _,
+            doubted: _,
             format: _,
         } = link;
         let uncertain = sent.values().filter(|sent| **sent == Sent::Void).count();

@@ -40,16 +40,19 @@ pub use self::{
 };
 use self::{links::Found, question::Question};
 use crate::{
+    audit::Trail,
     clock::Clock,
     config::{SourceSettings, TopicNames},
-    contact::ContactId,
-    event::outcome::Subjects,
+    contact::{ContactId, format},
+    event::{change::Rules, outcome::Subjects},
     identity::{
         Policy,
         keys::{self, KeyHash},
     },
     links::Lately,
     log::{Isolation, Log, LogError, Offset, TopicPartition, partition_of},
+    metrics::Metrics,
+    pause::Ordered,
     privacy::Hasher,
     replicator, resolver,
     status::Board,
@@ -84,8 +87,32 @@ pub struct Parts {
     pub lately: Lately,
     /// How subjects are named.
     pub subjects: Subjects,
+    /// Where what operators ask for is written.
+    pub trail: Trail,
+    /// What events are held against.
+    pub rules: Arc<Rules>,
+    /// Dead letters that may be sent in again per second; 0: no limit.
+    pub replays_per_second: f64,
+    pub metrics: Metrics,
+    pub turns: Turns,
     pub instance: Arc<str>,
     pub worker: Arc<str>,
+}
+
+/// What is done for one operator at a time, since it reads much.
+#[derive(Debug, Clone)]
+pub struct Turns {
+    /// Retrying all contacts that are stuck.
+    pub retries: Arc<Semaphore>,
+    /// Reading dead letters.
+    pub letters: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        let one = || Arc::new(Semaphore::new(1));
+        Self { retries: one(), letters: one() }
+    }
 }
 
 /// Why there is no answer, not even that nobody is known.
@@ -319,17 +346,29 @@ impl Explainer {
             };
             // Of what could not be read to the end, nothing is told that may be otherwise there.
             let is_read = link.is_some() || reading.problem.is_none() || reading.way == Way::View;
+            let ordered = self.ordered(crm)?;
             let answered = link.as_ref().map_or(0, |link| link.answered);
             crms.push(CrmState {
                 crm: crm.clone(),
                 reading,
                 owner,
-                paused: status.borrow().paused.map(Paused::from),
+                paused: match ordered {
+                    Some(_) => Some(Paused::Operator),
+                    None => status.borrow().paused.map(Paused::from),
+                },
+                ordered,
                 link: link.map(|link| LinkState::of(link, &self.parts.subjects)),
                 waiting: is_read.then(|| Waiting::between(answered, newest)).flatten(),
             });
         }
         Ok(crms)
+    }
+
+    /// The word of an operator by which a CRM is paused.
+    fn ordered(&self, crm: &str) -> Result<Option<Ordered>, ViewError> {
+        let last = self.parts.view.resolver_state(&Ordered::key(crm))?;
+        // One that cannot be read ends the replicators, which say so.
+        Ok(last.and_then(|last| format::decode::<Ordered>(&last).ok()).filter(|ordered| ordered.paused))
     }
 
     /// Who last committed for a partition of the work list; `None` if that is not known.

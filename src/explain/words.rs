@@ -20,6 +20,7 @@ use crate::{
     crm::{Presence, link::Settled},
     event::{EventRef, OutcomeKind, Reason, entry::Cause},
     identity::membership::DropCode,
+    pause::Ordered,
 };
 
 /// The answer as text, several lines, each ended.
@@ -200,8 +201,14 @@ impl Page {
     }
 
     fn paused(&mut self, crm: &CrmState, worker: &str) {
+        if let Some(Ordered { by, reason, at, .. }) = &crm.ordered {
+            let (by, at) = (shown(by), at.strftime("%Y-%m-%d %H:%M:%SZ"));
+            let reason = reason.as_deref().map(|reason| format!(": {}", shown(reason))).unwrap_or_default();
+            self.line(1, format_args!("THE CRM IS PAUSED since {at} by an operator, {by}{reason}; resume ends it"));
+        }
         let why = match crm.paused {
-            None => None,
+            // Told above.
+            None | Some(Paused::Operator) => None,
             Some(Paused::Failing) => Some("contact after contact fails; it is probed, and goes on by itself"),
             Some(Paused::Credentials) => Some("it refuses the credential; correct it, for the probes use it too"),
             Some(Paused::Connection) => Some("base URL, path or rights are wrong, or it redirects; it is probed"),

@@ -7,8 +7,12 @@ use uuid::Uuid;
 
 use super::{Imported, LinksError, Named, Refused, Row, Why, entry, holder, is_in_shadow};
 use crate::{
+    audit::Operator,
     contact::{ContactId, Version},
-    event::entry::LinkTo,
+    event::{
+        audit::{Action, Target},
+        entry::LinkTo,
+    },
     explain::{self, Asked, AskedMember, ExplainError, Shown},
     log::TopicPartition,
 };
@@ -35,7 +39,13 @@ enum Followed {
 }
 
 /// Imports `rows` while the CRM is in shadow, or only checks them.
-pub(super) async fn import(shown: &Shown, named: &Named, rows: &[Row], check: bool) -> Result<Imported, LinksError> {
+pub(super) async fn import(
+    shown: &Shown,
+    named: &Named,
+    rows: &[Row],
+    check: bool,
+    operator: &Operator,
+) -> Result<Imported, LinksError> {
     if rows.is_empty() {
         return Err(LinksError::NoRows);
     }
@@ -63,7 +73,9 @@ pub(super) async fn import(shown: &Shown, named: &Named, rows: &[Row], check: bo
     let entries = linked
         .iter()
         .map(|(contact, version, link_to, _)| entry(parts, named, (*contact, *version), link_to.clone(), &id, now));
-    parts.log.append(entries.collect()).await?;
+    let contact_ids = linked.iter().map(|(contact, ..)| *contact).collect();
+    let target = Target { crm: Some(named.crm.clone()), cause: Some(id.clone()), contact_ids, letters: Vec::new() };
+    parts.trail.act(operator, Action::LinksImport, target, entries.collect()).await?;
     for (contact, _, _, row) in &linked {
         parts.lately.note(&named.crm, *contact, Some(&row.remote_id));
     }

@@ -24,19 +24,20 @@ use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::info;
 use uuid::Uuid;
 
 pub use self::{import::ROWS_MAX, lately::Lately};
 use crate::{
+    audit::{AuditError, Operator},
     contact::{ContactId, Version, format::encode},
     crm::naming::{Naming, NamingError},
     event::{
         Entry,
+        audit::{Action, Target},
         entry::{Cause, CauseKind, LinkTo},
     },
     explain::{self, Asked, Desk, ExplainError, Shown},
-    log::{LogError, NewRecord, TopicPartition, partition_of},
+    log::{NewRecord, TopicPartition, partition_of},
     resolver::{self, ResolverError},
     resync::mode::Decided,
 };
@@ -154,8 +155,8 @@ pub enum LinksError {
     Nobody,
     #[error(transparent)]
     Explain(#[from] ExplainError),
-    #[error("the log does not take it")]
-    Log(#[from] LogError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("the state of the CRM cannot be read")]
     State(#[from] ResolverError),
 }
@@ -164,12 +165,12 @@ pub enum LinksError {
 ///
 /// # Errors
 /// [`LinksError`]; nothing was asked for then.
-pub async fn obey(desk: &Desk, order: &Order) -> Result<Reply, LinksError> {
+pub async fn obey(desk: &Desk, order: &Order, operator: &Operator) -> Result<Reply, LinksError> {
     let shown = desk.shown()?;
     let crm = configured(shown.parts(), &order.crm)?;
     match &order.what {
-        What::Import { rows, check } => import::import(&shown, &crm, rows, *check).await.map(Reply::Imported),
-        What::Set { contact, to } => set(&shown, &crm, contact, to).await,
+        What::Import { rows, check } => import::import(&shown, &crm, rows, *check, operator).await.map(Reply::Imported),
+        What::Set { contact, to } => set(&shown, &crm, contact, to, operator).await,
     }
 }
 
@@ -194,7 +195,7 @@ fn is_in_shadow(parts: &explain::Parts, crm: &str) -> Result<bool, LinksError> {
     Ok(decided.is_some_and(|decided| decided.shadow))
 }
 
-async fn set(shown: &Shown, named: &Named, contact: &Asked, to: &To) -> Result<Reply, LinksError> {
+async fn set(shown: &Shown, named: &Named, contact: &Asked, to: &To, operator: &Operator) -> Result<Reply, LinksError> {
     let parts = shown.parts();
     let contact = shown.find(contact)?.ok_or(LinksError::Nobody)?;
     let version = parts.view.record_version(contact).map_err(ExplainError::from)?.ok_or(LinksError::Nobody)?;
@@ -209,10 +210,16 @@ async fn set(shown: &Shown, named: &Named, contact: &Asked, to: &To) -> Result<R
         }
     };
     let (id, now) = (Uuid::new_v4().to_string(), parts.clock.now());
-    parts.log.append(vec![entry(parts, named, (contact, version), link_to, &id, now)]).await?;
+    let target = Target {
+        crm: Some(named.crm.clone()),
+        cause: Some(id.clone()),
+        contact_ids: vec![contact],
+        letters: Vec::new(),
+    };
+    let entry = entry(parts, named, (contact, version), link_to, &id, now);
+    parts.trail.act(operator, Action::LinksSet, target, vec![entry]).await?;
     let name = if let To::Remote(name) = to { Some(name.as_str()) } else { None };
     parts.lately.note(&named.crm, contact, name);
-    info!(crm = %named.crm, id, %contact, "an operator says which contact of the CRM it is");
     Ok(Reply::Set { id, contact })
 }
 

@@ -4,7 +4,9 @@
 //! contact's tries: the gate closes, the queue stays, and single probes find out when the CRM is itself again. So does one
 //! after the patience that a CRM asked for is over: it may ask for more, and need not say so to each of those who wait.
 //!
-//! Only a probe opens the gate. What was sent before it closed may still be answered well, and proves nothing.
+//! An operator may close it, too, whatever it is otherwise; then nothing passes, not even a probe, before they open it again.
+//!
+//! Only a probe opens the gate that a fault closed. What was sent before it closed may still be answered well, and proves nothing.
 //!
 //! No I/O and no clock: each method takes the instant.
 
@@ -24,6 +26,8 @@ pub enum PauseReason {
     Credentials,
     /// The connection itself is at fault: a missing right, a wrong base URL, a redirect.
     Connection,
+    /// An operator said so, and only they can say otherwise. There may be a fault besides.
+    Operator,
 }
 
 impl PauseReason {
@@ -33,6 +37,7 @@ impl PauseReason {
             Self::Failing => "failing",
             Self::Credentials => "credentials",
             Self::Connection => "connection",
+            Self::Operator => "operator",
         }
     }
 }
@@ -63,6 +68,8 @@ pub enum Admission {
     ClosedUntil(Instant),
     /// Nothing while a probe is under way.
     Probing,
+    /// Nothing before an operator says so.
+    Stopped,
 }
 
 /// What an attempt showed of the CRM, whatever became of the contact.
@@ -77,6 +84,8 @@ pub struct Showed {
 #[derive(Debug, Clone)]
 pub struct Gate {
     state: State,
+    /// An operator keeps it closed.
+    ordered: bool,
     /// Failures of contacts since the last success.
     failures: u32,
     failures_before_pause: u32,
@@ -85,11 +94,12 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(failures_before_pause: u32, probes: Schedule) -> Self {
-        Self { state: State::Open, failures: 0, failures_before_pause, probes }
+        Self { state: State::Open, ordered: false, failures: 0, failures_before_pause, probes }
     }
 
     pub fn admission(&self, now: Instant) -> Admission {
         match self.state {
+            _ if self.ordered => Admission::Stopped,
             State::Open => Admission::Open,
             State::Held { probing: true, .. } | State::Paused { probing: true, .. } => Admission::Probing,
             State::Held { until, .. } if until <= now => Admission::Probe,
@@ -101,9 +111,20 @@ impl Gate {
 
     pub fn paused(&self) -> Option<PauseReason> {
         match self.state {
+            _ if self.ordered => Some(PauseReason::Operator),
             State::Paused { reason, .. } => Some(reason),
             State::Open | State::Held { .. } => None,
         }
+    }
+
+    /// An operator's word: whether nothing may pass. What is under way may end, and shows what it shows.
+    pub fn order(&mut self, paused: bool) {
+        self.ordered = paused;
+    }
+
+    /// Whether a request may leave that was admitted when its delivery began, as a probe or not.
+    pub fn still_admits(&self, probe: bool, now: Instant) -> bool {
+        !self.ordered && (probe || self.admission(now) == Admission::Open)
     }
 
     /// The admitted probe begins.
@@ -323,6 +344,36 @@ mod tests {
         assert_eq!(gate.paused(), Some(PauseReason::Failing));
         assert_eq!(gate.admission(now), Admission::ClosedUntil(until));
         assert_eq!(gate.admission(until), Admission::Probe);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_operator_closed_nothing_opens_but_an_operator() {
+        let (mut gate, now) = (gate(), Instant::now());
+        assert!(gate.still_admits(false, now));
+        gate.order(true);
+        assert_eq!((gate.admission(now), gate.paused()), (Admission::Stopped, Some(PauseReason::Operator)));
+        // What was under way ends well.
+        gate.answered(false);
+        gate.order(true);
+        let later = now + Duration::from_secs(3600);
+        assert_eq!((gate.admission(later), gate.still_admits(false, later)), (Admission::Stopped, false));
+        gate.order(false);
+        assert_eq!((gate.admission(later), gate.paused()), (Admission::Open, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_stays_one_under_an_operators_pause_and_is_probed_afterwards() {
+        let (mut gate, now) = (gate(), Instant::now());
+        gate.failed(FailureClass::Connection, Duration::ZERO, false, now);
+        let probe_at = now + Duration::from_secs(1);
+        gate.probe_begins();
+        assert!(gate.still_admits(true, probe_at));
+        gate.order(true);
+        assert!(!gate.still_admits(true, probe_at), "the rest of a probe stays here, too");
+        gate.ended(Showed { probe: true, answered: false });
+        assert_eq!((gate.admission(probe_at), gate.paused()), (Admission::Stopped, Some(PauseReason::Operator)));
+        gate.order(false);
+        assert_eq!((gate.admission(probe_at), gate.paused()), (Admission::Probe, Some(PauseReason::Connection)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,6 +27,13 @@
 //! is under way, once, and whatever comes first is then committed before it is sent: the fields that the contact is to have,
 //! or what its create can be found by. So a worker that dies repeats neither the operator's word nor the create.
 //!
+//! Or that what waits be *skipped*. Such an entry is for no attempt. It takes effect as soon as none is under way: the newest
+//! event up to the version that the contact had when it was asked is answered `filtered`, `skipped`, those before it are
+//! `superseded` by it, and what operators asked before ends in the same way. What an attempt has ended meanwhile stays ended
+//! as it did, and a newer event, which the operator cannot have meant, goes on. Where somebody else's request may have
+//! carried what is given up, the link says so ([`Link::doubted`]), since no entry does any longer: the next attempt sends
+//! all, as after a takeover.
+//!
 //! # What names other contacts
 //!
 //! A link may say that something of its contact is to be said once another is there ([`Link::waiting`]). An attempt for that
@@ -197,7 +204,8 @@ pub struct Lane {
     /// The link's intent was made for the next attempt, and nothing was sent under it yet.
     intended: bool,
     /// What must be committed before anything more is sent is not yet: the result of a create, since a second request
-    /// could make a second contact, or the fields that the next request carries for the first time.
+    /// could make a second contact, or the fields that the next request carries for the first time, or that a parked contact
+    /// is parked no more.
     awaits_commit: bool,
     protections: Protections,
 }
@@ -264,7 +272,62 @@ impl Lane {
         }
         self.forced |= forced;
         self.asked.push_back(Waiting { entry, offset });
-        Decided { link_changed: self.flight.is_none() && self.take_in_links(), ..Decided::default() }
+        let mut decided = Decided::default();
+        if self.flight.is_none() {
+            self.obey_at_rest(&mut decided);
+        }
+        decided
+    }
+
+    /// Carries out what is for no attempt, once none is under way.
+    fn obey_at_rest(&mut self, decided: &mut Decided) {
+        // An operator's word of which contact it is stands, even if what was to be sent to it is given up.
+        decided.link_changed |= self.take_in_links();
+        while let Some(place) = self.asked.iter().position(|waiting| waiting.entry.is_skip()) {
+            self.skip(place, decided);
+        }
+    }
+
+    /// Gives up what waits, as the operator's entry at `place` of the queue says, and with it what was asked before that.
+    fn skip(&mut self, place: usize, decided: &mut Decided) {
+        let until = self.asked[place].entry.version;
+        let newest = self.newest_event(until).map(|entry| entry.version);
+        let parked = self.link.open.as_ref();
+        let asked = place > 0 || parked.is_some_and(|open| open.asked.is_some());
+        // A worker that died may have had a try of it under way. Of the entries that it began with we have `forced`; a
+        // parked contact has none.
+        let is_parked = parked.is_some();
+        let doubted = self.forced || is_parked;
+        let mut settled = Settled {
+            version: newest.unwrap_or(until),
+            outcome: OutcomeKind::Filtered,
+            operation: None,
+            reason: Some(ReasonCode::Skipped.into()),
+            attempts: self.tries(),
+        };
+        if newest.is_some() || asked {
+            self.link.doubted |= doubted;
+            // While the log says that it is parked, a successor reckons with what the link has announced and nothing else.
+            self.awaits_commit |= is_parked;
+            self.tries = 0;
+            self.not_before = None;
+        } else {
+            settled.outcome = OutcomeKind::Unchanged;
+            settled.reason = Some(ReasonCode::NothingWaiting.into());
+            settled.attempts = 0;
+        }
+        if newest.is_some() {
+            self.settle_events(&settled, decided);
+        }
+        self.settle_asked(&settled, place, decided);
+        let Waiting { entry, offset } = self.asked.pop_front().expect("those before it are gone");
+        self.link.asked_until = offset + 1;
+        decided.offsets.push(offset);
+        decided.answers.push(Answer::settled(Entry { version: settled.version, ..entry }, &settled));
+        decided.link_changed = true;
+        if newest.is_some() {
+            self.link.settled = Some(settled);
+        }
     }
 
     /// Takes in what operators said of which contact of the CRM it is. Returns whether that is new.
@@ -313,7 +376,19 @@ impl Lane {
     pub fn task(&self) -> Task {
         let parked = self.link.open.as_ref().is_some_and(|open| open.asked.is_some());
         let anew = !self.asked.is_empty() || parked;
-        Task { link: self.link.clone(), forced: self.forced, anew, intended: self.intended, tries: self.tries() }
+        let forced = self.is_forced();
+        Task { link: self.link.clone(), forced, anew, intended: self.intended, tries: self.tries() }
+    }
+
+    /// Whether somebody whose results nobody has may have written.
+    fn is_forced(&self) -> bool {
+        self.forced || self.link.doubted
+    }
+
+    /// From here on the link itself says of each field what is certain.
+    fn is_known(&mut self) {
+        self.forced = false;
+        self.link.doubted = false;
     }
 
     /// The newest entry that an attempt beginning now is for; `None`: it is for no entry.
@@ -395,7 +470,7 @@ impl Lane {
     /// Takes the end of the attempt that [`Lane::begin`] began.
     pub fn end(&mut self, end: End, at: Circumstances) -> Decided {
         let mut decided = self.take_end(end, at);
-        decided.link_changed |= self.take_in_links();
+        self.obey_at_rest(&mut decided);
         decided
     }
 
@@ -443,7 +518,7 @@ impl Lane {
             End::Part { remote_ids, sent } => {
                 // As after a delivery: of each field the link says what is certain.
                 self.intended = false;
-                self.forced = false;
+                self.is_known();
                 let is_new = !self.link.remote_ids.contains_key(REMOTE_CONTACT);
                 self.link.incomplete |= is_new;
                 self.link.sent = sent;
@@ -490,7 +565,7 @@ impl Lane {
                     self.link.mapping = Some(at.mapping);
                 }
                 self.link.presence = Some(accepted.presence);
-                self.forced = false;
+                self.is_known();
                 self.intended = false;
                 // After a deletion, what comes next is a create.
                 self.awaits_commit = absent || matches!(operation, Operation::Create | Operation::Adopt);
@@ -506,7 +581,7 @@ impl Lane {
             End::Failed { version, failure, carried, lost } => {
                 // A refusal says nothing about what a predecessor had sent.
                 self.intended = false;
-                let unknown = failure.effect == Effect::Unknown || self.forced || flight.woken || flight.asked > 0;
+                let unknown = failure.effect == Effect::Unknown || self.is_forced() || flight.woken || flight.asked > 0;
                 if unknown {
                     self.void(carried);
                 }
@@ -535,7 +610,7 @@ impl Lane {
         if self.protections.hold(Protection::VoidSent) {
             self.link.sent.extend(fields.into_iter().map(|field| (field, Sent::Void)));
         }
-        self.forced = false;
+        self.is_known();
     }
 
     fn fail(&mut self, version: Version, failure: Failure, flight: Flight, at: Circumstances) -> Decided {
@@ -629,7 +704,7 @@ impl Lane {
         }
         // No event was given up, so none that is still to be read may be told so.
         let mut decided = Decided { link_changed: true, ..Decided::default() };
-        self.settle_asked(&settled, flight, &mut decided);
+        self.settle_asked(&settled, flight.asked, &mut decided);
         self.tries = 0;
         decided
     }
@@ -642,11 +717,24 @@ impl Lane {
 
     /// Answers every event up to the version that ended, and all that operators asked before the attempt began.
     fn settle(&mut self, settled: Settled, flight: Flight, at: Circumstances) -> Decided {
+        let mut decided = Decided { link_changed: true, ..Decided::default() };
+        self.settle_events(&settled, &mut decided);
+        self.settle_asked(&settled, flight.asked, &mut decided);
+        if let Some(open) = &mut self.link.open {
+            // A newer event came meanwhile. What the contact was parked for has ended, so it need not wait.
+            open.next_attempt = open.next_attempt.min(at.wall);
+        }
+        self.link.settled = Some(settled);
+        self.tries = 0;
+        decided
+    }
+
+    /// Answers every event up to the version that ended.
+    fn settle_events(&mut self, settled: &Settled, decided: &mut Decided) {
         let version = settled.version;
         assert!(self.link.settled.as_ref().is_none_or(|before| before.version <= version), "versions settle in order");
-        let mut decided = Decided { link_changed: true, ..Decided::default() };
         let answer = |entry: Entry| {
-            if entry.version < version { Answer::superseded(entry, version) } else { Answer::settled(entry, &settled) }
+            if entry.version < version { Answer::superseded(entry, version) } else { Answer::settled(entry, settled) }
         };
         if let Some(open) = &mut self.link.open {
             decided.answers.extend(open.entry.take_if(|entry| entry.version <= version).map(answer));
@@ -657,18 +745,10 @@ impl Lane {
             decided.offsets.push(waiting.offset);
             decided.answers.push(answer(waiting.entry));
         }
-        self.settle_asked(&settled, flight, &mut decided);
-        if let Some(open) = &mut self.link.open {
-            // A newer event came meanwhile. What the contact was parked for has ended, so it need not wait.
-            open.next_attempt = open.next_attempt.min(at.wall);
-        }
-        self.link.settled = Some(settled);
-        self.tries = 0;
-        decided
     }
 
-    /// Answers what operators asked before the attempt began.
-    fn settle_asked(&mut self, settled: &Settled, flight: Flight, decided: &mut Decided) {
+    /// Answers what operators asked: what is parked, and the first `count` that wait.
+    fn settle_asked(&mut self, settled: &Settled, count: usize, decided: &mut Decided) {
         let answer = |entry: Entry| {
             // It tells the version that was driven.
             let version = entry.version.max(settled.version);
@@ -678,7 +758,7 @@ impl Lane {
             decided.answers.extend(open.asked.take().map(answer));
         }
         self.link.open.take_if(|open| open.entries().next().is_none());
-        for waiting in self.asked.drain(..flight.asked) {
+        for waiting in self.asked.drain(..count) {
             self.link.asked_until = waiting.offset + 1;
             decided.offsets.push(waiting.offset);
             decided.answers.push(answer(waiting.entry));

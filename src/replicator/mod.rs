@@ -59,6 +59,7 @@ use crate::{
     metrics::Metrics,
     privacy::Hasher,
     protection::Protections,
+    resolver::ResolverError,
     telemetry::traces::Traces,
     view::{Following, View, ViewError},
 };
@@ -158,6 +159,12 @@ pub enum Error {
         crm: Arc<str>,
         #[source]
         source: ViewError,
+    },
+    #[error("what was said of pausing {crm} cannot be read")]
+    Order {
+        crm: Arc<str>,
+        #[source]
+        source: Box<ResolverError>,
     },
     #[error("entry at {at}@{offset} of the work list: {reason}")]
     Entry { at: TopicPartition, offset: u64, reason: String },

@@ -12,6 +12,7 @@ use crate::{
     config::TopicNames,
     log::{AssignmentNumber, CommittedOffset, Isolation, Log, LogError, Offset, Partition, TopicPartition, Watermarks},
     protection::{Protection, Protections},
+    resolver,
     view::{Following, View, ViewError},
 };
 
@@ -95,6 +96,10 @@ impl Takeover {
             let high = self.log.watermarks(&at).await?.high;
             self.reached(&at, high).await?;
         }
+        // An operator may have paused the CRM while nobody here was looking.
+        let orders = TopicPartition::new(self.topics.resolver.clone(), resolver::STATE);
+        let high = self.log.watermarks(&orders).await?.high;
+        self.reached(&orders, high).await?;
         let bounds = self.bounds(&versions, committed.as_ref()).await?;
         let (start, released) = match &committed {
             None => (bounds.low, true),

@@ -11,12 +11,7 @@ use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{
-    concurrency::Concurrency,
-    gate::{Admission, Gate},
-    lane::End,
-    limits::Rate,
-};
+use super::{concurrency::Concurrency, gate::Gate, lane::End, limits::Rate};
 use crate::{
     crm::{
         Answer, Request, TransportError,
@@ -108,7 +103,7 @@ impl Way {
             // The revocation is on its way, or a commit is about to show that the membership still stands.
             return Some(End::MustWait { until: now + OWNERSHIP_PAUSE });
         }
-        let admitted = *probe || self.gate.lock().admission(now) == Admission::Open;
+        let admitted = self.gate.lock().still_admits(*probe, now);
         (!admitted).then_some(End::Withdrawn)
     }
 

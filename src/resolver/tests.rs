@@ -136,6 +136,7 @@ impl Bench {
             outcomes_retention: days(14),
             dead_letters_retention: days(14),
             identity_events_retention: days(14),
+            audit_retention: days(14),
             tombstones_retention: days(7),
             message_bytes_max: MESSAGE_BYTES_MAX,
         }

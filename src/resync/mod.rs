@@ -27,9 +27,11 @@ use uuid::Uuid;
 
 use self::job::{Asked, Job, Standing};
 use crate::{
+    audit::{AuditError, Operator},
     contact::{ContactId, format::encode, record::FORMAT},
     event::{
         Entry,
+        audit::{Action, Target},
         entry::{Cause, CauseKind},
     },
     explain::{self, Desk, ExplainError, Shown},
@@ -55,6 +57,8 @@ pub struct Order {
 pub enum What {
     /// These contacts.
     Contacts(Vec<explain::Asked>),
+    /// These contacts, since what the CRM holds of them was found to differ.
+    Repair(Vec<explain::Asked>),
     /// Every contact that has a record. `restart`: also if a resync is under way, which ends.
     All { restart: bool },
     /// The one under way is to end where it is.
@@ -95,7 +99,9 @@ pub enum ResyncError {
     NotRunning { crm: Arc<str> },
     #[error(transparent)]
     Explain(#[from] ExplainError),
-    #[error("the log does not take it")]
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error("the log does not say how far it is")]
     Log(#[from] LogError),
     #[error("the state of resyncs cannot be read")]
     State(#[from] ResolverError),
@@ -105,7 +111,7 @@ pub enum ResyncError {
 ///
 /// # Errors
 /// [`ResyncError`]; nothing was asked for then.
-pub async fn obey(desk: &Desk, order: &Order) -> Result<Reply, ResyncError> {
+pub async fn obey(desk: &Desk, order: &Order, operator: &Operator) -> Result<Reply, ResyncError> {
     let shown = desk.shown()?;
     let parts = shown.parts();
     let crm = parts.crms.iter().map(|(crm, _)| crm).find(|crm| ***crm == *order.crm);
@@ -114,27 +120,34 @@ pub async fn obey(desk: &Desk, order: &Order) -> Result<Reply, ResyncError> {
         ResyncError::UnknownCrm { known: known.join(", ") }
     })?;
     match &order.what {
-        What::Contacts(contacts) => these(&shown, crm, contacts).await,
+        What::Contacts(contacts) => these(&shown, crm, contacts, (operator, Action::ResyncContacts)).await,
+        What::Repair(contacts) => these(&shown, crm, contacts, (operator, Action::Repair)).await,
         What::All { restart } => {
             if let Some(running) = standing(parts, crm)?.filter(|last| last.ended().is_none() && !restart) {
                 return Err(ResyncError::Running { crm: crm.clone(), id: running.id });
             }
             let id = Uuid::new_v4().to_string();
-            info!(%crm, id, "a resync of all contacts is asked for");
-            ask(parts, crm, Asked { id, asked_at: parts.clock.now(), stop: false, format: FORMAT }).await
+            let action = if *restart { Action::ResyncRestart } else { Action::ResyncStart };
+            let asked = Asked { id, asked_at: parts.clock.now(), stop: false, format: FORMAT };
+            ask(parts, crm, asked, (operator, action)).await
         }
         What::Stop => {
             let running = standing(parts, crm)?.filter(|last| last.ended().is_none());
             let running = running.ok_or_else(|| ResyncError::NotRunning { crm: crm.clone() })?;
-            info!(%crm, id = running.id, "a resync is to stop");
-            ask(parts, crm, Asked { id: running.id, asked_at: running.asked_at, stop: true, format: FORMAT }).await
+            let asked = Asked { id: running.id, asked_at: running.asked_at, stop: true, format: FORMAT };
+            ask(parts, crm, asked, (operator, Action::ResyncStop)).await
         }
         What::Status => Ok(Reply::Job(standing(parts, crm)?)),
     }
 }
 
 /// Appends an entry for each of `contacts` that is known.
-async fn these(shown: &Shown, crm: &Arc<str>, contacts: &[explain::Asked]) -> Result<Reply, ResyncError> {
+async fn these(
+    shown: &Shown,
+    crm: &Arc<str>,
+    contacts: &[explain::Asked],
+    (operator, action): (&Operator, Action),
+) -> Result<Reply, ResyncError> {
     if contacts.is_empty() {
         return Err(ResyncError::Nobody);
     }
@@ -161,15 +174,30 @@ async fn these(shown: &Shown, crm: &Arc<str>, contacts: &[explain::Asked]) -> Re
             appended.push(contact);
         }
     }
-    parts.log.append(records).await?;
-    info!(%crm, id, contacts = appended.len(), "contacts are asked to be driven anew");
+    if !records.is_empty() {
+        let target = Target {
+            crm: Some(crm.clone()),
+            cause: Some(id.clone()),
+            contact_ids: appended.clone(),
+            letters: Vec::new(),
+        };
+        parts.trail.act(operator, action, target, records).await?;
+    }
     Ok(Reply::Contacts { id, appended, unknown })
 }
 
 /// Writes down what was asked, and waits until it is seen.
-async fn ask(parts: &explain::Parts, crm: &Arc<str>, asked: Asked) -> Result<Reply, ResyncError> {
+async fn ask(
+    parts: &explain::Parts,
+    crm: &Arc<str>,
+    asked: Asked,
+    (operator, action): (&Operator, Action),
+) -> Result<Reply, ResyncError> {
     let at = TopicPartition::new(parts.topics.resolver.clone(), resolver::STATE);
-    parts.log.append(vec![record(at.clone(), Asked::key(crm), encode(&asked))]).await?;
+    let target =
+        Target { crm: Some(crm.clone()), cause: Some(asked.id.clone()), contact_ids: Vec::new(), letters: Vec::new() };
+    let order = record(at.clone(), Asked::key(crm), encode(&asked));
+    parts.trail.act(operator, action, target, vec![order]).await?;
     let seen = async {
         let end = parts.log.watermarks(&at).await?.high;
         parts.view.reached(&at, end).await.map_err(ExplainError::from)?;

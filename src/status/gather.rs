@@ -242,6 +242,9 @@ fn remedy(reason: PauseReason) -> &'static str {
             "correct base URL, path or rights, or ask who administers the CRM; `check` tells what can be reached. It is probed, \
              and goes on by itself once it is let in"
         }
+        PauseReason::Operator => {
+            "`pause --status` tells who wanted it so, and why; `resume` ends it, and nothing else does"
+        }
     }
 }
 

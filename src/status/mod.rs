@@ -171,7 +171,8 @@ pub enum CrmState {
 /// Why nothing is sent to a CRM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
-    /// `failing` (contact after contact failed), `credentials` (refused) or `connection` (base URL, path or rights are wrong).
+    /// `failing` (contact after contact failed), `credentials` (refused), `connection` (base URL, path or rights are wrong) or
+    /// `operator` (somebody wants it so).
     pub reason: Arc<str>,
     pub since: Timestamp,
     /// When it is tried next; null while that is due or under way.

@@ -27,6 +27,7 @@ pub use self::{
 };
 use crate::{
     admin::{Part, Readiness},
+    audit::Trail,
     clock::Clock,
     config::{LogKind, Merge, Mode, Settings, TopicNames},
     crm::{self, fingerprint::Fingerprint, reference::Library, remote::Caller, transport::Transport},
@@ -275,6 +276,8 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         crms: facts,
     });
     supervisor.beside(shown);
+    let (instance, worker) = (settings.instance.clone(), settings.worker.id.clone());
+    let trail = Trail::new(log.clone(), names.audit.clone(), instance, worker, clock);
     let _opened = desk.open(explain::Parts {
         log: log.clone(),
         view: view.clone(),
@@ -289,6 +292,11 @@ pub async fn run(parts: Parts, asked: impl Future<Output = ()>) -> Result<Stoppe
         ways,
         lately: Lately::default(),
         subjects,
+        trail,
+        rules: Arc::new(Rules::new(&settings.input, &settings.source)),
+        replays_per_second: settings.admin.replays_per_second,
+        metrics: metrics.clone(),
+        turns: explain::Turns::default(),
         instance: settings.instance.clone(),
         worker: settings.worker.id.clone(),
     });

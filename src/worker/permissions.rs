@@ -10,6 +10,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    audit,
     config::{Settings, TopicNames},
     log::Cleanup,
     replicator, resolver,
@@ -83,14 +84,15 @@ pub fn permissions(settings: &Settings) -> Vec<Permission> {
     };
     for topic in &settings.input.topics {
         permit(&[Operation::Read], Resource::Topic(topic.name.clone()));
-        if settings.ingest.address().is_some() {
-            permit(&[Operation::Write], Resource::Topic(topic.name.clone()));
-        }
+        // What is accepted over HTTP, and dead letters that are sent in again.
+        permit(&[Operation::Write], Resource::Topic(topic.name.clone()));
     }
     let inputs: Vec<&Arc<str>> = settings.input.topics.iter().map(|topic| &topic.name).collect();
     for spec in topic_specs(settings).into_iter().filter(|spec| !inputs.contains(&&spec.name)) {
-        // What is compacted is followed, the work list is read by its groups, and what reports is for others.
-        let is_read = matches!(spec.cleanup, Cleanup::Compact { .. }) || spec.name == names.versions;
+        // What is compacted is followed, the work list is read by its groups, dead letters and which of them were sent in
+        // again are told to operators, and what else reports is for others.
+        let is_told = [&names.versions, &names.dead_letters, &names.audit].contains(&&spec.name);
+        let is_read = matches!(spec.cleanup, Cleanup::Compact { .. }) || is_told;
         if is_read {
             permit(&[Operation::Read], Resource::Topic(spec.name.clone()));
         }
@@ -100,6 +102,8 @@ pub fn permissions(settings: &Settings) -> Vec<Permission> {
     permit(&[Operation::Read], Resource::Group(resolver.clone()));
     permit(&[Operation::Write], Resource::TransactionalId(resolver));
     permit(&[Operation::Write], Resource::TransactionalId(births::writer_id(&settings.instance).into()));
+    // What operators ask for is written under the id of the worker that is asked.
+    permit(&[Operation::Write], Resource::TransactionalIds { prefix: audit::writer_prefix(&settings.instance).into() });
     for crm in &settings.crm {
         let group = replicator::group(&settings.instance, &crm.name);
         permit(&[Operation::Read], Resource::Group(group.as_str().into()));
@@ -135,6 +139,8 @@ mod tests {
             "--operation Read --group contacts-resolver".to_owned(),
             "--operation Write --transactional-id contacts-resolver".to_owned(),
             "--operation Write --transactional-id contacts-topics".to_owned(),
+            "--operation Write --topic crm.contact-audit".to_owned(),
+            "--operation Write --transactional-id contacts-operator- --resource-pattern-type prefixed".to_owned(),
             format!("--operation Read --group contacts-{crm}"),
             format!("--operation Write --transactional-id contacts-{crm}- --resource-pattern-type prefixed"),
         ] {
@@ -144,11 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_worker_that_takes_events_over_http_writes_to_input_topics() {
-        let mut settings = Settings::reference();
-        let write = "--operation Write --topic contact-changes".to_owned();
-        assert!(!listed(&settings).contains(&write));
-        settings.ingest.listen = "127.0.0.1:0".to_owned();
-        assert!(listed(&settings).contains(&write));
+    fn dead_letters_are_read_and_written_to_input_topics_again() {
+        let listed = listed(&Settings::reference());
+        for (operation, topic) in
+            [("Write", "contact-changes"), ("Read", "contact-dead-letters"), ("Read", "contact-audit")]
+        {
+            assert!(listed.contains(&format!("--operation {operation} --topic {topic}")), "{topic}");
+        }
     }
 }

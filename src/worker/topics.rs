@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::births;
 use crate::{
+    audit::PARTITIONS as AUDIT_PARTITIONS,
     config::{CrmSettings, LogKind, Settings, TopicNames},
     log::{Cleanup, Log, LogError, TopicPartition, TopicSpec},
 };
@@ -19,8 +20,8 @@ pub struct PlannedTopic {
 /// The topics that the settings need, input topics last.
 ///
 /// What says who somebody is or what a CRM holds is compacted, for good; what reports or lists work is deleted with age.
-/// All topics of ours but the resolver's are keyed (by contact, by key, or by what came in) and have one partition count,
-/// so that whatever concerns a contact has the same partition number everywhere. Of a log of kind "local" the input
+/// All topics of ours but the resolver's and the audit trail are keyed (by contact, by key, or by what came in) and have one
+/// partition count, so that whatever concerns a contact has the same partition number everywhere. Of a log of kind "local" the input
 /// topics are ours, too: nobody else could create those.
 pub fn planned_topics(settings: &Settings) -> Vec<PlannedTopic> {
     let topics = &settings.topics;
@@ -37,7 +38,7 @@ pub fn planned_topics(settings: &Settings) -> Vec<PlannedTopic> {
         planned(&names.keys, keyed, compact, "who owns an identifier"),
         planned(&names.versions, keyed, delete(topics.versions_retention), "the replicators' work list"),
         // Its single partition is the lease: whoever owns it decides who is who.
-        planned(&names.resolver, 1, compact, "lease, input positions, term"),
+        planned(&names.resolver, 1, compact, "lease, input positions, term, pauses"),
         planned(&names.outcomes, keyed, delete(topics.outcomes_retention), "what became of each change"),
         planned(&names.dead_letters, keyed, delete(topics.dead_letters_retention), "changes that cannot be read"),
         planned(
@@ -46,6 +47,7 @@ pub fn planned_topics(settings: &Settings) -> Vec<PlannedTopic> {
             delete(topics.identity_events_retention),
             "contacts that share a key and are not one",
         ),
+        planned(&names.audit, AUDIT_PARTITIONS, delete(topics.audit_retention), "what operators did, and why"),
     ];
     let links = |crm: &CrmSettings| {
         planned(&names.links(&crm.name), keyed, compact, &format!("ids in {}, and what it last accepted", crm.name))

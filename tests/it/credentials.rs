@@ -156,6 +156,7 @@ impl Door {
             Paused::Credentials => ("credentials", "THE CRM IS PAUSED: it refuses the credential; correct it"),
             Paused::Connection => ("connection", "THE CRM IS PAUSED: base URL, path or rights are wrong"),
             Paused::Failing => ("failing", "THE CRM IS PAUSED: contact after contact fails"),
+            Paused::Operator => unreachable!("no fault of a CRM is an operator\'s word"),
         };
         assert_eq!(scene.world.metric(0, &format!("crm_paused{{crm=\"{crm}\"}}")), 1.0);
         assert_eq!(scene.world.metric(0, &format!("crm_pause_reason{{crm=\"{crm}\",reason=\"{reason}\"}}")), 1.0);

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     history::event,
     scene::{Scene, play},
-    world::{Setup, Tenant, World},
+    world::{Setup, Tenant, World, operator},
 };
 
 const ONE: &[Tenant] = &[Tenant { name: "crm-com", kind: CrmKind::CrmCom }];
@@ -140,7 +140,7 @@ fn a_photo_is_set_changed_and_taken_away_and_a_resync_repeats_none() {
         assert_eq!(counts(&scene.world), [1, 0, 1], "the same photo is not sent again");
         let contact = scene.world.sandbox.contacts()[0]["reference"].as_str().expect("our reference").to_owned();
         let order = Order { crm: "crm-com".to_owned(), what: What::Contacts(vec![Asked::About(contact)]) };
-        resync::obey(scene.world.desk(0), &order).await.expect("the worker takes it");
+        resync::obey(scene.world.desk(0), &order, &operator()).await.expect("the worker takes it");
         scene.until("a look at the photo", |world| calls(world, "/profile_photo/view") > 0).await;
         scene.settled().await;
         assert_eq!(

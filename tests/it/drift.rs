@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     history::event,
     scene::{Scene, change, play},
-    world::{Setup, Tenant, World},
+    world::{Setup, Tenant, World, operator},
 };
 
 const CRM_COM: &[Tenant] = &[Tenant { name: "crm-com", kind: CrmKind::CrmCom }];
@@ -205,7 +205,7 @@ impl Compared {
         assert_eq!((remote_id, fields.as_slice(), counts.equal), (&self.full, expected, 1), "{change}");
         let named = vec![Asked::About(contact.to_string())];
         let mend = resync::Order { crm: self.crm.to_owned(), what: What::Contacts(named) };
-        let reply = resync::obey(self.scene.world.desk(0), &mend).await.expect("the worker takes it");
+        let reply = resync::obey(self.scene.world.desk(0), &mend, &operator()).await.expect("the worker takes it");
         assert!(matches!(reply, Reply::Contacts { appended, .. } if appended.len() == 1));
         self.scene.settled().await;
         self.assert_clean(change).await;

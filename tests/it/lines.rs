@@ -2,10 +2,19 @@
 //!
 //! A simulated world runs on one thread, so the lines that this thread writes are those of its workers.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
 
 use parking_lot::Mutex;
-use tracing::{Level, subscriber::DefaultGuard};
+use tracing::{Dispatch, Level, subscriber::DefaultGuard};
+
+/// A second subscriber, which nobody hears. While there is only one, a line that another test's thread reaches first is taken
+/// for one that nobody wants, on all threads.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| {
+    Dispatch::new(tracing_subscriber::fmt().with_max_level(Level::INFO).with_writer(io::sink).finish())
+});
 
 /// What was logged so far, from information to errors.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +23,7 @@ pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 impl Lines {
     /// Keeps what this thread logs, as long as the guard is held.
     pub(crate) fn begin() -> (Self, DefaultGuard) {
+        LazyLock::force(&SECOND);
         let lines = Self::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()

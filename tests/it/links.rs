@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scene::{Scene, change, play},
-    world::{CRM, Setup, Tenant, World},
+    world::{CRM, Setup, Tenant, World, operator},
 };
 
 const CONTACTS: usize = 4;
@@ -48,7 +48,7 @@ fn ids(sandbox: &Sandbox) -> Vec<String> {
 
 async fn obey(world: &World, what: What) -> Result<Reply, LinksError> {
     let crm = world.settings.crm[0].name.to_string();
-    links::obey(world.desk(0), &Order { crm, what }).await
+    links::obey(world.desk(0), &Order { crm, what }, &operator()).await
 }
 
 async fn imported(world: &World, rows: &[Row], check: bool) -> Imported {
@@ -349,7 +349,7 @@ fn a_changed_mapping_is_counted_and_rewrites_nobody_until_they_are_driven_anew()
         scene.until("one fewer", |world| world.metric(0, counted) == CONTACTS as f64 - 1.0).await;
         let what = contact_replicator::resync::What::All { restart: false };
         let order = contact_replicator::resync::Order { crm: CRM.to_owned(), what };
-        contact_replicator::resync::obey(scene.world.desk(0), &order).await.expect("the worker takes it");
+        contact_replicator::resync::obey(scene.world.desk(0), &order, &operator()).await.expect("the worker takes it");
         scene.until("none", |world| world.metric(0, counted) == 0.0).await;
         assert_eq!(scene.world.sandbox.requests().len(), before + 1 + CONTACTS);
     });

@@ -1,6 +1,8 @@
 //! The real worker on the log in memory, with a paused clock, simulated CRMs, and faults by seed.
 #![recursion_limit = "256"]
 
+mod admin;
+mod audit;
 mod bad_input;
 mod creates;
 mod credentials;
@@ -11,12 +13,14 @@ mod explain;
 mod history;
 mod ingest;
 mod invariants;
+mod letters;
 mod lifecycle;
 mod lines;
 mod links;
 mod logisense;
 mod mapping;
 mod outage;
+mod pause;
 mod persons;
 mod privacy;
 mod published;
@@ -29,6 +33,7 @@ mod shutdown;
 mod simulation;
 mod status;
 mod steps;
+mod stuck;
 mod switches;
 mod tracing;
 mod two_workers;

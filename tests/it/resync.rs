@@ -17,13 +17,13 @@ use crate::{
     history::event,
     invariants,
     scene::{Scene, change, person, play},
-    world::{CRM, Setup, World},
+    world::{CRM, Setup, World, operator},
 };
 
 const CONTACTS: usize = 40;
 
 async fn order(world: &World, worker: usize, what: What) -> Result<Reply, ResyncError> {
-    resync::obey(world.desk(worker), &Order { crm: CRM.to_owned(), what }).await
+    resync::obey(world.desk(worker), &Order { crm: CRM.to_owned(), what }, &operator()).await
 }
 
 /// Has `named` driven anew, and returns the id of the cause.
@@ -215,7 +215,7 @@ fn a_resync_is_stopped_where_it_is_and_another_begins_anew() {
         let nothing = order(&scene.world, 0, What::Stop).await;
         assert!(matches!(nothing, Err(ResyncError::NotRunning { .. })), "{nothing:?}");
         let other = Order { crm: "another".to_owned(), what: What::Status };
-        let unknown = resync::obey(scene.world.desk(0), &other).await;
+        let unknown = resync::obey(scene.world.desk(0), &other, &operator()).await;
         assert!(matches!(unknown, Err(ResyncError::UnknownCrm { .. })), "{unknown:?}");
 
         let mut ids = Vec::new();

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::{
     history::Sources,
     invariants::{self, Offsets},
-    world::{ALL, INPUT, PARTITIONS, RESOLVER_GROUP, Rates, Setup, World},
+    world::{ALL, INPUT, PARTITIONS, RESOLVER_GROUP, Rates, Setup, World, operator},
 };
 
 /// After the faults: simulated time in which everything must settle.
@@ -169,8 +169,11 @@ async fn ask_for_a_resync(world: &World, random: &mut StdRng) {
         }
         _ => return,
     };
-    let asked =
-        tokio::time::timeout(Duration::from_secs(1), resync::obey(world.desk(worker), &Order { crm, what })).await;
+    let asked = tokio::time::timeout(
+        Duration::from_secs(1),
+        resync::obey(world.desk(worker), &Order { crm, what }, &operator()),
+    )
+    .await;
     tracing::debug!(?asked, "an operator asked");
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     history::event,
     scene::{Scene, change, person, play},
-    world::{CRM, Setup, Tenant, World},
+    world::{CRM, Setup, Tenant, World, operator},
 };
 
 const PREVISTO: &[Tenant] = &[Tenant { name: "previsto", kind: CrmKind::Previsto }];
@@ -127,7 +127,7 @@ fn what_was_changed_by_hand_is_found_and_mended_and_what_only_looks_otherwise_is
             _ => None,
         });
         let mend = resync::Order { crm: "previsto".to_owned(), what: What::Contacts(named.collect()) };
-        let reply = resync::obey(scene.world.desk(0), &mend).await.expect("the worker takes it");
+        let reply = resync::obey(scene.world.desk(0), &mend, &operator()).await.expect("the worker takes it");
         assert!(matches!(reply, Reply::Contacts { appended, .. } if appended.len() == 2));
         scene.settled().await;
         let (found, counts) = verified(&scene.world, 0, Whom::All).await;

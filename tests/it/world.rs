@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    net::Ipv4Addr,
     path::Path,
     sync::{
         Arc,
@@ -18,9 +19,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use contact_replicator::{
     admin::Readiness,
+    audit::Operator,
     clock::Clock,
     config::{CrmKind, CrmSettings, InputTopicSettings, Settings},
     crm::{Answer, Request, Response, TransportError, transport::Transport},
+    event::audit::Authentication,
     explain::Desk,
     log::{
         Cleanup, Log, NewRecord, TopicPartition, TopicSpec,
@@ -732,4 +735,10 @@ fn crm_settings(mut crm: CrmSettings, token: &Path) -> CrmSettings {
         (sam.password_env, sam.password_file) = (None, Some(token.to_owned()));
     }
     crm
+}
+
+/// Who asks workers for something in tests.
+pub(crate) fn operator() -> Operator {
+    Operator::new(Some("ann"), Some("a test"), Authentication::Loopback, Ipv4Addr::LOCALHOST.into())
+        .expect("plain text")
 }

@@ -60,7 +60,8 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
     let url = arguments.worker.url("/links/export", surroundings)?;
     let order = Order { crm: arguments.crm.clone() };
-    let lines = match Client::for_lines(&url)?.post_for_lines(&url, headers(), body(&order)).await? {
+    let client = Client::for_lines(&url)?.with(arguments.worker.headers(surroundings)?);
+    let lines = match client.post_for_lines(&url, headers(), body(&order)).await? {
         Ok(lines) => lines,
         Err(refused) => return Err(refusal(refused.status, &refused.body)),
     };

@@ -20,7 +20,7 @@ use super::{
     say,
 };
 use crate::{
-    cli::{CommandError, Exit, client::Client, worker_address::WorkerAddress},
+    cli::{CommandError, Exit, client::Client, operator::Who, worker_address::WorkerAddress},
     config::Surroundings,
     links::{Imported, Order, ROWS_MAX, Refused, Reply, Row, What},
 };
@@ -61,13 +61,19 @@ pub(super) struct Arguments {
     /// File of rows, as CSV or as JSON, one object a line; - for standard input.
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
+    /// Why, for the audit trail.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    who: Who,
     #[command(flatten)]
     worker: WorkerAddress,
 }
 
 pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
     let url = arguments.worker.url("/links", surroundings)?;
-    let client = Client::new(&url)?;
+    let said = arguments.who.headers(arguments.reason.as_deref(), surroundings);
+    let client = Client::new(&url)?.with(arguments.worker.headers(surroundings)?).with(said);
     let (input, bytes) = open(&arguments.file)?;
     let mut rows = Rows::new(&arguments.file, input)?;
     let mut report = Report::new(io::stdout(), Shown::on_standard_error(bytes));

@@ -15,7 +15,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
-use super::{CommandError, Exit, UsageError, client::Client, explain::sentence, worker_address::WorkerAddress};
+use super::{
+    CommandError, Exit, UsageError, client::Client, explain::sentence, operator::Who, worker_address::WorkerAddress,
+};
 use crate::{
     config::Surroundings,
     explain::Asked,
@@ -63,6 +65,11 @@ struct SetArguments {
     /// None of those in the CRM is this contact: create it, without another search.
     #[arg(long)]
     create: bool,
+    /// Why, for the audit trail.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    who: Who,
     #[command(flatten)]
     worker: WorkerAddress,
 }
@@ -78,7 +85,9 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
 async fn set(arguments: SetArguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
     let url = arguments.worker.url("/links", surroundings)?;
     let order = order_to_set(&arguments);
-    let Reply::Set { id, contact } = ask(&Client::new(&url)?, &url, &order).await? else {
+    let said = arguments.who.headers(arguments.reason.as_deref(), surroundings);
+    let client = Client::new(&url)?.with(arguments.worker.headers(surroundings)?).with(said);
+    let Reply::Set { id, contact } = ask(&client, &url, &order).await? else {
         return Err(CommandError::NotLinked("its reply belongs to another question".into()));
     };
     writeln!(io::stdout().lock(), "contact {contact} is driven anew in {}, cause {id}", order.crm)

@@ -9,11 +9,8 @@ use std::{collections::BTreeSet, fmt::Display, net::SocketAddr, ops::RangeInclus
 
 use humantime_serde::re::humantime::format_duration;
 
-use super::{
-    IdentitySettings, IngestSettings, KafkaSettings, Merge, RuleKey, Settings, TopicNames, TracesSettings,
-    fault::Faults,
-};
-use crate::{log::kafka::OURS, telemetry};
+use super::{IdentitySettings, KafkaSettings, Merge, RuleKey, Settings, TopicNames, TracesSettings, fault::Faults};
+use crate::{log::kafka::OURS, privacy::Secret, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -35,6 +32,10 @@ const LOG_CACHE_BYTES_MIN: u64 = 3 * 8 * 1024 * 1024;
 const TOPIC_NAME_LENGTH_MAX: usize = 249;
 /// Shorter tokens can be guessed over the network.
 const TOKEN_LENGTH_MIN: usize = 16;
+/// Of a token with which a whole installation can be stopped, and its contacts be asked for.
+const ADMIN_TOKEN_LENGTH_MIN: usize = 32;
+/// Of a name in DNS.
+const HOST_LENGTH_MAX: usize = 253;
 /// What bodies of requests may take together, in bytes.
 const INGEST_BYTES_MAX: usize = 1 << 30;
 
@@ -253,6 +254,7 @@ fn topics(settings: &Settings, rules: &mut Rules<'_>) {
         ("topics.outcomes_retention", topics.outcomes_retention),
         ("topics.dead_letters_retention", topics.dead_letters_retention),
         ("topics.identity_events_retention", topics.identity_events_retention),
+        ("topics.audit_retention", topics.audit_retention),
         ("topics.tombstones_retention", topics.tombstones_retention),
     ] {
         rules.lasting(key, retention, HOUR..=YEARS);
@@ -298,7 +300,7 @@ fn input(settings: &Settings, rules: &mut Rules<'_>) {
     let names = TopicNames::new(&settings.topics.prefix);
     let own = |name: &str| {
         let ours = [&names.records, &names.keys, &names.versions, &names.resolver, &names.outcomes];
-        let told = [&names.dead_letters, &names.identity_events];
+        let told = [&names.dead_letters, &names.identity_events, &names.audit];
         ours.iter().chain(&told).any(|own| ***own == *name)
             || settings.crm.iter().any(|crm| *names.links(&crm.name) == *name)
     };
@@ -538,7 +540,7 @@ fn ingest(settings: &Settings, rules: &mut Rules<'_>) {
         "whoever reaches this address could publish changes of any contact",
         "ask for a token (ingest.token_env or ingest.token_file), or listen on 127.0.0.1",
     );
-    token(ingest, rules);
+    token("ingest.token", ingest.token.as_ref(), ingest.token_env.is_some(), TOKEN_LENGTH_MIN, rules);
     let event = settings.input.event_bytes_max;
     let bodies = ingest.requests_max.saturating_mul(ingest.batch_events_max).saturating_mul(event);
     rules.require(
@@ -550,16 +552,17 @@ fn ingest(settings: &Settings, rules: &mut Rules<'_>) {
     );
 }
 
-fn token(ingest: &IngestSettings, rules: &mut Rules<'_>) {
-    let Some(token) = &ingest.token else {
+/// A secret that senders show in a header: where it stands, under keys that begin with `stem`.
+fn token(stem: &str, token: Option<&Secret>, by_variable: bool, length_min: usize, rules: &mut Rules<'_>) {
+    let Some(token) = token else {
         return;
     };
-    let key = if ingest.token_env.is_some() { "ingest.token_env" } else { "ingest.token_file" };
-    let long_enough = token.expose().len() >= TOKEN_LENGTH_MIN;
-    let remedy = format!("use at least {TOKEN_LENGTH_MIN} letters, for example of `openssl rand -hex 16`");
-    rules.require_unseen(long_enough, key, "the token found there is short enough to be guessed", remedy);
+    let key = format!("{stem}_{}", if by_variable { "env" } else { "file" });
+    let long_enough = token.expose().len() >= length_min;
+    let remedy = format!("use at least {length_min} letters, for example of `openssl rand -hex {length_min}`");
+    rules.require_unseen(long_enough, &key, "the token found there is short enough to be guessed", remedy);
     let sendable = token.expose().chars().all(|letter| letter.is_ascii_graphic());
-    rules.require_unseen(sendable, key, "a header cannot carry the token found there", "use visible ASCII letters");
+    rules.require_unseen(sendable, &key, "a header cannot carry the token found there", "use visible ASCII letters");
 }
 
 fn outside(settings: &Settings, rules: &mut Rules<'_>) {
@@ -572,14 +575,52 @@ fn outside(settings: &Settings, rules: &mut Rules<'_>) {
         "this is no address to listen on",
         "write ip:port, or \"\" for off",
     );
-    let listen = &settings.admin.operator_listen;
+    let admin = &settings.admin;
+    let listen = &admin.operator_listen;
+    let address = listen.parse::<SocketAddr>();
     rules.require(
-        listen.is_empty() || listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback()),
+        listen.is_empty() || address.is_ok(),
         &["admin.operator_listen"],
         quoted(listen),
-        "this is no address that this machine alone can reach",
+        "this is no address to listen on",
         "write a loopback ip:port such as 127.0.0.1:9465, or \"\" for off",
     );
+    let rate = admin.replays_per_second;
+    rules.require(
+        rate == 0.0 || (0.001..=1_000_000.0).contains(&rate),
+        &["admin.replays_per_second"],
+        rate,
+        "this is out of bounds",
+        "choose from 0.001 to 1000000, or 0 for no limit",
+    );
+    let has_token = admin.token_env.is_some() || admin.token_file.is_some();
+    rules.require(
+        has_token || address.ok().is_none_or(|address| address.ip().is_loopback()),
+        &["admin.operator_listen", "admin.token_env", "admin.token_file"],
+        quoted(listen),
+        "whoever reaches this address could ask for contacts and stop the work on a CRM",
+        "ask for a token (admin.token_env or admin.token_file), or write a loopback ip:port such as 127.0.0.1:9465",
+    );
+    rules.require(
+        has_token || !admin.token_on_loopback,
+        &["admin.token_on_loopback", "admin.token_env", "admin.token_file"],
+        admin.token_on_loopback,
+        "there is no token that could be asked for",
+        "name one in admin.token_env or admin.token_file",
+    );
+    token("admin.token", admin.token.as_ref(), admin.token_env.is_some(), ADMIN_TOKEN_LENGTH_MIN, rules);
+    for (index, host) in admin.hosts.iter().enumerate() {
+        let is_name = !host.is_empty()
+            && host.len() <= HOST_LENGTH_MAX
+            && host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-.".contains(letter));
+        rules.require(
+            is_name,
+            &[&format!("admin.hosts[{index}]")],
+            quoted(host),
+            "this is no name of a host",
+            "write a name without scheme and port, such as worker-0.contacts.example.com",
+        );
+    }
     rules.require(
         listen.is_empty() || *listen != settings.admin.listen,
         &["admin.operator_listen", "admin.listen"],

@@ -54,6 +54,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("topics.outcomes_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.dead_letters_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.identity_events_retention".into(), ["59m", "1h", "36500d", "36501d"]),
+        ("topics.audit_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
         ("ingest.read_timeout".into(), ["99ms", "100ms", "5m", "301s"]),
@@ -97,6 +98,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("ingest.requests_max".into(), ["0", "1", "1024", "1025"]),
         ("ingest.connections_max".into(), ["0", "1", "65536", "65537"]),
         (delivery("in_flight_max"), ["0", "1", "4096", "4097"]),
+        ("admin.replays_per_second".into(), ["0.0009", "0.001", "1000000", "1000001"]),
         // Of at most 2 here.
         (delivery("in_flight_min"), ["0", "1", "2", "3"]),
         (delivery("requests_per_second"), ["0.0009", "0.001", "1000000", "1000001"]),

@@ -91,3 +91,19 @@ fn the_ingest_needs_no_token_where_only_this_machine_reaches_it_or_nobody_does()
     assert_eq!(settings.ingest.token.as_ref().unwrap().expose(), SECRET);
     assert!(!format!("{settings:?}").contains(SECRET));
 }
+
+#[test]
+fn operators_may_be_answered_elsewhere_with_a_token() {
+    let settings = fine(&[("admin.operator_listen", "\"127.0.0.1:9465\"")]);
+    assert_eq!(settings.admin.token, None);
+    for listen in ["0.0.0.0:9465", "[::]:9465", "10.0.0.7:9465"] {
+        let settings = fine(&[
+            ("admin.operator_listen", &format!("{listen:?}")),
+            ("admin.token_file", "\"/run/secret\""),
+            ("admin.token_on_loopback", "true"),
+            ("admin.hosts", "[\"worker-0.contacts.example.com\"]"),
+        ]);
+        assert_eq!(settings.admin.token.as_ref().unwrap().expose(), SECRET);
+        assert!(!format!("{settings:?}").contains(SECRET));
+    }
+}

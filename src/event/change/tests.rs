@@ -511,6 +511,9 @@ fn a_tombstone_deletes_its_key_where_the_topic_has_a_source() {
     assert_eq!((&*change.source, &*change.subject, &*change.id), ("/shop", "42", "shop-contacts[3]@17"));
     assert_eq!(change.event.id.as_deref(), Some("shop-contacts[3]@17"));
     assert_eq!((&change.version.sequence, change.version.time), (&None, None));
+    // One that was sent in again is one still.
+    let replayed = vec![Header::new("ce_replayof", &b"shop-contacts[3]@9"[..])];
+    assert_eq!(accepted(&record("shop-contacts", replayed, Some(b"42"), None)).verb, Verb::Tombstone);
 
     let fault =
         refused(&record("contact-changes", Vec::new(), Some(b"42"), None), ReasonCode::TombstoneWithoutSource, None);

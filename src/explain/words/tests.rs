@@ -34,6 +34,7 @@ fn crm() -> Value {
         "reading": reading("view", Some(9), Some(9)),
         "owner": {"worker": "w0", "released": false},
         "paused": null,
+        "ordered": null,
         "link": link(),
         "waiting": null,
     })
@@ -218,6 +219,16 @@ fn a_pause_is_told_as_far_as_the_worker_that_answers_can_know() {
         ("connection", "base URL, path or rights are wrong, or it redirects; it is probed"),
     ] {
         check(&[(PAUSED, json!(reason))], &[&format!("  THE CRM IS PAUSED: {why}")], &[]);
+    }
+    // An operator's word is for all workers, whoever owns the partition.
+    let ordered = json!({
+        "paused": true, "by": "ann", "reason": "CHG-1207", "at": "2026-03-02T11:00:00Z", "format": 1,
+    });
+    let line = "  THE CRM IS PAUSED since 2026-03-02 11:00:00Z by an operator, ann: CHG-1207; resume ends it";
+    for way in ["view", "log"] {
+        let reading = reading(way, Some(9), Some(9));
+        let changes = [(PAUSED, json!("operator")), ("/crms/0/ordered", ordered.clone()), ("/crms/0/reading", reading)];
+        check(&changes, &[line], &["which answers, has paused"]);
     }
     check(
         &[

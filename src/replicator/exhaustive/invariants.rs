@@ -2,16 +2,17 @@
 
 use super::{
     crm::{ABSENT, Fields, Remote},
-    world::{Model, Transaction, World},
+    world::{Model, Outcome, Transaction, World},
 };
-use crate::event::OutcomeKind;
+use crate::event::{OutcomeKind, entry::CauseKind};
 
 /// An invariant that breaks. The names are those of the functions that look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(non_camel_case_types, reason = "a red test shows the name of the function to read")]
 pub(super) enum Invariant {
     exactly_one_outcome,
-    what_was_asked_is_driven,
+    what_was_asked_is_done,
+    only_what_was_asked_is_given_up,
     converged,
     no_duplicate_contact,
     unchanged_is_true,
@@ -42,10 +43,22 @@ pub(super) fn exactly_one_outcome(before: &World, transaction: &Transaction) -> 
     holds(fits, Invariant::exactly_one_outcome)
 }
 
-/// What an operator asked never ends as if there were nothing to do.
-pub(super) fn what_was_asked_is_driven(transaction: &Transaction) -> Held {
-    let skipped = transaction.outcomes.iter().any(|outcome| outcome.asked && outcome.kind == OutcomeKind::Unchanged);
-    holds(!skipped, Invariant::what_was_asked_is_driven)
+/// What an operator asked to be driven never ends as if there were nothing to do; what was to be given up is not driven.
+pub(super) fn what_was_asked_is_done(transaction: &Transaction, asks: CauseKind) -> Held {
+    let is_done = |outcome: &Outcome| match asks {
+        CauseKind::Skip => matches!(outcome.kind, OutcomeKind::Filtered | OutcomeKind::Unchanged),
+        _ => outcome.kind != OutcomeKind::Unchanged,
+    };
+    let done = transaction.outcomes.iter().filter(|outcome| outcome.asked).all(is_done);
+    holds(done, Invariant::what_was_asked_is_done)
+}
+
+/// No event is given up but by an operator, together with what that one asked.
+pub(super) fn only_what_was_asked_is_given_up(transaction: &Transaction) -> Held {
+    let given_up = |outcome: &&Outcome| outcome.kind == OutcomeKind::Filtered;
+    let events = transaction.outcomes.iter().filter(given_up).filter(|outcome| !outcome.asked).count();
+    let asked = transaction.outcomes.iter().filter(given_up).filter(|outcome| outcome.asked).count();
+    holds(events <= asked, Invariant::only_what_was_asked_is_given_up)
 }
 
 /// The committed offset leaves behind only entries that have their outcome, or the one that is parked.
@@ -80,16 +93,17 @@ pub(super) fn unchanged_is_true(model: &Model, world: &World, version: u8) -> He
     holds(world.haunted || equals(world, model.contents(version)), Invariant::unchanged_is_true)
 }
 
-/// The CRM equals the newest record once there is nothing left to do, unless it refused that record, the record was given up
-/// as too old, or the CRM lost its contact by itself since. A zombie's late write stands only until what an operator asked for
+/// The CRM equals the newest record once there is nothing left to do, unless it refused that record, the record was given up,
+/// as too old or by an operator, or the CRM lost its contact by itself since. A zombie's late write stands only until what an operator asked for
 /// after it has been delivered.
 pub(super) fn converged(model: &Model, world: &World) -> Held {
     let newest = world.published;
     let Some(outcome) = newest.checked_sub(1).and_then(|newest| world.log.outcomes[usize::from(newest)]) else {
         return Ok(());
     };
-    let excused =
-        matches!(outcome, OutcomeKind::Rejected | OutcomeKind::Expired) || world.deleted_since || world.haunted;
+    let excused = matches!(outcome, OutcomeKind::Rejected | OutcomeKind::Expired | OutcomeKind::Filtered)
+        || world.deleted_since
+        || world.haunted;
     holds(excused || equals(world, model.contents(newest)), Invariant::converged)
 }
 

@@ -18,7 +18,7 @@
 //!   search. A request lands or not, once, and its answer comes or not.
 //! - *Time.* Only the landing time passes, as one step, before which every request under way has landed or vanished. Jitter, back-off and
 //!   pauses of the whole CRM are left out: they move attempts about, which happens here anyway.
-//! - *An operator*, who asks once that the contact be driven anew, at any moment; and *a zombie*, whose write no version says
+//! - *An operator*, who asks once that the contact be driven anew, or that what waits be skipped, at any moment; and *a zombie*, whose write no version says
 //!   and which lands before that.
 //! - *Neighbours.* Where asked for, another contact's entry holds back the committed offset.
 //!

@@ -31,7 +31,7 @@ fn feed_link(link: &Link, hasher: &mut DefaultHasher) {
     settled.map(|settled| (settled.version, settled.outcome, settled.operation, settled.attempts)).hash(hasher);
     let open = link.open.as_ref();
     open.map(|open| (open.version(), open.asked.is_some(), open.attempts, open.next_attempt)).hash(hasher);
-    (link.answered, link.asked_until).hash(hasher);
+    (link.answered, link.asked_until, link.doubted).hash(hasher);
 }
 
 pub(super) fn link(link: &Link) -> u64 {

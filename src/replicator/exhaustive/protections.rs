@@ -52,7 +52,7 @@ protections! {
     without_answered_a_replay_is_answered_again: Answered, exactly_one_outcome, Kind::Upsert, ONE,
         { crashes: 1 }, { neighbour: true };
     without_answered_what_was_asked_is_answered_again: Answered, exactly_one_outcome, Kind::Upsert, ONE,
-        { crashes: 1, resyncs: 1 }, { neighbour: true };
+        { crashes: 1, asks: 1 }, { neighbour: true };
     without_open_a_parked_entry_read_again_is_superseded_by_itself: Open, exactly_one_outcome, Kind::Upsert, ONE,
         { crashes: 1, errors: 1 }, { neighbour: true, tries_before_parking: 1 };
     without_settled_a_delivered_version_is_gone_through_again: Settled, no_call_repeated_for_settled, Kind::Upsert, GROWS,

@@ -67,8 +67,8 @@ pub(super) struct Budget {
     pub(super) deletions: u8,
     /// A worker that was thought dead writes what no version says, before anything is asked.
     pub(super) zombies: u8,
-    /// An operator asks that the contact be driven anew.
-    pub(super) resyncs: u8,
+    /// An operator asks something of the contact: [`Configuration::asks`].
+    pub(super) asks: u8,
 }
 
 /// One small world.
@@ -79,6 +79,8 @@ pub(super) struct Configuration {
     /// What each version says.
     pub(super) contents: Vec<Fields>,
     pub(super) budget: Budget,
+    /// What an operator asks, if one does: that the contact be driven anew, or that what waits be skipped.
+    pub(super) asks: CauseKind,
     pub(super) tries_before_parking: u32,
     /// The first entry of the partition is another contact's, and holds the committed offset back for as long as it likes.
     pub(super) neighbour: bool,
@@ -302,7 +304,7 @@ impl Model {
         let place = offset - u64::from(self.before());
         match world.asked.map(u64::from) {
             Some(before) if place == before => {
-                let cause = Cause { kind: CauseKind::Resync, id: String::new() };
+                let cause = Cause { kind: self.configuration.asks, id: String::new() };
                 Entry::asked(CONTACT, before, cause, self.terms.crm.clone(), Timestamp::UNIX_EPOCH)
             }
             Some(before) if place > before => entry(place),
@@ -414,7 +416,7 @@ impl search::Model for Model {
         if usize::from(world.published) < self.configuration.contents.len() {
             steps.push(Step::Publish);
         }
-        if world.budget.resyncs > 0 && world.published > 0 {
+        if world.budget.asks > 0 && world.published > 0 {
             steps.push(Step::Ask);
         }
         if world.budget.zombies > 0 && world.asked.is_none() && self.haunted(world).is_some() {

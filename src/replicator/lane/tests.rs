@@ -2,6 +2,7 @@
 
 mod asked;
 mod links;
+mod skipped;
 
 use proptest::prelude::*;
 

@@ -12,6 +12,7 @@ use crate::{
     crm::FailureClass,
     event::{Entry, Operation, OutcomeKind, ReasonCode},
     log::Partition,
+    pause::Ordered,
     protection::Protection,
     replicator::{
         Error, LastFailure,
@@ -20,6 +21,7 @@ use crate::{
         lane::{Circumstances, End},
         retry::Schedule,
     },
+    resolver,
     telemetry::{
         handled::Handled,
         traces::{self, Traces},
@@ -69,7 +71,7 @@ impl Membership<'_> {
             let probe = match admission {
                 Admission::Open => false,
                 Admission::Probe => true,
-                Admission::ClosedUntil(_) | Admission::Probing => return,
+                Admission::ClosedUntil(_) | Admission::Probing | Admission::Stopped => return,
             };
             let Some((partition, contact)) = self.ready.pop() else { return };
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
@@ -247,10 +249,41 @@ impl Membership<'_> {
         after.is_some()
     }
 
-    fn tell_pause(&self, paused: Option<PauseReason>, end: &End) {
+    fn count_pause(&self, paused: Option<PauseReason>) {
         let crm = &self.parts.name;
         self.parts.metrics.crm_paused(crm, paused.is_some());
         self.parts.metrics.crm_pause_reason(crm, paused.map(PauseReason::as_str));
+    }
+
+    /// Follows what an operator said last of the CRM.
+    pub(super) fn follow_orders(&self) -> Result<(), Error> {
+        let crm = &self.parts.name;
+        let ordered = resolver::state_in::<Ordered>(&self.parts.view, &Ordered::key(crm));
+        let ordered = ordered.map_err(|source| Error::Order { crm: crm.clone(), source: Box::new(source) })?;
+        let paused = ordered.is_some_and(|ordered| ordered.paused);
+        let mut gate = self.shared.way.gate.lock();
+        let before = gate.paused();
+        gate.order(paused);
+        let after = gate.paused();
+        if before == after {
+            return Ok(());
+        }
+        self.count_pause(after);
+        match after {
+            Some(PauseReason::Operator) => {
+                warn!(%crm, "the CRM is paused by an operator: nothing is sent until it is resumed; explain tells who and why")
+            }
+            None => info!(%crm, "an operator resumed the CRM"),
+            Some(reason) => {
+                info!(%crm, reason = reason.as_str(), "an operator resumed the CRM, which is probed, since it was at fault")
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_pause(&self, paused: Option<PauseReason>, end: &End) {
+        let crm = &self.parts.name;
+        self.count_pause(paused);
         let failure = if let End::Failed { failure, .. } = end { Some(failure) } else { None };
         let status = failure.and_then(|failure| failure.reason.http_status);
         // What one status stands for, only the CRM's code tells: a wrong password, a locked account, a missing right.
@@ -265,6 +298,8 @@ impl Membership<'_> {
                 error!(%crm, status, code, "the CRM is paused: base URL, path or rights are wrong; \
                 run check, or ask who administers it")
             }
+            // Told when it was said.
+            Some(PauseReason::Operator) => {}
             Some(PauseReason::Failing) => warn!(%crm, status, code, "the CRM is paused: contact after contact fails"),
         }
     }

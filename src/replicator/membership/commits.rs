@@ -122,7 +122,8 @@ impl Membership<'_> {
                 continue;
             };
             for contact in part.awaited {
-                if let Some(lane) = owned.lanes.get_mut(&contact) {
+                // Where the link has changed again, that may have to be committed, too.
+                if let Some(lane) = owned.lanes.get_mut(&contact).filter(|_| !owned.pending.links.contains(&contact)) {
                     lane.committed();
                     self.ready.push(partition, contact);
                 }

@@ -64,6 +64,7 @@ impl Membership<'_> {
     }
 
     pub(super) fn view_changed(&mut self) -> Result<(), Error> {
+        self.follow_orders()?;
         self.handle_incoming()?;
         let now = Instant::now();
         let deadline = self.parts.settings.landing_time();

@@ -161,6 +161,7 @@ impl<'a> Membership<'a> {
     /// Works until the membership ends.
     pub(super) async fn work(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<Ended, Error> {
         self.follow_all();
+        self.follow_orders()?;
         let mut changes = self.parts.view.changes();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -306,6 +307,8 @@ impl<'a> Membership<'a> {
             TakeoverError::Log(error) => self.log_error(error),
             TakeoverError::View(error) => self.view_error(error),
         })?;
+        // The view holds by now what was said before.
+        self.follow_orders()?;
         let crm = &self.parts.name;
         if taken.entries_lost > 0 {
             self.tell_lost(taken.partition, taken.entries_lost);

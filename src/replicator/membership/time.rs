@@ -216,7 +216,7 @@ impl Membership<'_> {
             let gate = self.shared.way.gate.lock();
             let probe_at = match gate.admission(now) {
                 Admission::ClosedUntil(at) => Some(at),
-                Admission::Open | Admission::Probe | Admission::Probing => None,
+                Admission::Open | Admission::Probe | Admission::Probing | Admission::Stopped => None,
             };
             (gate.paused(), probe_at.filter(|_| gate.paused().is_some()))
         };

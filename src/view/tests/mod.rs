@@ -49,6 +49,7 @@ fn topic_settings() -> TopicSettings {
         outcomes_retention: 14 * DAY,
         dead_letters_retention: 14 * DAY,
         identity_events_retention: 14 * DAY,
+        audit_retention: 14 * DAY,
         tombstones_retention: 7 * DAY,
         message_bytes_max: 4 << 20,
     }

@@ -358,6 +358,7 @@ impl Stage {
             Paused::Credentials => ("it refuses the credential", "replace it where the configuration says"),
             Paused::Connection => ("base URL, path or rights are wrong", "run check, or ask who administers it"),
             Paused::Failing => ("contact after contact fails", ""),
+            Paused::Operator => unreachable!("no fault of a CRM is an operator\'s word"),
         };
         let lines = self.lines.take();
         let told: Vec<_> = lines.iter().filter(|told| told.contains("the CRM is paused")).collect();
@@ -378,6 +379,7 @@ impl Stage {
             Paused::Credentials => "it refuses the credential; correct it",
             Paused::Connection => "base URL, path or rights are wrong",
             Paused::Failing => "contact after contact fails",
+            Paused::Operator => unreachable!("no fault of a CRM is an operator\'s word"),
         };
         expect(page.contains("THE CRM IS PAUSED") && page.contains(remedy), || format!("explain says {page}"))?;
         let links = self.scene.evidence_so_far().await.links;

@@ -36,6 +36,13 @@ pub(super) fn check(settings: &Settings, rules: &mut Rules<'_>) {
             "the resolver's group and metrics have this name",
             "choose another",
         );
+        rules.require(
+            &*crm.name != "operator",
+            &[&key],
+            quoted(&crm.name),
+            "what operators ask for is written under this name",
+            "choose another",
+        );
         base_url(&format!("{at}.base_url"), &crm.base_url, rules);
         delivery(&at, &crm.delivery, rules);
         kind(&at, crm, rules);

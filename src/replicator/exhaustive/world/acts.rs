@@ -159,7 +159,7 @@ impl Model {
                 world.remotes = self.haunted(world).expect("there is somebody");
             }
             Step::Ask => {
-                world.budget.resyncs -= 1;
+                world.budget.asks -= 1;
                 world.asked = Some(world.published);
             }
             Step::Prepare(worker) => self.prepare(world, worker),
@@ -248,7 +248,8 @@ impl Model {
     /// What becomes visible of a transaction, all at once.
     pub(super) fn commit(&self, world: &mut World, transaction: &Transaction) -> Result<(), Invariant> {
         invariants::exactly_one_outcome(world, transaction)?;
-        invariants::what_was_asked_is_driven(transaction)?;
+        invariants::what_was_asked_is_done(transaction, self.configuration.asks)?;
+        invariants::only_what_was_asked_is_given_up(transaction)?;
         invariants::no_call_repeated_for_settled(self, world, transaction)?;
         for outcome in &transaction.outcomes {
             if outcome.asked {

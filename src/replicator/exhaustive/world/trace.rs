@@ -57,7 +57,7 @@ impl Model {
             }
             Step::Delete => "somebody deletes the contact in the CRM".to_owned(),
             Step::Haunt => "a worker that was thought dead writes to the CRM".to_owned(),
-            Step::Ask => "an operator asks that the contact be driven anew".to_owned(),
+            Step::Ask => format!("an operator asks for the contact: {}", self.configuration.asks),
             Step::TimePasses => "the landing time passes".to_owned(),
             Step::SeeRecords(worker) => format!("{} sees the newest record", name(worker)),
             Step::SeeLinks(worker) => format!("{} sees the newest link", name(worker)),

@@ -219,6 +219,7 @@ impl Model {
         }
         self.change(world, worker, |owned| {
             if transaction.awaited
+                && owned.pending.links.is_empty()
                 && let Some(lane) = owned.lanes.get_mut(&CONTACT)
             {
                 lane.committed();

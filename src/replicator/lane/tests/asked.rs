@@ -212,6 +212,7 @@ async fn what_a_predecessor_was_asked_is_driven_as_if_it_had_been_writing() {
 enum Step {
     Publish,
     Ask,
+    Skip,
     Read,
     Begin,
     End(u8),
@@ -225,7 +226,7 @@ proptest! {
     #[test]
     fn every_event_and_every_thing_asked_is_answered_once(steps in prop::collection::vec(
         prop_oneof![
-            3 => Just(Step::Publish), 2 => Just(Step::Ask), 5 => Just(Step::Read), 4 => Just(Step::Begin),
+            3 => Just(Step::Publish), 2 => Just(Step::Ask), 1 => Just(Step::Skip), 5 => Just(Step::Read), 4 => Just(Step::Begin),
             5 => (0_u8..10).prop_map(Step::End), 2 => Just(Step::Commit), 1 => Just(Step::Replay),
         ], 1..200)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -250,6 +251,10 @@ proptest! {
                     log.push(entry(record));
                 }
                 Step::Ask if record > 0 => log.push(asked(log.len() as u64, record)),
+                Step::Skip if record > 0 => {
+                    let cause = Cause { kind: CauseKind::Skip, id: log.len().to_string() };
+                    log.push(Entry { cause: Some(cause), ..asked(0, record) });
+                }
                 Step::Read if next < log.len() => {
                     note(lane.read(log[next].clone(), next as Offset, false));
                     next += 1;

@@ -21,7 +21,15 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sections whose commands are run, one after the other.
-const SECTIONS: [&str; 4] = ["First steps", "Emit your first change", "Read what became of it", "See how it stands"];
+const SECTIONS: [&str; 7] = [
+    "First steps",
+    "Emit your first change",
+    "Read what became of it",
+    "See how it stands",
+    "Act",
+    "Drive contacts again",
+    "Contacts that are stuck",
+];
 
 /// Blocks of commands that no test of this file runs: their section, how they begin, and who runs them or why nobody does.
 const ELSEWHERE: [(&str, &str, &str); 8] = [
@@ -29,7 +37,7 @@ const ELSEWHERE: [(&str, &str, &str); 8] = [
     ("Test it", "cargo test", "`.ci/run` does"),
     ("Beside a real Kafka", "cargo build --release", "fetches and starts a broker"),
     ("Beside a real Kafka", "curl -i http://127.0.0.1:8700/events", "the ingest is held by tests/it and tests/kafka"),
-    ("Drive contacts again", "contact-replicator resync", "needs a CRM of the name; tests/it and tests/kafka resync"),
+    ("Dead letters", "contact-replicator dead-letters", "names a position that varies; tests/it replays"),
     ("See what a CRM holds, and whether it is right", "contact-replicator inspect", "names an id of a CRM that varies"),
     ("A CRM that is not empty", "contact-replicator links set", "names an id of a CRM that varies"),
     ("Deploy", "docker compose", "needs a container engine and a cluster"),
@@ -72,6 +80,9 @@ fn every_block_of_commands_in_the_readme_is_run_or_exempt_by_name() {
     }
 }
 
+/// Commands that ask the worker of the machine at the address where it listens by default; here it listens elsewhere.
+const ASKING: [&str; 5] = ["pause", "resume", "resync", "retry", "skip"];
+
 /// The commands of a section. Who reads them takes longer than a decision; a shell asks until there is one.
 fn commands(readme: &str, section: &str) -> String {
     let section = readme.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
@@ -79,6 +90,9 @@ fn commands(readme: &str, section: &str) -> String {
     let is_ours = |line: &&str| !line.starts_with("cargo build") && !line.starts_with("export PATH=");
     let patient = |line: &str| match line.strip_prefix("contact-replicator explain") {
         Some(asked) => format!("until contact-replicator explain{asked}; do sleep 0.2; done\n"),
+        None if ASKING.iter().any(|name| line.starts_with(&format!("contact-replicator {name} "))) => {
+            format!("{line} --admin http://127.0.0.1:9464\n")
+        }
         None => format!("{line}\n"),
     };
     block.lines().filter(is_ours).map(patient).collect()

@@ -369,7 +369,7 @@ async fn replay(
 /// What a dry run says of a letter, and any run of one that is left out.
 fn verdict(letter: &Letter, undated: bool, again: bool) -> String {
     let Letter { at, of, replayed, now, .. } = letter;
-    let why = match now {
+    match now {
         Now::Fails { code, pointer, remedy } => {
             let place = pointer.as_ref().map(|pointer| format!(" at {pointer:?}")).unwrap_or_default();
             format!("left out  {at}  of {of}: would fail again: {code}{place}: {remedy}")
@@ -380,8 +380,7 @@ fn verdict(letter: &Letter, undated: bool, again: bool) -> String {
             format!("left out  {at}  of {of}: neither sequence nor time says that it is not the newest")
         }
         Now::Undated | Now::Readable => format!("readable  {at}  of {of}"),
-    };
-    why
+    }
 }
 
 #[cfg(test)]

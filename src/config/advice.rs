@@ -220,9 +220,16 @@ fn addresses(settings: &Settings, told: &mut Told) {
         let reason = "nothing can ask whether the worker lives or is ready, and nobody sees its metrics";
         told.warn("admin.listen", "\"\"", reason, "give it an address, such as 127.0.0.1:9464");
     }
-    if admin.operator_listen.is_empty() && (admin.listen.is_empty() || is_open(&admin.listen)) {
-        let reason = "explain, resync, links and verify are answered on a loopback address alone, and there is none";
-        told.warn("admin.operator_listen", "\"\"", reason, "give it one, such as 127.0.0.1:9465");
+    let asks_for_token = admin.token_env.is_some() || admin.token_file.is_some();
+    let is_reached = !admin.listen.is_empty() && (asks_for_token || !is_open(&admin.listen));
+    if admin.operator_listen.is_empty() && !is_reached {
+        let reason = "operators are answered on a loopback address, or with a token, and there is neither";
+        told.warn(
+            "admin.operator_listen",
+            "\"\"",
+            reason,
+            "give it one, such as 127.0.0.1:9465, or name admin.token_file",
+        );
     }
     if is_open(&settings.ingest.listen) {
         let reason = "contacts and the token of their senders travel to it unencrypted";

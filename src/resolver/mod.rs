@@ -456,11 +456,14 @@ pub fn decided(view: &View, at: &TopicPartition) -> Result<Option<Offset>, Resol
     Ok(state_in::<state::Position>(view, &state::Position::key(at))?.map(|position| position.offset))
 }
 
+/// A term, and the worker that decides in it if its record says so.
+pub type TermOf = (u64, Option<Arc<str>>);
+
 /// The last term that was begun, and the worker that began it where that is known, as far as `view` has followed.
 ///
 /// # Errors
 /// If the view cannot be read, or a newer program wrote it.
-pub fn last_term(view: &View) -> Result<Option<(u64, Option<Arc<str>>)>, ResolverError> {
+pub fn last_term(view: &View) -> Result<Option<TermOf>, ResolverError> {
     Ok(state_in::<state::Epoch>(view, state::EPOCH)?.map(|last| (last.epoch, last.worker)))
 }
 

@@ -17,7 +17,7 @@ pub(crate) const ROWS: &[Row] = &[
         instead: r#"partition = 2"#,
         exit: 2,
         told: &[
-            r#"line 8: topics.partition: there is no such key; was `partitions` meant? known here: `prefix`, `partitions`, `versions_retention`, `outcomes_retention`, `dead_letters_retention`, `identity_events_retention`, `tombstones_retention`, `message_bytes_max`"#,
+            r#"line 8: topics.partition: there is no such key; was `partitions` meant? known here: `prefix`, `partitions`, `versions_retention`, `outcomes_retention`, `dead_letters_retention`, `identity_events_retention`, `audit_retention`, `tombstones_retention`, `message_bytes_max`"#,
         ],
     },
     Row {
@@ -490,7 +490,7 @@ listen = "localhost""#,
 operator_listen = "0.0.0.0:9465""#,
         exit: 2,
         told: &[
-            r#"line 15: admin.operator_listen = "0.0.0.0:9465": this is no address that this machine alone can reach; write a loopback ip:port such as 127.0.0.1:9465, or "" for off"#,
+            r#"line 15: admin.operator_listen = "0.0.0.0:9465": whoever reaches this address could ask for contacts and stop the work on a CRM; ask for a token (admin.token_env or admin.token_file), or write a loopback ip:port such as 127.0.0.1:9465"#,
         ],
     },
     Row {

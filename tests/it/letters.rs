@@ -110,7 +110,7 @@ fn a_letter_is_shown_by_either_position_and_its_body_only_where_it_is_asked_for(
                 assert_eq!(lines.first(), Some(&Line::Letter(letter.clone())));
                 let parts = lines.iter().filter(|line| matches!(line, Line::Part { of: Of::Value, .. })).count();
                 assert_eq!(parts, usize::from(body), "{position}");
-                assert_eq!(format!("{lines:?}").contains("Ann"), false);
+                assert!(!format!("{lines:?}").contains("Ann"));
             }
         }
         let nowhere = tell(&scene.world, Order::Show { letter: "contact-changes[0]@999".to_owned(), body: true }).await;

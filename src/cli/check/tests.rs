@@ -96,17 +96,17 @@ async fn each_value_is_told_with_its_origin_and_defaults_are_folded_away() {
 #[tokio::test]
 async fn settings_that_cannot_be_used_are_told_with_all_their_faults_and_nobody_is_asked() {
     let desk = Desk::new();
-    let (exit, told) =
-        desk.told("nonsense = \"sesame\"\n[topics]\npartitions = 0\n[view]\ncache_bytes = 1\n", "").await;
+    let (exit, told) = desk.told("nonsense = \"sesame\"\ntopics.partitions = 0\nview.cache_bytes = 1\n", "").await;
     assert_eq!(exit, Exit::Usage);
     assert!(told.contains("  nonsense = (not shown)  # line 1\n"), "{told}");
     assert!(
-        told.contains("ERROR line 3: topics.partitions = 0: this is out of bounds; choose from 1 to 10000\n"),
+        told.contains("ERROR line 2: topics.partitions = 0: this is out of bounds; choose from 1 to 10000\n"),
         "{told}"
     );
-    assert!(told.contains("ERROR line 5: view.cache_bytes = 1: "), "{told}");
+    assert!(told.contains("ERROR line 3: view.cache_bytes = 1: "), "{told}");
     assert!(
-        told.ends_with("nobody outside was asked, since the settings cannot be used\n3 errors, 0 warnings, 0 notes\n")
+        told.ends_with("nobody outside was asked, since the settings cannot be used\n3 errors, 0 warnings, 0 notes\n"),
+        "{told}"
     );
     assert!(!told.contains("sesame"), "{told}");
 }

@@ -74,8 +74,8 @@ fn what_is_dangerous_or_useless_is_warned_of() {
         ),
         (
             &[("admin.listen", "\"0.0.0.0:9464\"")],
-            "admin.operator_listen = \"\": explain, resync, links and verify are answered on a loopback address alone, and there \
-             is none; give it one, such as 127.0.0.1:9465",
+            "admin.operator_listen = \"\": operators are answered on a loopback address, or with a token, and there is neither; \
+             give it one, such as 127.0.0.1:9465, or name admin.token_file",
         ),
         (
             &[("ingest.listen", "\"0.0.0.0:8700\""), ("ingest.token_env", "\"TOKEN_16\"")],

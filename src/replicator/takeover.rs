@@ -87,19 +87,19 @@ impl Takeover {
         let committed = self.stable_offset(&versions).await?;
         debug!(crm = %self.crm, partition, "the predecessor can commit no more");
         // Only now is the predecessor unable to commit: what it did commit is below these watermarks.
+        let holds = |protection| self.protections.hold(protection);
+        let (records, links) = (holds(Protection::RecordsCatchUp), holds(Protection::LinksCatchUp));
         let caught_up = [
-            (Protection::RecordsCatchUp, self.topics.records.clone()),
-            (Protection::LinksCatchUp, self.topics.links(&self.crm)),
+            (records, TopicPartition::new(self.topics.records.clone(), partition)),
+            (links, TopicPartition::new(self.topics.links(&self.crm), partition)),
+            // An operator may have paused the CRM while nobody here was looking. No protection of its own: a view that is behind
+            // is so with all topics, and to wait for one of them would hide what becomes of a worker that did not.
+            (records && links, TopicPartition::new(self.topics.resolver.clone(), resolver::STATE)),
         ];
-        for (_, topic) in caught_up.into_iter().filter(|(protection, _)| self.protections.hold(*protection)) {
-            let at = TopicPartition::new(topic, partition);
+        for (_, at) in caught_up.into_iter().filter(|(is_awaited, _)| *is_awaited) {
             let high = self.log.watermarks(&at).await?.high;
             self.reached(&at, high).await?;
         }
-        // An operator may have paused the CRM while nobody here was looking.
-        let orders = TopicPartition::new(self.topics.resolver.clone(), resolver::STATE);
-        let high = self.log.watermarks(&orders).await?.high;
-        self.reached(&orders, high).await?;
         let bounds = self.bounds(&versions, committed.as_ref()).await?;
         let (start, released) = match &committed {
             None => (bounds.low, true),

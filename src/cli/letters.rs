@@ -123,7 +123,7 @@ It ends with 1 if there is no such letter.";
 #[derive(Debug, Args)]
 #[command(after_help = SHOW_EXAMPLES)]
 struct ShowArguments {
-    /// Position of the event, or of the letter itself, as TOPIC[PARTITION]@OFFSET.
+    /// Position of the event, or of the letter itself, as `TOPIC[PARTITION]@OFFSET`.
     #[arg(value_name = "POSITION")]
     letter: String,
     /// Print key, headers and body, which are personal data.
@@ -155,7 +155,7 @@ It ends with 1 if no letter was meant, or one that was would fail again.";
 #[derive(Debug, Args)]
 #[command(after_help = REPLAY_EXAMPLES)]
 struct ReplayArguments {
-    /// Positions of events, or of the letters themselves, as TOPIC[PARTITION]@OFFSET.
+    /// Positions of events, or of the letters themselves, as `TOPIC[PARTITION]@OFFSET`.
     #[arg(value_name = "POSITION", conflicts_with_all = ["code", "topic", "since"],
         required_unless_present_any = ["code", "topic", "since"])]
     letters: Vec<String>,

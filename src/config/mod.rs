@@ -9,7 +9,7 @@
 //! JSON Schema ([`json_schema()`]), which is made of both.
 //!
 //! Whoever wants to look at a file rather than to use it reads it as a [`Reading`]: what holds and where it comes from
-//! ([`effective`]), what is wrong, and what is allowed and yet unwise ([`advice`]).
+//! ([`effective`]), what is wrong, and what is allowed and yet unwise ([`advice()`]).
 
 mod advice;
 mod crm;

@@ -14,7 +14,7 @@
 //!
 //! - this page: the types, which are the contract, and where a worker shows them ([`Board`]).
 //! - `gather`: makes the answer.
-//! - [`words`]: answers as a person reads them, with what several workers make of a CRM together ([`totals`]); pure.
+//! - [`words`]: answers as a person reads them, with what several workers make of a CRM together ([`totals()`]); pure.
 //!
 //! It carries ids, names of settings and counts, never anything of a contact.
 

@@ -403,9 +403,13 @@ async fn a_worker_works_with_exactly_its_permissions_and_names_each_that_is_miss
         lines.all().into_iter().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
 
-    // What operators ask for is written when they ask, and they are told then.
+    // What operators ask for is read and written when they ask, and they are told then.
     let is_for_operators = |permission: &Permission| match &permission.resource {
-        Resource::Topic(name) => permission.operation == Operation::Write && *name == site.topics().audit,
+        Resource::Topic(name) => match permission.operation {
+            Operation::Write => *name == site.topics().audit,
+            Operation::Read => [site.topics().audit, site.topics().dead_letters].contains(name),
+            Operation::Create | Operation::DescribeConfigs => false,
+        },
         Resource::TransactionalIds { prefix } => prefix.ends_with("-operator-"),
         _ => false,
     };

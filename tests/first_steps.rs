@@ -35,7 +35,7 @@ const SECTIONS: [&str; 7] = [
 const ELSEWHERE: [(&str, &str, &str); 8] = [
     ("Run it", "cargo run --release -- demo", "tests/demo.rs runs the command"),
     ("Test it", "cargo test", "`.ci/run` does"),
-    ("Beside a real Kafka", "cargo build --release", "fetches and starts a broker"),
+    ("Beside a real Kafka", "cargo build --release", "tests/kafka/first_steps.rs runs it, with a broker of its own"),
     ("Beside a real Kafka", "curl -i http://127.0.0.1:8700/events", "the ingest is held by tests/it and tests/kafka"),
     ("Dead letters", "contact-replicator dead-letters", "names a position that varies; tests/it replays"),
     ("See what a CRM holds, and whether it is right", "contact-replicator inspect", "names an id of a CRM that varies"),

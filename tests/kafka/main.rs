@@ -11,6 +11,7 @@ mod conformance;
 mod alone;
 mod conditions;
 mod end_to_end;
+mod first_steps;
 mod identity;
 mod ingest;
 mod installation;
@@ -18,6 +19,8 @@ mod lost_creates;
 #[cfg(feature = "ssl")]
 mod permits;
 mod plain;
+#[path = "../processes/ports.rs"]
+mod ports;
 #[path = "../processes/mod.rs"]
 mod processes;
 #[path = "../processes/proxy.rs"]

@@ -10,7 +10,6 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -20,7 +19,6 @@ use contact_replicator::{
     config::KafkaSettings,
     log::{LogError, kafka::KafkaLog},
 };
-use rand::{RngExt, rng};
 use rdkafka::{
     ClientConfig,
     config::RDKafkaLogLevel,
@@ -32,7 +30,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{processes::Process, proxy::Proxy, seconds, settings::SESSION_TIMEOUT};
+use crate::{ports::free_block, processes::Process, proxy::Proxy, seconds, settings::SESSION_TIMEOUT};
 
 /// Of all topics: one on each.
 pub(crate) const REPLICAS: i32 = 2;
@@ -40,9 +38,6 @@ pub(crate) const REPLICAS: i32 = 2;
 const PORTS_OF_NODE: u16 = 4;
 /// Both nodes, one after the other.
 const PORTS_OF_NODES: u16 = 2 * PORTS_OF_NODE;
-/// Among these a block is looked for.
-const PORTS_FROM: u16 = 20_000;
-const PORTS_TO: u16 = 29_000;
 const STARTED_WITHIN: Duration = Duration::from_secs(120);
 /// How long a broker may take to say what it knows.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -202,16 +197,4 @@ fn is_whole(known: &Metadata) -> bool {
     known.brokers().len() == both
         && partitions
             .all(|partition| partition.isr().len() == both && partition.replicas().first() == Some(&partition.leader()))
-}
-
-/// The first of so many ports in a row that nobody listens on.
-fn free_block(ports: u16) -> u16 {
-    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    for _ in 0..100 {
-        let first = rng().random_range(PORTS_FROM..PORTS_TO);
-        if (first..first + ports).all(free) {
-            return first;
-        }
-    }
-    panic!("no {ports} ports in a row are free between {PORTS_FROM} and {PORTS_TO}; give the first with --port");
 }

@@ -15,6 +15,8 @@ mod history;
 mod judge;
 mod known;
 mod load;
+#[path = "../processes/ports.rs"]
+mod ports;
 #[path = "../processes/mod.rs"]
 #[allow(dead_code, reason = "other tests ask more of processes")]
 mod processes;

@@ -42,8 +42,8 @@ def tested(tests: dict) -> tuple[set[str], set[str]]:
     return fire, quiet
 
 
-def help_of(program: str, command: str) -> str | None:
-    asked = subprocess.run([program, command, "--help"], capture_output=True, text=True, check=False)
+def help_of(program: str, command: tuple[str, ...]) -> str | None:
+    asked = subprocess.run([program, *command, "--help"], capture_output=True, text=True, check=False)
     return asked.stdout if asked.returncode == 0 else None
 
 
@@ -88,7 +88,7 @@ def main() -> int:
     faults += [f"tests: there is no alert {name}" for name in sorted(fire - names)]
 
     seen = 0
-    helps: dict[str, str | None] = {}
+    helps: dict[tuple[str, ...], str | None] = {}
     for page in sorted((deploy / "runbooks").glob("*.md")) + [deploy / "README.md"]:
         where = page.relative_to(deploy)
         if page.parent.name == "runbooks" and page.name != "README.md":
@@ -99,15 +99,18 @@ def main() -> int:
             if not words or words[0].startswith("-"):
                 continue
             seen += 1
-            command = words[0]
+            command = tuple(words[:1])
             told = helps.setdefault(command, help_of(program, command))
+            if told is not None and "\nCommands:\n" in told:
+                command = tuple(words[:2])
+                told = helps.setdefault(command, help_of(program, command))
             if told is None:
-                faults.append(f"{where}: {line}: there is no command {command}")
+                faults.append(f"{where}: {line}: there is no command {' '.join(command)}")
                 continue
             for word in words[1:]:
                 flag = word.split("=")[0]
                 if flag.startswith("--") and not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", told):
-                    faults.append(f"{where}: {line}: {command} has no {flag}")
+                    faults.append(f"{where}: {line}: {' '.join(command)} has no {flag}")
         for target, place in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
             file = page if not target else page.parent / target
             if "://" in target:

@@ -84,6 +84,7 @@ mod tests {
     fn what_is_no_reply_is_an_error_that_repeats_what_the_worker_said() {
         for (status, body, exit, says) in [
             (409, "one is under way\n", Exit::Failed, "one is under way"),
+            (503, "it is starting\n", Exit::Failed, "it is starting"),
             (400, "there is no CRM of that name\n", Exit::Usage, "no CRM of that name"),
             (404, "", Exit::Failed, "older release"),
             (200, "<html>", Exit::Failed, "another release"),

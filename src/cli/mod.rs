@@ -269,12 +269,6 @@ enum CommandError {
     Refused(String),
     #[error("the worker did not explain: {0}")]
     Unexplained(String),
-    #[error("the worker did not take it: {0}")]
-    NotResynced(String),
-    #[error("the worker did not take it: {0}")]
-    NotLinked(String),
-    #[error("the worker did not take it: {0}")]
-    NotPaused(String),
     #[error("the worker did not compare: {0}")]
     NotVerified(String),
     #[error("the worker did not do it: {0}")]
@@ -307,9 +301,6 @@ impl CommandError {
             | Self::Http(_)
             | Self::Refused(_)
             | Self::Unexplained(_)
-            | Self::NotResynced(_)
-            | Self::NotLinked(_)
-            | Self::NotPaused(_)
             | Self::NotVerified(_)
             | Self::NotDone(_)
             | Self::Crm { .. }

@@ -2,13 +2,9 @@
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{
-    CommandError, Exit, UsageError, client::Client, explain::sentence, operator::Who, worker_address::WorkerAddress,
-};
+use super::{CommandError, Exit, asking, client::Client, operator::Who, worker_address::WorkerAddress};
 use crate::{
     config::Surroundings,
     pause::{Order, Ordered, Reply, What},
@@ -83,26 +79,10 @@ async fn ask(
 ) -> Result<Exit, CommandError> {
     let url = worker.url("/pause", surroundings)?;
     let client = Client::new(&url)?.with(worker.headers(surroundings)?).with(who.headers(reason, surroundings));
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let body = serde_json::to_vec(order).expect("an order is made of what JSON can express");
-    let answer = client.post(&url, headers, Bytes::from(body)).await?;
-    let reply = understood(answer.status, &answer.body)?;
+    let reply = asking::ask(&client, &url, order).await?;
     writeln!(io::stdout().lock(), "{}", words(&reply, order.what))
         .map_err(CommandError::io("writing to standard output"))?;
     Ok(Exit::Done)
-}
-
-fn understood(status: StatusCode, body: &[u8]) -> Result<Reply, CommandError> {
-    match status {
-        StatusCode::OK => serde_json::from_slice(body).map_err(|_unknown| {
-            CommandError::NotPaused(
-                "it is no worker, or one of another release: ask with the program that it runs".into(),
-            )
-        }),
-        StatusCode::BAD_REQUEST => Err(UsageError(sentence(status, body)).into()),
-        StatusCode::NOT_FOUND => Err(CommandError::NotPaused("it is no worker, or one of an older release".into())),
-        _ => Err(CommandError::NotPaused(sentence(status, body))),
-    }
 }
 
 /// What holds now, in one line.
@@ -172,20 +152,6 @@ mod tests {
             (What::Resume, false, None, "a was never paused by an operator"),
         ] {
             assert_eq!(words(&Reply { crm: "a".into(), changed, ordered }, what), says);
-        }
-    }
-
-    #[test]
-    fn what_is_no_reply_is_an_error_that_repeats_what_the_worker_said() {
-        for (status, body, exit, says) in [
-            (503, "it is starting\n", Exit::Failed, "it is starting"),
-            (400, "there is no CRM of that name\n", Exit::Usage, "no CRM of that name"),
-            (404, "", Exit::Failed, "older release"),
-            (200, "<html>", Exit::Failed, "another release"),
-        ] {
-            let error = understood(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_err();
-            assert_eq!(error.exit(), exit, "{status}");
-            assert!(error.to_string().contains(says), "{error}");
         }
     }
 }

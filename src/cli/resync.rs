@@ -10,16 +10,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 use url::Url;
 
-use super::{
-    CommandError, Exit, UsageError, client::Client, explain::sentence, operator::Who, worker_address::WorkerAddress,
-};
+use super::{CommandError, Exit, asking::ask, client::Client, operator::Who, worker_address::WorkerAddress};
 use crate::{
     config::Surroundings,
     explain::Asked,
@@ -116,27 +112,6 @@ pub(super) async fn run(arguments: Arguments, surroundings: Surroundings<'_>) ->
     }
 }
 
-pub(super) async fn ask(client: &Client, url: &Url, order: &Order) -> Result<Reply, CommandError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let body = serde_json::to_vec(order).expect("an order is made of what JSON can express");
-    let answer = client.post(url, headers, Bytes::from(body)).await?;
-    understood(answer.status, &answer.body)
-}
-
-fn understood(status: StatusCode, body: &[u8]) -> Result<Reply, CommandError> {
-    match status {
-        StatusCode::OK => serde_json::from_slice(body).map_err(|_unknown| {
-            CommandError::NotResynced(
-                "it is no worker, or one of another release: ask with the program that it runs".into(),
-            )
-        }),
-        StatusCode::BAD_REQUEST => Err(UsageError(sentence(status, body)).into()),
-        StatusCode::NOT_FOUND => Err(CommandError::NotResynced("it is no worker, or one of an older release".into())),
-        _ => Err(CommandError::NotResynced(sentence(status, body))),
-    }
-}
-
 /// Says what came of the order.
 fn tell(reply: &Reply, arguments: &Arguments, output: &mut impl Write) -> Result<Exit, CommandError> {
     let (text, exit) = match reply {
@@ -198,7 +173,7 @@ async fn watch(client: &Client, url: &Url, begun: Standing) -> Result<Exit, Comm
             }
         }
         let Reply::Job(Some(standing)) = ask(client, url, &order).await? else {
-            return Err(CommandError::NotResynced("it knows of no resync any more".into()));
+            return Err(CommandError::NotDone("it knows of no resync any more".into()));
         };
         if standing.id != begun.id {
             shown.done();
@@ -330,20 +305,6 @@ mod tests {
             let output = String::from_utf8(output).unwrap();
             assert!(output.contains("cause r-1"), "{output}");
             assert_eq!(output.contains("unknown: \"shop/2\""), !unknown.is_empty(), "{output}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_reply_is_an_error_that_repeats_what_the_worker_said() {
-        for (status, body, exit, says) in [
-            (409, "one is under way\n", Exit::Failed, "one is under way"),
-            (400, "there is no CRM of that name\n", Exit::Usage, "no CRM of that name"),
-            (404, "", Exit::Failed, "older release"),
-            (200, "<html>", Exit::Failed, "another release"),
-        ] {
-            let error = understood(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_err();
-            assert_eq!(error.exit(), exit, "{status}");
-            assert!(error.to_string().contains(says), "{error}");
         }
     }
 }

@@ -12,11 +12,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
-    CommandError, Exit, UsageError,
+    CommandError, Exit, UsageError, asking,
     client::{Client, Lines},
     explain::sentence,
     operator::Who,
-    resync,
     worker_address::WorkerAddress,
 };
 use crate::{
@@ -136,8 +135,8 @@ async fn mend(client: &Client, url: &url::Url, crm: &str, contacts: &[ContactId]
     for some in contacts.chunks(CONTACTS_MAX) {
         let named = some.iter().map(|contact| Asked::About(contact.to_string())).collect();
         let order = Resync { crm: crm.to_owned(), what: What::Repair(named) };
-        let Reply::Contacts { id, appended, .. } = resync::ask(client, url, &order).await? else {
-            return Err(CommandError::NotResynced("its reply belongs to another question".into()));
+        let Reply::Contacts { id, appended, .. } = asking::ask(client, url, &order).await? else {
+            return Err(CommandError::NotDone("its reply belongs to another question".into()));
         };
         say(&format!("{} contacts are driven anew in {crm}, cause {id}", appended.len()));
     }

@@ -456,15 +456,21 @@ pub fn decided(view: &View, at: &TopicPartition) -> Result<Option<Offset>, Resol
     Ok(state_in::<state::Position>(view, &state::Position::key(at))?.map(|position| position.offset))
 }
 
-/// A term, and the worker that decides in it if its record says so.
-pub type TermOf = (u64, Option<Arc<str>>);
+/// A term of the resolver, as the log tells it.
+#[derive(Debug, Clone)]
+pub struct LastTerm {
+    pub epoch: u64,
+    /// Who decides in it; absent where an older release does not say.
+    pub worker: Option<Arc<str>>,
+}
 
 /// The last term that was begun, and the worker that began it where that is known, as far as `view` has followed.
 ///
 /// # Errors
 /// If the view cannot be read, or a newer program wrote it.
-pub fn last_term(view: &View) -> Result<Option<TermOf>, ResolverError> {
-    Ok(state_in::<state::Epoch>(view, state::EPOCH)?.map(|last| (last.epoch, last.worker)))
+pub fn last_term(view: &View) -> Result<Option<LastTerm>, ResolverError> {
+    let last = state_in::<state::Epoch>(view, state::EPOCH)?;
+    Ok(last.map(|last| LastTerm { epoch: last.epoch, worker: last.worker }))
 }
 
 /// A pause that doubles.

@@ -92,7 +92,7 @@ impl Shown {
         let last = resolver::last_term(&parts.view).ok().flatten();
         let (term, holder) = match (status.active, last) {
             (true, _) => (status.epoch, Some(self.worker.worker.clone())),
-            (false, last) => (last.as_ref().map(|(term, _)| *term), last.and_then(|(_, worker)| worker)),
+            (false, last) => (last.as_ref().map(|last| last.epoch), last.and_then(|last| last.worker)),
         };
         let input =
             |topic: &Arc<str>| InputStatus { topic: topic.clone(), undecided: look.undecided.get(topic).copied() };

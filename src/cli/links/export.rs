@@ -12,11 +12,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::{another_release, body, headers, refusal, rows::Format, say};
+use super::{rows::Format, say};
 use crate::{
     cli::{
         CommandError, Exit,
-        client::{Client, Lines},
+        asking::{self, Told},
+        client::Client,
         worker_address::WorkerAddress,
     },
     config::Surroundings,
@@ -61,10 +62,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
     let url = arguments.worker.url("/links/export", surroundings)?;
     let order = Order { crm: arguments.crm.clone() };
     let client = Client::for_lines(&url)?.with(arguments.worker.headers(surroundings)?);
-    let lines = match client.post_for_lines(&url, headers(), body(&order)).await? {
-        Ok(lines) => lines,
-        Err(refused) => return Err(refusal(refused.status, &refused.body)),
-    };
+    let lines = asking::follow(&client, &url, &order).await?;
     let rows = match &arguments.file {
         None => {
             let output = io::BufWriter::new(io::stdout());
@@ -89,23 +87,15 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
 }
 
 /// Takes line after line until the worker says that it is done.
-async fn follow<W: Write>(mut lines: Lines, mut written: Written<W>) -> Result<(u64, W), CommandError> {
+async fn follow<W: Write>(mut lines: Told, mut written: Written<W>) -> Result<(u64, W), CommandError> {
     let bar = bar_on_standard_error();
     let ended = loop {
-        let Some(text) = lines.next().await? else {
-            break Err(CommandError::NotLinked(
-                "it broke off before it was done: see its log, and export again".into(),
-            ));
-        };
-        if text.is_empty() {
-            continue;
-        }
-        match serde_json::from_slice(&text).map_err(|_unknown| another_release())? {
+        match lines.next().await? {
             Line::Begun { contacts } => bar.set_length(contacts),
             Line::Progress { looked_at } => bar.set_position(looked_at),
             Line::Row(row) => written.row(&row)?,
             Line::Ended { rows } => break Ok(rows),
-            Line::Failed { why } => break Err(CommandError::NotLinked(why)),
+            Line::Failed { why } => break Err(CommandError::NotDone(why)),
         }
     };
     bar.finish_and_clear();

@@ -15,12 +15,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use super::{
-    ask,
     rows::{Numbered, Rows},
     say,
 };
 use crate::{
-    cli::{CommandError, Exit, client::Client, operator::Who, worker_address::WorkerAddress},
+    cli::{CommandError, Exit, asking::ask, client::Client, operator::Who, worker_address::WorkerAddress},
     config::Surroundings,
     links::{Imported, Order, ROWS_MAX, Refused, Reply, Row, What},
 };
@@ -85,7 +84,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
             let what = What::Import { rows: page.rows.clone(), check: arguments.dry_run };
             let order = Order { crm: arguments.crm.clone(), what };
             let Reply::Imported(imported) = ask(&client, &url, &order).await? else {
-                return Err(CommandError::NotLinked("its reply belongs to another question".into()));
+                return Err(CommandError::NotDone("its reply belongs to another question".into()));
             };
             report.took(&page, &imported)?;
         }
@@ -178,7 +177,7 @@ impl<W: Write> Report<W> {
         self.counts.known += imported.known;
         imported.refused.iter().try_for_each(|Refused { place, why }| {
             let (Some(row), Some(line)) = (page.rows.get(*place), page.lines.get(*place)) else {
-                return Err(CommandError::NotLinked("its reply belongs to another question".into()));
+                return Err(CommandError::NotDone("its reply belongs to another question".into()));
             };
             self.refused(&format!("line {line}: {:?} {:?}: {why}", row.source, row.subject))
         })

@@ -9,15 +9,9 @@ mod rows;
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
 use clap::{Args, Subcommand};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::{Serialize, de::DeserializeOwned};
-use url::Url;
 
-use super::{
-    CommandError, Exit, UsageError, client::Client, explain::sentence, operator::Who, worker_address::WorkerAddress,
-};
+use super::{CommandError, Exit, asking::ask, client::Client, operator::Who, worker_address::WorkerAddress};
 use crate::{
     config::Surroundings,
     explain::Asked,
@@ -88,7 +82,7 @@ async fn set(arguments: SetArguments, surroundings: Surroundings<'_>) -> Result<
     let said = arguments.who.headers(arguments.reason.as_deref(), surroundings);
     let client = Client::new(&url)?.with(arguments.worker.headers(surroundings)?).with(said);
     let Reply::Set { id, contact } = ask(&client, &url, &order).await? else {
-        return Err(CommandError::NotLinked("its reply belongs to another question".into()));
+        return Err(CommandError::NotDone("its reply belongs to another question".into()));
     };
     writeln!(io::stdout().lock(), "contact {contact} is driven anew in {}, cause {id}", order.crm)
         .map_err(CommandError::io("writing to standard output"))?;
@@ -98,40 +92,6 @@ async fn set(arguments: SetArguments, surroundings: Surroundings<'_>) -> Result<
 fn order_to_set(SetArguments { contact, crm, remote, .. }: &SetArguments) -> Order {
     let to = remote.clone().map_or(To::New, To::Remote);
     Order { crm: crm.clone(), what: What::Set { contact: Asked::About(contact.clone()), to } }
-}
-
-/// Asks a worker to carry out an order.
-async fn ask(client: &Client, url: &Url, order: &Order) -> Result<Reply, CommandError> {
-    let answer = client.post(url, headers(), body(order)).await?;
-    understood(answer.status, &answer.body)
-}
-
-fn headers() -> HeaderMap {
-    let json = HeaderValue::from_static("application/json");
-    HeaderMap::from_iter([(header::CONTENT_TYPE, json)])
-}
-
-fn body(order: &impl Serialize) -> Bytes {
-    serde_json::to_vec(order).expect("an order is made of what JSON can express").into()
-}
-
-fn understood<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, CommandError> {
-    match status {
-        StatusCode::OK => serde_json::from_slice(body).map_err(|_unknown| another_release()),
-        _ => Err(refusal(status, body)),
-    }
-}
-
-fn another_release() -> CommandError {
-    CommandError::NotLinked("it is no worker, or one of another release: ask with the program that it runs".into())
-}
-
-fn refusal(status: StatusCode, body: &[u8]) -> CommandError {
-    match status {
-        StatusCode::BAD_REQUEST => UsageError(sentence(status, body)).into(),
-        StatusCode::NOT_FOUND => CommandError::NotLinked("it is no worker, or one of an older release".into()),
-        _ => CommandError::NotLinked(sentence(status, body)),
-    }
 }
 
 fn say(text: &str) {
@@ -176,20 +136,6 @@ mod tests {
             &[],
         ] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_reply_is_an_error_that_repeats_what_the_worker_said() {
-        for (status, body, exit, says) in [
-            (409, "it is not in shadow\n", Exit::Failed, "not in shadow"),
-            (400, "there is no CRM of that name\n", Exit::Usage, "no CRM of that name"),
-            (404, "", Exit::Failed, "older release"),
-            (200, "<html>", Exit::Failed, "another release"),
-        ] {
-            let error = understood::<Reply>(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_err();
-            assert_eq!(error.exit(), exit, "{status}");
-            assert!(error.to_string().contains(says), "{error}");
         }
     }
 }

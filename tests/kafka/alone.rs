@@ -1,17 +1,23 @@
 //! Claims that only a real broker, or its absence, can show.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use contact_replicator::log::{GroupEvent, Isolation, Log, LogError, TopicPartition, WriteError, kafka::KafkaLog};
+use contact_replicator::log::{
+    GroupEvent, GroupSpec, Isolation, Log, LogError, MemberHandle, Partition, TopicPartition, WriteError,
+    kafka::KafkaLog,
+};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    KafkaHarness,
+    KafkaHarness, TRANSACTION_TIMEOUT, bootstrap_servers,
     conformance::{
         Attended, Harness, eventually, fresh, group_spec, kept_topic, numbered, offset_only, read_all, records_only,
         values, write,
     },
-    proxied, settings,
+    proxied,
+    proxy::Moment,
+    settings,
 };
 
 /// Longer than every deadline of the log, shorter than a reader's patience.
@@ -85,6 +91,36 @@ async fn a_commit_whose_line_is_mended_in_time_happens_once() {
     });
     answer.unwrap();
     assert_eq!(values(&read_all(harness.log(), &at).await), ["0"]);
+}
+
+/// librdkafka gives the number of a record that it gave up to the next one, which the broker then takes for a repetition, and
+/// keeps nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_records_that_were_taken_unheard_is_there_if_it_is_committed() {
+    let harness = KafkaHarness::new().await;
+    let at = TopicPartition::new(kept_topic(&harness, 1).await, 0);
+    let client_id = fresh("writer");
+    let (log, proxy) = proxied(&client_id).await;
+    let id = fresh("writer");
+    let mut writer = log.writer(&id).await.unwrap();
+    write(writer.as_mut(), records_only(numbered(&at, 0..1))).await;
+    let taken_unheard = proxy.cut_at(&client_id, Moment::AfterTheRecords);
+    let (answer, ()) = tokio::join!(writer.prepare(records_only(numbered(&at, 1..2))), async {
+        taken_unheard.await.unwrap();
+        // By then it has been given up, and the broker has not yet ended the transaction by itself.
+        tokio::time::sleep(TRANSACTION_TIMEOUT + Duration::from_millis(1_500)).await;
+        proxy.mend(&client_id);
+    });
+    answer.unwrap_err();
+    // Whoever has the writer may try, and whoever opens it anew goes on.
+    let mut written = vec!["0"];
+    if writer.write(records_only(numbered(&at, 2..3))).await.is_ok() {
+        written.push("2");
+    }
+    let mut again = log.writer(&id).await.unwrap();
+    write(again.as_mut(), records_only(numbered(&at, 3..4))).await;
+    written.push("3");
+    assert_eq!(values(&read_all(harness.log(), &at).await), written);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,12 +37,14 @@ const REQUEST_BYTES_MAX: usize = 128 * 1024 * 1024;
 const PIECES_MAX: usize = 256;
 /// Bytes of a piece of an answer.
 const PIECE_BYTES: usize = 64 * 1024;
+/// The request that brings records.
+const PRODUCE: i16 = 0;
 /// The request that commits or aborts a transaction.
 const END_TXN: i16 = 26;
 /// The request that adds a group's offsets to a transaction.
 const TXN_OFFSET_COMMIT: i16 = 28;
 
-/// Where in a commit a line breaks.
+/// Where in a transaction a line breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
     /// The broker does not learn that the transaction is to end.
@@ -51,6 +53,8 @@ pub(crate) enum Moment {
     AfterTheEnd,
     /// The broker took the offsets, and the client does not hear of it.
     AfterTheOffsets,
+    /// The broker took records, and the client does not hear of it.
+    AfterTheRecords,
 }
 
 impl Moment {
@@ -58,6 +62,7 @@ impl Moment {
         match self {
             Self::BeforeTheEnd | Self::AfterTheEnd => END_TXN,
             Self::AfterTheOffsets => TXN_OFFSET_COMMIT,
+            Self::AfterTheRecords => PRODUCE,
         }
     }
 }
@@ -145,9 +150,9 @@ impl Proxy {
         self.client(client_id, |client| client.delay = by);
     }
 
-    /// Cuts the client's lines at this moment of its next commit. The answer comes when that was done, and never if the
+    /// Cuts the client's lines at this moment of its next transaction. The answer comes when that was done, and never if the
     /// line is mended before.
-    pub(crate) fn cut_in_commit(&self, client_id: &str, moment: Moment) -> oneshot::Receiver<()> {
+    pub(crate) fn cut_at(&self, client_id: &str, moment: Moment) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
         self.client(client_id, |client| client.breaks = Some((moment, tell)));
         told
@@ -269,7 +274,7 @@ impl Line {
             return false;
         }
         match moment {
-            Moment::AfterTheEnd | Moment::AfterTheOffsets => {
+            Moment::AfterTheEnd | Moment::AfterTheOffsets | Moment::AfterTheRecords => {
                 self.swallows.store(true, Ordering::SeqCst);
                 false
             }

@@ -175,8 +175,9 @@ async fn trouble_line(world: &World, fault: &Fault) {
 async fn cut_in_commit(world: &World, fault: &Fault) {
     let (seat, lines) = (&world.seats[fault.whom], &world.brokers.lines);
     let client_id = world.client_id(seat);
-    let moment = [Moment::BeforeTheEnd, Moment::AfterTheEnd, Moment::AfterTheOffsets][(fault.draw % 3) as usize];
-    let cut = lines.cut_in_commit(&client_id, moment);
+    let moments = [Moment::BeforeTheEnd, Moment::AfterTheEnd, Moment::AfterTheOffsets, Moment::AfterTheRecords];
+    let moment = moments[(fault.draw % moments.len() as u64) as usize];
+    let cut = lines.cut_at(&client_id, moment);
     if tokio::time::timeout(COMMIT_WITHIN, cut).await.is_ok_and(|cut| cut.is_ok()) {
         let doing = world.recorder.begin(What::CommitCut { worker: Arc::clone(&seat.worker) });
         tokio::time::sleep(fault.lasts).await;

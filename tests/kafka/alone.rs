@@ -210,3 +210,47 @@ async fn a_member_that_starts_at_once_skips_nothing_that_is_written_meanwhile() 
         member.leave().await;
     }
 }
+
+/// A member that joins again whenever its membership has ended for now, as its owners do, and what it owns at the moment.
+fn keep_joined(log: KafkaLog, spec: GroupSpec) -> impl Fn() -> Vec<Partition> {
+    let now = Arc::<Mutex<Option<Arc<dyn MemberHandle>>>>::default();
+    let tell = Arc::clone(&now);
+    tokio::spawn(async move {
+        loop {
+            let mut member = log.join(spec.clone()).await.unwrap();
+            *tell.lock() = Some(member.handle());
+            let error = loop {
+                // A revocation is dropped at once: there is nothing to drain.
+                match member.next().await {
+                    Ok(_event) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert!(error.is_transient(), "{error}");
+            member.leave().await;
+        }
+    });
+    move || now.lock().as_ref().map_or_else(Vec::new, |handle| handle.owned().into_keys().collect())
+}
+
+/// The old owner dies between letting go of a partition and joining again, and comes back under its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_a_group_gave_to_nobody_gets_an_owner() {
+    let harness = KafkaHarness::new().await;
+    let topic = kept_topic(&harness, 2).await;
+    let spec = group_spec(&topic);
+    let named = |name: &str| GroupSpec { instance_id: Some(format!("{}-{name}", spec.group)), ..spec.clone() };
+    let direct = |name: &str| KafkaLog::new(settings(bootstrap_servers(), name)).unwrap();
+    let client_id = fresh("member");
+    let (log, proxy) = proxied(&client_id).await;
+    let first = Attended::join_and_own(&log, &named("first"), 2).await;
+    first.hold_revocations();
+    let second = keep_joined(direct("second"), named("second"));
+    eventually("a partition is to leave", async || (first.revoked().len() == 1).then_some(())).await;
+    proxy.cut(&client_id);
+    std::mem::forget(first);
+    let again = keep_joined(direct("first"), named("first"));
+    eventually("its place is taken again", async || (again().len() == 1).then_some(())).await;
+    eventually("the other partition has an owner, too", async || (second().len() == 1).then_some(())).await;
+    assert_ne!(again(), second());
+}

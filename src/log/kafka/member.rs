@@ -44,6 +44,7 @@ use super::{
         unless_garbled,
     },
     follower::record_of,
+    gaps::Gaps,
     membership::{Ended, Membership, Room, Step},
     names::LostNames,
     writer::NativeGeneration,
@@ -166,7 +167,11 @@ impl KafkaMember {
         consumer.subscribe(&[&*shared.spec.topic]).map_err(|error| log_error(TASK, &subject, &error))?;
         let (finished, ended) = oneshot::channel();
         let lost_names = Arc::clone(&connection.lost_names);
-        let poller = Poller { consumer, shared: Arc::clone(&shared), lost_names, reported: None, refused: None };
+        let gaps = shared.spec.instance_id.clone().map(|instance_id| {
+            let GroupSpec { group, topic, .. } = shared.spec.clone();
+            Gaps::new(group, topic, instance_id, shared.session_timeout, shared.drain_deadline, Instant::now())
+        });
+        let poller = Poller { consumer, shared: Arc::clone(&shared), lost_names, gaps, reported: None, refused: None };
         std::thread::Builder::new()
             .name("kafka-member".to_owned())
             .spawn(move || {
@@ -483,6 +488,8 @@ struct Poller {
     consumer: Arc<MemberConsumer>,
     shared: Arc<Shared>,
     lost_names: Arc<LostNames>,
+    /// Of a static member, until it has cured one.
+    gaps: Option<Gaps>,
     /// When a lasting refusal was last reported.
     reported: Option<Instant>,
     /// Since when a seek is refused.
@@ -493,6 +500,7 @@ impl Poller {
     fn run(mut self) {
         while !self.shared.is_stopping() {
             self.take_steps();
+            self.cure_gap();
             let room = {
                 let mut membership = self.shared.membership.lock();
                 membership.pulse().tick(Instant::now());
@@ -513,6 +521,18 @@ impl Poller {
             self.resign(&instance_id);
         }
         self.close();
+    }
+
+    /// Leaves a group that has given partitions to nobody and does not notice, so that it assigns anew; whoever reads joins again.
+    fn cure_gap(&mut self) {
+        let (Some(gaps), Some(instance_id)) = (&mut self.gaps, &self.shared.spec.instance_id) else { return };
+        let Some(unowned) = gaps.look(&self.consumer, Instant::now()) else { return };
+        let (group, instance_id) = (&self.shared.spec.group, instance_id.clone());
+        warn!(%group, ?unowned, "partitions have no owner and would get none; this member leaves and joins again, for all to be assigned anew");
+        self.resign(&instance_id);
+        let reason = format!("partitions of the group {group} had no owner; it is joined again");
+        self.shared.tell(|membership| membership.end(Ended::ForNow(reason)));
+        self.gaps = None;
     }
 
     /// Has the broker strike a static member off. A client that is closed sends no farewell for it (KIP-345), one that

@@ -16,6 +16,7 @@
 mod appender;
 mod client;
 mod follower;
+mod gaps;
 mod inquiry;
 mod library;
 mod member;

@@ -23,6 +23,7 @@ mod faults;
 mod installation;
 #[path = "../pipeline/load.rs"]
 mod load;
+#[path = "../../tests/processes/plain.rs"]
 mod plain;
 #[path = "../../tests/processes/mod.rs"]
 #[expect(dead_code, reason = "tests ask processes for more")]

@@ -119,7 +119,7 @@ impl Outcomes {
     pub(crate) fn follow(servers: &str, topic: &str, partitions: u32) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", servers)
-            .set("group.id", "bench-outcomes")
+            .set("group.id", "outcomes")
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")

@@ -14,7 +14,14 @@ mod deeds;
 mod history;
 mod judge;
 mod known;
+mod large;
 mod load;
+#[path = "../../benches/pipeline/load.rs"]
+#[allow(dead_code, reason = "a benchmark asks for more kinds of load")]
+mod people;
+#[path = "../processes/plain.rs"]
+#[allow(dead_code, reason = "a benchmark looks closer at outcomes")]
+mod plain;
 #[path = "../processes/ports.rs"]
 mod ports;
 #[path = "../processes/mod.rs"]
@@ -43,7 +50,7 @@ use clap::Parser;
 use contact_replicator::sandbox;
 use futures::FutureExt;
 
-use self::{brokers::Brokers, run::Run, scenario::Scenario, script::Kind};
+use self::{brokers::Brokers, large::Large, run::Run, scenario::Scenario, script::Kind};
 
 static KINDS: OnceLock<Vec<sandbox::Kind>> = OnceLock::new();
 
@@ -83,6 +90,10 @@ struct Arguments {
     /// `recovery`: workers stop and die one at a time, 20 s apart, to measure how long others take to take over.
     #[arg(long, default_value = "faults")]
     scenario: Scenario,
+    /// Instead of all that: one worker with so many contacts in its view, and one CRM, is stopped and killed several times, to
+    /// measure how long it takes until it delivers again.
+    #[arg(long, value_name = "CONTACTS")]
+    restart_large: Option<usize>,
     /// Kinds of CRMs, each of which there is to be one of. Without it, all.
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     crms: Vec<sandbox::Kind>,
@@ -100,6 +111,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
+    if arguments.restart_large.is_some() {
+        arguments.crms = vec![large::KIND];
+    }
     // Whoever runs all tests gives no arguments, and wants the same each time.
     if std::env::args_os().len() == 1 {
         arguments.seed = Some(SEED_OF_THE_RUNNER);
@@ -118,6 +132,10 @@ async fn torture(arguments: Arguments) -> ExitCode {
     let lines = u16::try_from(arguments.workers.max(2) + 1).unwrap();
     let brokers = Arc::new(Brokers::start(arguments.port, lines, folder.path()).await);
     let mut failed = Vec::new();
+    if let Some(contacts) = arguments.restart_large {
+        let large = Large { contacts, per_second: arguments.rate, folder: folder.path().join("large") };
+        return if large.carry_out(brokers).await { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     for seed in first..first + arguments.runs {
         let run = Run {
             seed,

@@ -41,6 +41,10 @@ pub(crate) enum Measure {
     TakeoverAfterStop,
     /// From the start of a worker to its first request.
     StartToFirstRequest,
+    /// From the moment at which a worker with very many contacts was given partitions to its first request.
+    AssignedToFirstRequest,
+    /// The same where it has to build its view first.
+    AssignedWithoutView,
 }
 
 impl Measure {
@@ -50,7 +54,8 @@ impl Measure {
             Self::FailoverAfterStop => Some(seconds(2)),
             Self::FailoverAfterCrash => Some(SESSION_TIMEOUT + seconds(3)),
             Self::TakeoverAfterCrash => Some(SESSION_TIMEOUT + REQUEST_DEADLINE + seconds(5)),
-            Self::TakeoverAfterStop | Self::StartToFirstRequest => None,
+            Self::AssignedToFirstRequest => Some(seconds(5)),
+            Self::TakeoverAfterStop | Self::StartToFirstRequest | Self::AssignedWithoutView => None,
         }
     }
 }
@@ -63,6 +68,8 @@ impl fmt::Display for Measure {
             Self::TakeoverAfterCrash => "partitions, after a crash",
             Self::TakeoverAfterStop => "partitions, after a stop",
             Self::StartToFirstRequest => "start to first request",
+            Self::AssignedToFirstRequest => "assigned to first request",
+            Self::AssignedWithoutView => "the same, view lost",
         })
     }
 }
@@ -77,9 +84,21 @@ struct Recovery {
 }
 
 /// All that was measured in a run.
+#[derive(Default)]
 pub(crate) struct Recoveries(Vec<Recovery>);
 
 impl Recoveries {
+    /// Adds what nothing else disturbed.
+    pub(crate) fn note(&mut self, measure: Measure, took: Duration) {
+        self.0.push(Recovery { measure, took, disturbed: false });
+    }
+
+    /// Whether a bound was passed though nothing else was done.
+    pub(crate) fn pass(&self) -> bool {
+        let passed = |one: &Recovery| !one.disturbed && one.measure.bound().is_some_and(|bound| one.took > bound);
+        self.0.iter().any(passed)
+    }
+
     /// `decided`: every committed record of what resolvers decide.
     pub(crate) fn of(
         departures: &[Departure],
@@ -192,7 +211,7 @@ impl<'a> Senders<'a> {
     }
 }
 
-fn between(from: Timestamp, until: Timestamp) -> Duration {
+pub(crate) fn between(from: Timestamp, until: Timestamp) -> Duration {
     until.duration_since(from).try_into().unwrap_or_default()
 }
 

@@ -25,7 +25,7 @@ use futures::{
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use self::attempts::Ready;
 use super::{
@@ -229,6 +229,7 @@ impl<'a> Membership<'a> {
     fn group_event(&mut self, event: GroupEvent) -> Result<(), Error> {
         match event {
             GroupEvent::Assigned(partitions) => {
+                info!(crm = %self.parts.name, partitions = partitions.len(), "partitions are assigned");
                 for (partition, assignment) in partitions {
                     let takeover: BoxFuture<'static, _> = Box::pin(self.takeover.clone().run(partition, assignment));
                     let (takeover, abort) = abortable(takeover);

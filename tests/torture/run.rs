@@ -10,7 +10,7 @@ use contact_replicator::{
     },
     clock::Clock,
 };
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     aftermath,
@@ -93,11 +93,13 @@ impl Run {
         let stream = stream(Scale { seed: self.seed, events, contacts: self.contacts }, Clock::System.now());
         let sent: Arc<[Generated]> = stream.sent.into();
         let load = Load::start(&world.brokers.servers(), &world.name, Arc::clone(&sent), self.per_second);
-        let watching = tokio::spawn(watch(Arc::clone(&world)));
+        // Ends with its value, also if the run panics, so that nobody holds the world's ports.
+        let mut watching = JoinSet::new();
+        watching.spawn(watch(Arc::clone(&world)));
         let begun = Instant::now();
         self.scenario.carry_out(&world, &script, begun, self.lasts).await;
         tokio::time::sleep_until(begun + self.lasts).await;
-        watching.abort();
+        drop(watching);
         let events = load.stop().await;
         aftermath::mend(&world).await;
 

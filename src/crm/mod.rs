@@ -456,7 +456,8 @@ pub fn withdraws_in_vain(connector: &dyn Connector, record: &ContactRecord) -> b
         let said = document.map(|document| document.at(pointer));
         said == Some(Said::Value(&Value::Bool(false)))
     };
-    CONSENTS.into_iter().any(|pointer| is_withdrawn(pointer) && connector.consent_field(pointer).is_none())
+    let has_field = |pointer| connector.takes_consents(record) && connector.consent_field(pointer).is_some();
+    CONSENTS.into_iter().any(|pointer| is_withdrawn(pointer) && !has_field(pointer))
 }
 
 /// Speaks to one kind of CRM. Pure.
@@ -500,6 +501,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// The field that says whether a person agrees, for one of [`CONSENTS`].
     fn consent_field(&self, _pointer: &str) -> Option<String> {
         None
+    }
+
+    /// Whether [`Connector::consent_field`] speaks of contacts such as this one.
+    fn takes_consents(&self, _record: &ContactRecord) -> bool {
+        true
     }
 
     /// By what the contact that a create of `projection` makes can be found again; `None` where every write is an upsert

@@ -67,7 +67,8 @@ pub struct PriavaSettings {
     /// Of `oauth2`: path of the token call below `base_url`.
     #[serde(skip_serializing)]
     pub oauth_path: String,
-    /// Value of the header `TenantRegion` (`APAC`, `EU`, `US`); empty: the header is not sent.
+    /// Value of the header `TenantRegion` (`APAC`, `EU`, `US`), which goes with each call and without which there is no token
+    /// call; empty: the header is not sent.
     #[serde(skip_serializing)]
     pub tenant_region: String,
     /// Path of the upsert below `base_url`.

@@ -383,19 +383,23 @@ async fn what_an_organisation_does_not_mention_stays_null_clears_and_unknown_key
 #[tokio::test]
 async fn an_authorization_code_is_good_for_one_exchange() {
     let sandbox = sandbox(|_| ());
-    let ask = async |grant: &str| {
+    let ask_from = async |region: &str, grant: &str| {
         let form = format!(
             "{grant}&client_id=sandbox-client&client_secret=sandbox-token&redirect_uri=https%3A%2F%2Flocalhost%2Fgranted"
         );
         let request = http::Request::post("/api/rest/oauth/token")
             .header("content-type", "application/x-www-form-urlencoded;charset=utf-8")
+            .header("TenantRegion", region)
             .body(Bytes::from(form))
             .unwrap();
         send(&sandbox, request).await
     };
+    let ask = async |grant: &str| ask_from("EU", grant).await;
     let refused = |(status, body): (u16, Value)| (status, body["error"].as_str().unwrap().to_owned());
     let dead = (400, "invalid_grant".to_owned());
     assert_eq!(refused(ask("grant_type=authorization_code&code=other").await), dead);
+    let nowhere = ask_from("MARS", "grant_type=authorization_code&code=sandbox-code").await;
+    assert_eq!(refused(nowhere), (400, "invalid_request".to_owned()));
     let (status, granted) = ask("grant_type=authorization_code&code=sandbox-code").await;
     assert_eq!((status, &granted["token_type"], &granted["expires_in"]), (200, &json!("BEARER"), &json!(21600)));
     assert_eq!(refused(ask("grant_type=authorization_code&code=sandbox-code").await), dead);

@@ -84,6 +84,7 @@ pub(crate) fn with_oauth(world: &mut World) {
     priava.auth = PriavaAuth::Oauth2;
     priava.client_id = "sandbox-client".to_owned();
     priava.redirect_uri = "https://localhost/granted".to_owned();
+    priava.tenant_region = "EU".to_owned();
     priava.client_secret_file = priava.token_file.clone();
     let refresh_token = priava.token_file.as_ref().expect("it has one").with_file_name("refresh");
     std::fs::write(&refresh_token, "sandbox-refresh").expect("a file is written");

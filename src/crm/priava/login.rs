@@ -228,7 +228,8 @@ mod tests {
         let body = "grant_type=authorization_code&client_id=hub+1&client_secret=s%26cret&code=c%2Fo%3Dde\
                     &redirect_uri=https%3A%2F%2Fhub.example.org%2Fdone";
         assert_eq!(request.body, body);
-        let granted = json!({ "access_token": "a", "refresh_token": "r-1", "token_type": "BEARER", "expires_in": 21600 });
+        let granted =
+            json!({ "access_token": "a", "refresh_token": "r-1", "token_type": "BEARER", "expires_in": 21600 });
         let token = login().read(&answer(200, &granted)).unwrap();
         assert_eq!((token.secret.expose(), token.refresh_token.unwrap().expose()), ("a", "r-1"));
     }

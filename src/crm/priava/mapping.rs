@@ -84,11 +84,7 @@ const DEBTOR_NUMBER: &str = "debtor_number";
 impl Mapping {
     /// # Errors
     /// If a configured name cannot be meant.
-    pub(super) fn new(
-        settings: &PriavaSettings,
-        integration_src: &str,
-        policies: Policies,
-    ) -> Result<Self, NameError> {
+    pub(super) fn new(settings: &PriavaSettings, integration_src: &str, policies: Policies) -> Result<Self, NameError> {
         let shared = Arc::new(settings.clone());
         let side = |names| Side { names, integration_src: integration_src.to_owned(), settings: Arc::clone(&shared) };
         Ok(Self {
@@ -170,7 +166,10 @@ impl Mapping {
             (Status::Deleted | Status::Merged, false) => Verdict::unsupported(ReasonCode::Deactivate),
             _ => missing,
         })?;
-        let was_told = link.is_some_and(|link| link.sent.contains_key(&*side.names.field(Field::Inactive)));
+        // Of whom Priava was told as the other also, this may have been made inactive for that.
+        let was_told = link.is_some_and(|link| {
+            link.sent.contains_key(&*side.names.field(Field::Inactive)) || self.was_written(link, entity.other())
+        });
         let presence = draft.presence(presence, was_told);
         Ok(draft.finish(presence))
     }

@@ -272,9 +272,7 @@ impl Connector for Priava {
         }
         match (self.other_upsert(delivery), answers.get(1)) {
             (Some(request), None) => Step::Call(request),
-            (Some(_), Some(second)) => {
-                self.failure(delivery, second).unwrap_or_else(|| self.done(delivery, first))
-            }
+            (Some(_), Some(second)) => self.failure(delivery, second).unwrap_or_else(|| self.done(delivery, first)),
             (None, _) => self.done(delivery, first),
         }
     }

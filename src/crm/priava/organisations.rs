@@ -172,11 +172,7 @@ fn an_office_number_another_one_and_a_fax_have_room_and_one_of_the_first_two_is_
     let phones = |phones: Value| json!({ "phoneNumbers": phones });
     let [work, home, mobile, fax] = [("1", "work"), ("2", "home"), ("3", "mobile"), ("4", "fax")]
         .map(|(value, kind)| json!({ "value": value, "type": kind }));
-    check(
-        phones(json!([mobile, work, fax])),
-        json!({ "businessPhone": "1", "otherPhone": "3", "fax": "4" }),
-        &[],
-    );
+    check(phones(json!([mobile, work, fax])), json!({ "businessPhone": "1", "otherPhone": "3", "fax": "4" }), &[]);
     check(
         phones(json!([mobile, work, home])),
         json!({ "businessPhone": "1", "otherPhone": "3" }),
@@ -261,7 +257,8 @@ fn operators_fill_fields_of_organisations_by_a_name_of_their_own() {
     let off = connector_with(POLICIES, |_| ());
     assert_eq!(off.field("organisation:website"), Err(NotSettable::Unknown));
     assert!(off.fields().iter().all(|path| !path.starts_with("organisation:")));
-    let of_both = [organisation(json!({})), contact(json!({}))].map(|said| connector.project(&record(said), None).unwrap());
+    let of_both =
+        [organisation(json!({})), contact(json!({}))].map(|said| connector.project(&record(said), None).unwrap());
     assert_eq!(of_both.map(|projection| connector.has_field("organisation:website", &projection)), [true, false]);
 }
 
@@ -289,7 +286,10 @@ fn a_deleted_organisation_is_made_inactive_and_an_erased_one_is_emptied() {
     let projection = connector.project(&deleted, Some(&link)).unwrap();
     assert_eq!(projection.presence, Presence::Inactive);
     let [(path, body)] = calls(&connector, &deleted, Some(&link), &[]).try_into().unwrap();
-    assert_eq!((path.as_str(), &body["name"], &body["inactive"]), (ORGANISATIONS, &json!("Harbour Lane"), &json!(true)));
+    assert_eq!(
+        (path.as_str(), &body["name"], &body["inactive"]),
+        (ORGANISATIONS, &json!("Harbour Lane"), &json!(true))
+    );
     let placeholders = json!({
         "name": "Erased", "inactive": true, "externalIntegrationId": KEY, "integrationSrc": "contact-hub",
         "businessPhone": null, "email": null,
@@ -299,10 +299,9 @@ fn a_deleted_organisation_is_made_inactive_and_an_erased_one_is_emptied() {
     let off = connector_with(POLICIES, |_| ());
     assert_eq!(calls(&off, &deleted, Some(&link), &[]).len(), 1);
     assert_eq!(calls(&off, &erased(), Some(&link), &[]).len(), 1);
-    for policies in [
-        Policies { on_delete: OnDelete::Delete, ..POLICIES },
-        Policies { on_delete: OnDelete::Keep, ..POLICIES },
-    ] {
+    for policies in
+        [Policies { on_delete: OnDelete::Delete, ..POLICIES }, Policies { on_delete: OnDelete::Keep, ..POLICIES }]
+    {
         let verdict = connector_with(policies, SWITCHED_ON).project(&deleted, Some(&link)).unwrap_err();
         let expected = match policies.on_delete {
             OnDelete::Keep => Verdict::kept(),
@@ -360,16 +359,14 @@ fn a_contact_that_changes_its_kind_is_made_anew_and_what_it_was_is_made_inactive
         "firstName": "Ilka", "lastName": "Sundstrom", "email": "ilka@example.com", "inactive": true,
         "externalIntegrationId": KEY, "integrationSrc": "contact-hub",
     });
+    // It says that it is active: whoever changes to and fro may have been made inactive there.
     let as_organisation = json!({
-        "name": "Harbour Lane", "email": "ilka@example.com", "otherPhone": "+61400555012",
+        "name": "Harbour Lane", "email": "ilka@example.com", "otherPhone": "+61400555012", "inactive": false,
         "externalIntegrationId": KEY, "integrationSrc": "contact-hub",
     });
     // What is to be cleared of the person is nobody's business there.
     let made = calls(&connector, &now, Some(&person), &["title", "mobile", "organisation"]);
-    assert_eq!(
-        made,
-        [(ORGANISATIONS.to_owned(), as_organisation.clone()), (CONTACTS.to_owned(), as_person.clone())]
-    );
+    assert_eq!(made, [(ORGANISATIONS.to_owned(), as_organisation.clone()), (CONTACTS.to_owned(), as_person.clone())]);
     deliver(&connector, &now, Some(&person), &[], |delivery| {
         let first = answer(200, r#"{"id":8}"#);
         let refused = connector.next(delivery, &[first.clone(), answer(503, "")]);

@@ -294,7 +294,8 @@ fn a_type_and_a_sector_are_sent_as_the_lists_have_them_and_lost_where_they_are_n
         settings.organisation_types = vec!["Agency".to_owned()];
         settings.market_sectors = vec!["The Arts".to_owned()];
     };
-    let of = |kind: &str, sector: &str| json!({ "organization": { "name": "Lane", "type": kind, "marketSector": sector } });
+    let of =
+        |kind: &str, sector: &str| json!({ "organization": { "name": "Lane", "type": kind, "marketSector": sector } });
     check_with(
         listed,
         of("AGENCY", " the arts "),

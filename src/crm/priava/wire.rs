@@ -369,16 +369,18 @@ const REMOTE_ID_LENGTH_MAX: usize = 64;
 /// Priava's own id of what was written, if the undocumented answer holds one.
 pub(super) fn remote_id(body: &[u8]) -> Option<String> {
     let answer: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    ["id", "contactId", "ContactId", "organisationId", "OrganisationId"].into_iter().find_map(|name| match answer.get(name)? {
-        Value::Number(number) => Some(number.to_string()),
-        // An id is published with the outcome, so what might be anything else is not taken for one.
-        Value::String(text)
-            if (1..=REMOTE_ID_LENGTH_MAX).contains(&text.len())
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) =>
-        {
-            Some(text.clone())
+    ["id", "contactId", "ContactId", "organisationId", "OrganisationId"].into_iter().find_map(|name| {
+        match answer.get(name)? {
+            Value::Number(number) => Some(number.to_string()),
+            // An id is published with the outcome, so what might be anything else is not taken for one.
+            Value::String(text)
+                if (1..=REMOTE_ID_LENGTH_MAX).contains(&text.len())
+                    && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) =>
+            {
+                Some(text.clone())
+            }
+            _ => None,
         }
-        _ => None,
     })
 }
 

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use self::{oauth::Grants, organisations::Organisations};
 pub use self::oauth::OAuthSettings;
+use self::{oauth::Grants, organisations::Organisations};
 use super::system::{Action, Asked, Call, Reply, System, media_type};
 
 /// Goes before the documented paths.

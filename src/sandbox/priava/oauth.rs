@@ -22,6 +22,9 @@ use super::{
 /// Path of the token call.
 pub(super) const PATH: &str = "/api/rest/oauth/token";
 
+/// Where tenants are.
+const REGIONS: [&str; 3] = ["APAC", "EU", "US"];
+
 /// The one client that Priava knows, and how its tokens live. The client secret is any accepted token of the sandbox.
 #[derive(Debug, Clone)]
 pub struct OAuthSettings {
@@ -79,6 +82,10 @@ impl Grants {
     pub(super) fn answer(&mut self, call: Call<'_>) -> Reply {
         if media_type(call.request).as_deref() != Some("application/x-www-form-urlencoded") {
             return refusal(StatusCode::BAD_REQUEST, "invalid_request", "send a form");
+        }
+        let region = call.request.headers().get("tenantregion").and_then(|region| region.to_str().ok());
+        if !region.is_some_and(|region| REGIONS.contains(&region)) {
+            return refusal(StatusCode::BAD_REQUEST, "invalid_request", "the TenantRegion is missing or unknown");
         }
         let Ok(said) = form::pairs(call.request.body()) else {
             return refusal(StatusCode::BAD_REQUEST, "invalid_request", "the form is malformed");

@@ -26,8 +26,11 @@ pub(super) fn check(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
     rules.path(&key("organisations_path"), &priava.organisations_path);
     if priava.auth == PriavaAuth::Oauth2 {
         let missing = |value: &str| value.trim().is_empty();
-        for (name, value) in [("client_id", &priava.client_id), ("redirect_uri", &priava.redirect_uri)] {
-            let remedy = "write what Priava was told when the grant was made";
+        for (name, value, remedy) in [
+            ("client_id", &priava.client_id, "write what Priava was told when the grant was made"),
+            ("redirect_uri", &priava.redirect_uri, "write what Priava was told when the grant was made"),
+            ("tenant_region", &priava.tenant_region, "write where the tenant is: APAC, EU or US"),
+        ] {
             rules.require(!missing(value), &[&key(name)], quoted(value), "\"oauth2\" does not work without it", remedy);
         }
         rules.path(&key("oauth_path"), &priava.oauth_path);
@@ -39,6 +42,11 @@ pub(super) fn check(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
     ] {
         let holds = !value.trim().is_empty();
         rules.require(holds, &[&key(name)], quoted(value), "Priava takes no contact without it", "write a word");
+    }
+    for (name, list) in [("organisation_types", &priava.organisation_types), ("market_sectors", &priava.market_sectors)]
+    {
+        let holds = list.iter().all(|entry| !entry.trim().is_empty());
+        rules.require(holds, &[&key(name)], "\"\"", "an entry is empty", "write it as Priava has it, or remove it");
     }
     let email = &priava.placeholder_email;
     let holds = email

@@ -34,6 +34,7 @@
 //! | one contact that refers to another | [`relation`]: no contact waits for another, and none is forgotten |
 //! | comparison that knows what does not come back as sent | [`remote::Reader::differences`] of [`previsto`], [`crm_com`] and [`logisense`] |
 //! | what is gone | [`FailureClass::Gone`], `on_gone` |
+//! | persons and organisations behind endpoints of their own | [`priava`], [`naming::ENTITY`] |
 //! | side effects that are switched | settings of each kind: `send_organisation`, `is_used_for_tax`, steering fields of Previsto |
 //! | credentials kept out of logs | [`session::placement`] puts them on a copy; [`Request`] does not print queries and bodies |
 //! | pages by offset, from zero, from one with a total | conversations of [`crm_com`], [`previsto`], [`logisense`] |

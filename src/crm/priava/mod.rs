@@ -258,7 +258,7 @@ impl Connector for Priava {
     }
 
     fn reader(&self) -> Result<&dyn Reader, NoReader> {
-        Err(NoReader("its API takes contacts, and has no call that gives one back"))
+        Err(NoReader("its API takes contacts and organisations, and has no call that gives one back"))
     }
 
     fn naming(&self) -> Naming {

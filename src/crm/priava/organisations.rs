@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    config::{OnDelete, OnErase},
+    config::{FieldRule, OnDelete, OnErase},
     contact::{ContactRecord, record::Status},
     crm::{
         Effect, Presence,
@@ -260,6 +260,22 @@ fn operators_fill_fields_of_organisations_by_a_name_of_their_own() {
     let of_both =
         [organisation(json!({})), contact(json!({}))].map(|said| connector.project(&record(said), None).unwrap());
     assert_eq!(of_both.map(|projection| connector.has_field("organisation:website", &projection)), [true, false]);
+}
+
+#[test]
+fn a_rule_fills_a_field_of_an_organisation_and_says_nothing_of_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = crate::crm::testing::crm_settings(folder.path().join("token"));
+    SWITCHED_ON(settings.priava.as_mut().unwrap());
+    let rule = FieldRule::Pointer("/attributes/webPage".to_owned());
+    settings.fields.insert("organisation:website".to_owned(), rule);
+    let connector = crate::crm::connector(&settings, "contact-hub").unwrap();
+    let page = json!({ "attributes": { "webPage": "https://example.com" } });
+    let of_both = [organisation(page.clone()), contact(page)].map(|said| {
+        let projection = connector.project(&record(said), None).unwrap();
+        (projection.fields.get("organisation:website").cloned(), projection.losses.len())
+    });
+    assert_eq!(of_both, [(Some(json!("https://example.com")), 0), (None, 1)]);
 }
 
 #[test]

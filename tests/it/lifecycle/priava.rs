@@ -4,7 +4,7 @@ use contact_replicator::{
     config::CrmKind,
     event::{Operation, Outcome, OutcomeKind, ReasonCode},
     explain::{Asked, words},
-    sandbox::{FaultPlan, Instead},
+    sandbox::{FaultPlan, Instead, Scripted},
 };
 use serde_json::{Value, json};
 
@@ -277,8 +277,7 @@ fn a_change_of_kind_whose_calls_are_lost_is_made_again() {
             play(async {
                 let mut one = One::begin().await;
                 one.says("contact.updated", Some(either("person"))).await;
-                let at = one.scene.world.sandbox.calls() + lost;
-                one.scene.world.set_faults(FaultPlan::at(at, instead));
+                one.scene.world.set_faults(FaultPlan::at(lost, instead));
                 let end = one.says("contact.updated", Some(either("organization"))).await;
                 assert_eq!((end.outcome, end.attempts), (OutcomeKind::Delivered, 2));
                 let held = [("Sundstrom".to_owned(), json!(true)), ("Harbour Lane".to_owned(), json!(false))];
@@ -286,6 +285,36 @@ fn a_change_of_kind_whose_calls_are_lost_is_made_again() {
             });
         }
     }
+}
+
+/// Two workers, and calls whose answers are lost: each contact is there once, as what it is.
+#[test]
+fn persons_and_organisations_come_through_side_by_side() {
+    play(async {
+        let mut world = World::of(Setup { crms: TENANT, workers: 2, ..Setup::default() }).await;
+        with_organisations(&mut world);
+        let mut scene = Scene::begin(world).await;
+        scene.ready(0).await;
+        scene.ready(1).await;
+        let lost = [4, 9, 14].map(|call| Scripted::at(call, Instead::ResetAfter));
+        scene.world.set_faults(FaultPlan { script: lost.into(), ..FaultPlan::default() });
+        for round in 1..=2 {
+            let say = |number: u64| {
+                let mut said = either(if number % 2 == 0 { "person" } else { "organization" });
+                said["emails"][0]["value"] = json!(format!("s{number}@example.com"));
+                said["phoneNumbers"][0]["value"] = json!(format!("+3579955{number:04}"));
+                said["organization"]["name"] = json!(format!("Lane {number} of {round}"));
+                let subject = format!("s{number}");
+                event("/shop", &subject, &format!("{subject}-{round}"), "contact.updated", round, Some(said))
+            };
+            scene.world.publish((0..20).map(say).collect()).await;
+            scene.settled().await;
+        }
+        scene.settled_as_promised(0).await;
+        let contacts = scene.world.sandbox.contacts();
+        let organisations = contacts.iter().filter(|contact| contact["fields"].get("businessPhone").is_some()).count();
+        assert_eq!((contacts.len(), organisations), (20, 10));
+    });
 }
 
 #[test]
@@ -303,13 +332,14 @@ fn an_organisation_that_priava_refuses_is_rejected_and_a_right_that_is_missing_p
         let reason = end.reason.expect("it says why");
         assert_eq!((end.outcome, reason.code), (OutcomeKind::Rejected, ReasonCode::InvalidField));
         assert_eq!(reason.crm_code.as_deref(), Some("validation_error"));
-        one.scene.world.set_faults(FaultPlan::at(2, refused(403)));
+        one.scene.world.set_faults(FaultPlan::at(1, refused(403)));
         let mut other = either("organization");
         other["organization"]["name"] = json!("Mill Lane");
         let end = one.says("contact.updated", Some(other)).await;
         assert_eq!((end.outcome, end.attempts), (OutcomeKind::Delivered, 1), "a pause uses up no try");
         assert_eq!(one.held(), [("Mill Lane".to_owned(), json!(false))]);
-        let paths: Vec<_> = one.scene.world.sandbox.requests().into_iter().map(|call| call.path).collect();
-        assert!(paths.iter().all(|path| path == "/api/rest/v1/crm/organisations"), "{paths:?}");
+        let calls = one.scene.world.sandbox.requests();
+        assert_eq!(calls.iter().map(|call| call.status).collect::<Vec<_>>(), [400, 403, 200].map(Some));
+        assert!(calls.iter().all(|call| call.path == "/api/rest/v1/crm/organisations"));
     });
 }

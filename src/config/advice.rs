@@ -3,12 +3,15 @@
 //! A worker takes them all; `check` tells them. An advice names its key, what stands there, what follows from it, and what to
 //! do instead, as a fault does. The bounds here are no limits: they say from where on somebody should have meant it.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use humantime_serde::re::humantime::format_duration;
 use serde::Serialize;
 
-use super::{Adopt, CrmKind, CrmSettings, Fault, FormClear, LogKind, Mode, OnDelete, OnErase, SearchKey, Settings};
+use super::{
+    Adopt, CrmKind, CrmSettings, Fault, FormClear, LogKind, Mode, OnDelete, OnErase, PriavaAuth, PriavaSettings,
+    SearchKey, Settings,
+};
 use crate::crm;
 
 /// How much a finding of `check` matters.
@@ -270,12 +273,36 @@ fn of_crm(at: &str, crm: &CrmSettings, settings: &Settings, told: &mut Told) {
         };
         told.warn(&key(name), value, reason, "set plant_number to true, and name \"number\" in search_by");
     }
+    if let Some(priava) = &crm.priava {
+        of_priava(at, priava, told);
+    }
     let is_markless = crm.logisense.as_ref().is_some_and(|logisense| logisense.contact_points.reference.is_empty());
     if is_markless && crm.adopt == Adopt::ByKey {
         let reason = "no contact that is there already is adopted, since none can be marked as ours";
         let remedy = "name a type of contact points that holds our reference (contact_points.reference), say with `links` who \
                       is who, or set adopt to \"never\"";
         told.warn(&key("adopt"), "\"by_key\"", reason, remedy);
+    }
+}
+
+/// What is set and changes nothing.
+fn of_priava(at: &str, priava: &PriavaSettings, told: &mut Told) {
+    let key = |name: &str| format!("{at}.priava.{name}");
+    if priava.auth == PriavaAuth::ApiToken {
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        for (name, value) in [
+            ("authorization_code_env", priava.authorization_code_env.clone()),
+            ("authorization_code_file", file(&priava.authorization_code_file)),
+            ("refresh_token_file", file(&priava.refresh_token_file)),
+        ] {
+            let Some(value) = value else { continue };
+            let reason = "this has no effect: auth is \"api_token\", and nobody exchanges a grant";
+            told.warn(&key(name), quoted(&value), reason, "set auth to \"oauth2\", or leave it out");
+        }
+    }
+    if !priava.organisations && !priava.organisation_field_names.is_empty() {
+        let reason = "this has no effect: organisations are not sent";
+        told.warn(&key("organisation_field_names"), "{ … }", reason, "set organisations to true, or leave it out");
     }
 }
 

@@ -429,12 +429,14 @@ fn complete(settings: &mut Settings, surroundings: Surroundings<'_>, faults: &mu
             };
             secrets::fetch(&format!("{at}.{stem}"), variable.as_deref(), file.as_ref(), surroundings, faults);
             if priava.auth == PriavaAuth::Oauth2 {
-                secrets::fetch_kept(
-                    &format!("{at}.refresh_token"),
-                    priava.refresh_token_file.as_ref(),
-                    surroundings,
-                    faults,
-                );
+                let (stem, file) = (format!("{at}.refresh_token"), priava.refresh_token_file.as_ref());
+                let code = (priava.authorization_code_env.as_deref(), priava.authorization_code_file.as_ref());
+                if code == (None, None) {
+                    secrets::fetch_kept(&stem, file, surroundings, faults);
+                } else {
+                    let code_stem = format!("{at}.authorization_code");
+                    secrets::fetch_granted(&stem, file, (&code_stem, code.0, code.1), surroundings, faults);
+                }
             }
         }
         if let Some(previsto) = &crm.previsto {

@@ -47,17 +47,28 @@ pub struct PriavaSettings {
     #[serde(skip_serializing)]
     pub client_secret_file: Option<PathBuf>,
     /// Of `oauth2`: file that holds the refresh token of the first grant. Overwritten with each one that Priava gives in its
-    /// place, so every worker has a file, and a grant, of its own.
+    /// place, so every worker has a file, and a grant, of its own. With a code it need not be there yet.
     #[serde(default)]
     #[serde(skip_serializing)]
     pub refresh_token_file: Option<PathBuf>,
+    /// Of `oauth2`: name of the environment variable that holds the authorization code of a first grant that nobody has used
+    /// yet. At most one of this and `authorization_code_file` is set. A code is exchanged once, for the refresh token that
+    /// `refresh_token_file` then holds, with a note of the code that it came of.
+    #[serde(default)]
+    #[serde(skip_serializing)]
+    pub authorization_code_env: Option<String>,
+    /// Of `oauth2`: file that holds the code. It may be deleted once it is used.
+    #[serde(default)]
+    #[serde(skip_serializing)]
+    pub authorization_code_file: Option<PathBuf>,
     /// Of `oauth2`: as it was given with the first grant.
     #[serde(skip_serializing)]
     pub redirect_uri: String,
     /// Of `oauth2`: path of the token call below `base_url`.
     #[serde(skip_serializing)]
     pub oauth_path: String,
-    /// Value of the header `TenantRegion` (`APAC`, `EU`, `US`); empty: the header is not sent.
+    /// Value of the header `TenantRegion` (`APAC`, `EU`, `US`), which goes with each call and without which there is no token
+    /// call; empty: the header is not sent.
     #[serde(skip_serializing)]
     pub tenant_region: String,
     /// Path of the upsert below `base_url`.
@@ -80,6 +91,16 @@ pub struct PriavaSettings {
     /// Whether `organisation`, `organisationType` and `organisationMarketSector` are sent. Naming an organisation that
     /// Priava does not know creates it.
     pub send_organisation: bool,
+    /// The tenant's lists of types and market sectors of organisations. A text is compared without regard to case and sent as
+    /// it stands here; one that is not in the list is left out. Empty: any is sent.
+    pub organisation_types: Vec<String>,
+    pub market_sectors: Vec<String>,
+    /// Whether contacts of kind organization are sent, to an endpoint of their own; otherwise their events end as
+    /// `unsupported`, `kind`.
+    pub organisations: bool,
+    /// Path of the upsert of an organisation below `base_url`.
+    #[serde(skip_serializing)]
+    pub organisations_path: String,
     /// Value of `inactive` for a contact that is not active.
     pub inactive_value: bool,
     /// Namespace of `identifiers` whose value, where it is a whole number, is sent as `externalReferenceNo`, which users
@@ -87,7 +108,7 @@ pub struct PriavaSettings {
     pub external_reference_no: String,
     /// How a field that was sent once and is gone is cleared.
     pub clear_with: ClearWith,
-    /// Fields (Priava's names, dotted within addresses) that keep their value in Priava when the record has none.
+    /// Fields (Priava's names, dotted within addresses, of organisations after `organisation:`) that keep their value in Priava when the record has none.
     pub never_cleared: BTreeSet<String>,
     /// First name of a contact whose person asked to be forgotten; Priava insists on one.
     pub placeholder_first_name: String,
@@ -95,9 +116,13 @@ pub struct PriavaSettings {
     pub placeholder_last_name: String,
     /// E-mail address of such a contact.
     pub placeholder_email: String,
+    /// Name of an organisation that is to be forgotten.
+    pub placeholder_organisation: String,
     /// Documented or assumed field name to the tenant's own. Names of the three addresses and of the members within
     /// them stand side by side (`postalAddress`, `suburb`).
     pub field_names: BTreeMap<String, String>,
+    /// The same of organisations.
+    pub organisation_field_names: BTreeMap<String, String>,
     /// HTTP status to failure class (`transient`, `throttled`, `auth`, `conflict`, `rejected`, `connection`), before the
     /// built-in reading. A 2xx is success all the same.
     #[serde(skip_serializing)]

@@ -104,6 +104,32 @@ pub(super) fn fetch_kept(
     filled(&key, &read(&key, path, surroundings, faults)?, faults)
 }
 
+/// As [`fetch_kept`], of a secret that a code brings, once: until then the code must be there, and from then on need not.
+pub(super) fn fetch_granted(
+    stem: &str,
+    file: Option<&PathBuf>,
+    code: (&str, Option<&str>, Option<&PathBuf>),
+    surroundings: Surroundings<'_>,
+    faults: &mut Faults,
+) {
+    let (code_stem, variable, code_file) = code;
+    let Some(path) = file else {
+        drop(fetch_kept(stem, None, surroundings, faults));
+        return;
+    };
+    if variable.is_none() || code_file.is_none() {
+        match (surroundings.file)(path) {
+            Ok(kept) if !kept.trim().is_empty() => return,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                drop(fetch_kept(stem, file, surroundings, faults));
+                return;
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    fetch(code_stem, variable, code_file, surroundings, faults);
+}
+
 fn read(key: &str, path: &Path, surroundings: Surroundings<'_>, faults: &mut Faults) -> Option<String> {
     let read = (surroundings.file)(path);
     if let Err(error) = &read {

@@ -57,6 +57,11 @@ impl<'a, R> Draft<'a, R> {
         Self { rules, document, fields, losses: BTreeSet::new(), never_cleared: None }
     }
 
+    /// As [`Draft::new`], of a record whose document is of no account.
+    pub(super) fn of_nothing(rules: &'a R, fields: BTreeMap<String, Value>) -> Self {
+        Self { rules, document: &NOTHING, fields, losses: BTreeSet::new(), never_cleared: None }
+    }
+
     /// These fields are left as they are where there is nothing to put into them.
     pub(super) fn never_clearing(self, fields: &'a BTreeSet<String>) -> Self {
         Self { never_cleared: Some(fields), ..self }

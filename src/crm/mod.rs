@@ -34,6 +34,7 @@
 //! | one contact that refers to another | [`relation`]: no contact waits for another, and none is forgotten |
 //! | comparison that knows what does not come back as sent | [`remote::Reader::differences`] of [`previsto`], [`crm_com`] and [`logisense`] |
 //! | what is gone | [`FailureClass::Gone`], `on_gone` |
+//! | persons and organisations behind endpoints of their own | [`priava`], [`naming::ENTITY`] |
 //! | side effects that are switched | settings of each kind: `send_organisation`, `is_used_for_tax`, steering fields of Previsto |
 //! | credentials kept out of logs | [`session::placement`] puts them on a copy; [`Request`] does not print queries and bodies |
 //! | pages by offset, from zero, from one with a total | conversations of [`crm_com`], [`previsto`], [`logisense`] |
@@ -456,7 +457,8 @@ pub fn withdraws_in_vain(connector: &dyn Connector, record: &ContactRecord) -> b
         let said = document.map(|document| document.at(pointer));
         said == Some(Said::Value(&Value::Bool(false)))
     };
-    CONSENTS.into_iter().any(|pointer| is_withdrawn(pointer) && connector.consent_field(pointer).is_none())
+    let has_field = |pointer| connector.takes_consents(record) && connector.consent_field(pointer).is_some();
+    CONSENTS.into_iter().any(|pointer| is_withdrawn(pointer) && !has_field(pointer))
 }
 
 /// Speaks to one kind of CRM. Pure.
@@ -500,6 +502,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// The field that says whether a person agrees, for one of [`CONSENTS`].
     fn consent_field(&self, _pointer: &str) -> Option<String> {
         None
+    }
+
+    /// Whether [`Connector::consent_field`] speaks of contacts such as this one.
+    fn takes_consents(&self, _record: &ContactRecord) -> bool {
+        true
     }
 
     /// By what the contact that a create of `projection` makes can be found again; `None` where every write is an upsert

@@ -14,6 +14,10 @@ use crate::contact::ContactId;
 /// The role of a key that goes with each write in the place of our contact id, in CRMs that give ids of their own beside it.
 pub const EXTERNAL: &str = "external";
 
+/// The role of the word for what a CRM has the contact as, where it keeps persons and organisations apart under one key.
+/// Without it, as a person.
+pub const ENTITY: &str = "entity";
+
 /// The names of one CRM's contacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Naming {

@@ -173,7 +173,7 @@ labels! {
         TooLarge = "too_large",
         /// The CRM refused it for another reason; `http_status` and `crm_code` say more.
         Refused = "refused",
-        /// The CRM has no contacts of this kind.
+        /// The CRM has no contacts of this kind, or has this one as another kind that cannot be retired.
         Kind = "kind",
         /// The CRM cannot delete.
         Delete = "delete",

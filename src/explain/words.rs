@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     contact::{ContactId, Version, record::Status},
-    crm::{Presence, link::Settled},
+    crm::{Presence, link::Settled, naming::ENTITY},
     event::{EventRef, OutcomeKind, Reason, entry::Cause},
     identity::membership::DropCode,
     pause::Ordered,
@@ -196,7 +196,11 @@ impl Page {
             self.line(1, format_args!("{fields} sent with unknown effect, to be sent again"));
         }
         for (role, id) in &link.remote_ids {
-            self.line(1, format_args!("its id there ({role}): {}", shown(id)));
+            if role == ENTITY {
+                self.line(1, format_args!("it is there as: {}", shown(id)));
+            } else {
+                self.line(1, format_args!("its id there ({role}): {}", shown(id)));
+            }
         }
     }
 

@@ -32,7 +32,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, str::FromStr, sync::Arc, 
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::{sync::oneshot, time::Instant};
 
 pub use self::{
@@ -263,6 +263,11 @@ impl Sandbox {
     /// The fields of the newest contact with this reference (of a Priava, its `externalIntegrationId`).
     pub fn contact(&self, reference: &str) -> Option<Value> {
         self.0.state.lock().system.contact(reference)
+    }
+
+    /// What the control page of contacts shows beside the contacts, such as the organisations of a Priava.
+    pub fn remarks(&self) -> Map<String, Value> {
+        self.0.state.lock().system.remarks()
     }
 
     /// All contacts, oldest first, each with `id`, `reference`, `writes` and `fields`.

@@ -303,3 +303,108 @@ async fn no_debug_output_shows_a_contact() {
     post(&sandbox, with(json!({ "jobTitle": "canary" }))).await;
     assert!(!format!("{sandbox:?} {:?}", sandbox.requests()).contains("canary"));
 }
+
+fn organisation_call(body: &Value) -> http::Request<Bytes> {
+    let mut call = request(body);
+    *call.uri_mut() = "/api/rest/v1/crm/organisations".parse().unwrap();
+    call
+}
+
+fn lane(more: Value) -> Value {
+    let mut body = json!({ "name": "Harbour Lane", "businessPhone": "+61255501234" });
+    let Value::Object(more) = more else { panic!("an object") };
+    body.as_object_mut().unwrap().extend(more);
+    body
+}
+
+#[tokio::test]
+async fn an_organisation_is_found_by_its_id_and_source_else_by_its_name() {
+    for falls_back in [false, true] {
+        let sandbox = sandbox(|settings| settings.priava.organisations_fall_back_to_name = falls_back);
+        let send = async |more: Value| send(&sandbox, organisation_call(&lane(more))).await.1;
+        post(&sandbox, with(json!({ "organisation": "harbour lane" }))).await;
+        let made = organisations(&sandbox)[0]["id"].clone();
+        assert!(sandbox.contacts().iter().all(|contact| contact["id"] != made), "no call of its own made it");
+        let by_name = send(json!({ "name": " HARBOUR lane " })).await;
+        assert_eq!(by_name, json!({ "id": made, "created": false }));
+        let by_id = send(json!({ "externalIntegrationId": "1", "integrationSrc": "a" })).await;
+        assert_eq!(by_id["created"], !falls_back, "an id that is new");
+        let renamed = send(json!({ "externalIntegrationId": "1", "integrationSrc": "a", "name": "Mill Lane" })).await;
+        assert_eq!((&renamed["id"], &renamed["created"]), (&by_id["id"], &json!(false)));
+        assert_eq!(sandbox.contact("1").unwrap()["name"], "Mill Lane");
+        let other = send(json!({ "externalIntegrationId": "1", "integrationSrc": "b", "name": "Third" })).await;
+        assert_eq!(other["created"], true, "another source");
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_a_rule_of_organisations_is_refused_and_stores_nothing() {
+    let sandbox = sandbox(|settings| {
+        settings.priava.organisation_types = vec!["Agency".to_owned()];
+        settings.priava.market_sectors = vec!["Arts".to_owned()];
+    });
+    let check = async |body: Value, word: &str| {
+        let (status, answer) = send(&sandbox, organisation_call(&body)).await;
+        assert_eq!((status, &answer["error"]), (400, &json!("validation_error")), "{word}");
+        assert!(answer["error_description"].as_str().unwrap().contains(word), "{answer}");
+    };
+    check(lane(json!({ "name": " " })), "name").await;
+    check(json!({ "name": "Lane", "fax": "1", "mobile": "2" }), "businessPhone or otherPhone").await;
+    check(lane(json!({ "externalReferenceNo": 7 })), "externalReferenceNo").await;
+    check(lane(json!({ "inactive": "true" })), "inactive").await;
+    check(lane(json!({ "type": "Circus" })), "type").await;
+    check(lane(json!({ "marketSector": "Machines" })), "marketSector").await;
+    check(lane(json!({ "parent": "Nobody" })), "parent").await;
+    check(lane(json!({ "otherAddress": { "country": "Atlantis" } })), "otherAddress.country").await;
+    assert!(organisations(&sandbox).is_empty() && sandbox.contacts().is_empty());
+    let mut put = organisation_call(&lane(json!({})));
+    *put.method_mut() = Method::PUT;
+    assert_eq!(send(&sandbox, put).await.0, 405);
+    let mut nobody = organisation_call(&lane(json!({})));
+    nobody.headers_mut().remove("apitoken");
+    assert_eq!(send(&sandbox, nobody).await.0, 401);
+}
+
+#[tokio::test]
+async fn what_an_organisation_does_not_mention_stays_null_clears_and_unknown_keys_are_counted() {
+    let sandbox = sandbox(|_| ());
+    let first = json!({ "externalIntegrationId": "1", "website": "https://example.com", "fax": "1", "mobile": "2" });
+    assert_eq!(send(&sandbox, organisation_call(&lane(first))).await.0, 200);
+    let again = json!({ "externalIntegrationId": "1", "name": "Lane", "fax": null, "mobile": "3",
+        "postalAddress": { "city": "Glebe" } });
+    assert_eq!(send(&sandbox, organisation_call(&again)).await.0, 200, "the phone rule is for creating only");
+    let expected = json!({ "externalIntegrationId": "1", "name": "Lane", "businessPhone": "+61255501234",
+        "website": "https://example.com" });
+    assert_eq!(sandbox.contact("1").unwrap(), expected);
+    assert_eq!(sandbox.remarks()["unknownMembers"], json!({ "mobile": 2, "postalAddress.city": 1 }));
+    assert_eq!(sandbox.contacts()[0]["writes"], 2);
+}
+
+#[tokio::test]
+async fn an_authorization_code_is_good_for_one_exchange() {
+    let sandbox = sandbox(|_| ());
+    let ask_from = async |region: &str, grant: &str| {
+        let form = format!(
+            "{grant}&client_id=sandbox-client&client_secret=sandbox-token&redirect_uri=https%3A%2F%2Flocalhost%2Fgranted"
+        );
+        let request = http::Request::post("/api/rest/oauth/token")
+            .header("content-type", "application/x-www-form-urlencoded;charset=utf-8")
+            .header("TenantRegion", region)
+            .body(Bytes::from(form))
+            .unwrap();
+        send(&sandbox, request).await
+    };
+    let ask = async |grant: &str| ask_from("EU", grant).await;
+    let refused = |(status, body): (u16, Value)| (status, body["error"].as_str().unwrap().to_owned());
+    let dead = (400, "invalid_grant".to_owned());
+    assert_eq!(refused(ask("grant_type=authorization_code&code=other").await), dead);
+    let nowhere = ask_from("MARS", "grant_type=authorization_code&code=sandbox-code").await;
+    assert_eq!(refused(nowhere), (400, "invalid_request".to_owned()));
+    let (status, granted) = ask("grant_type=authorization_code&code=sandbox-code").await;
+    assert_eq!((status, &granted["token_type"], &granted["expires_in"]), (200, &json!("BEARER"), &json!(21600)));
+    assert_eq!(refused(ask("grant_type=authorization_code&code=sandbox-code").await), dead);
+    let next = format!("grant_type=refresh_token&refresh_token={}", granted["refresh_token"].as_str().unwrap());
+    assert_eq!(ask(&next).await.0, 200);
+    assert_eq!(refused(ask(&next).await), dead, "and so is a refresh token");
+    assert_eq!(refused(ask("grant_type=password&code=x").await).1, "unsupported_grant_type");
+}

@@ -2,7 +2,7 @@
 //! grant. Wrong or without the right, it pauses its CRM and costs no contact; put right, all goes on by itself; ended, it
 //! costs each worker one login.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use contact_replicator::{
     cli::demo::evidence::Evidence,
@@ -42,6 +42,7 @@ const BILLING: &[Tenant] = &[Tenant { name: "billing", kind: CrmKind::Logisense 
 
 const PRIAVA_TOKEN: Door = Door { tenant: PRIAVA, prepare: |_| (), login: None };
 const PRIAVA_OAUTH: Door = Door { tenant: PRIAVA, prepare: with_oauth, login: Some("/api/rest/oauth/token") };
+const PRIAVA_CODE: Door = Door { tenant: PRIAVA, prepare: with_code, login: Some("/api/rest/oauth/token") };
 const PREVISTO_KEY: Door = Door { tenant: PREVISTO, prepare: |_| (), login: None };
 const SAM_JSON: Door = Door { tenant: SAM, prepare: |_| (), login: Some("/rest/user/login") };
 const SAM_FORM: Door = Door {
@@ -83,10 +84,27 @@ pub(crate) fn with_oauth(world: &mut World) {
     priava.auth = PriavaAuth::Oauth2;
     priava.client_id = "sandbox-client".to_owned();
     priava.redirect_uri = "https://localhost/granted".to_owned();
+    priava.tenant_region = "EU".to_owned();
     priava.client_secret_file = priava.token_file.clone();
     let refresh_token = priava.token_file.as_ref().expect("it has one").with_file_name("refresh");
     std::fs::write(&refresh_token, "sandbox-refresh").expect("a file is written");
     priava.refresh_token_file = Some(refresh_token);
+}
+
+/// As [`with_oauth`], before anybody has exchanged the code of the first grant.
+fn with_code(world: &mut World) {
+    with_oauth(world);
+    let priava = world.settings.crm[0].priava.as_mut().expect("it is a Priava");
+    let refresh_token = priava.refresh_token_file.as_ref().expect("it has one");
+    std::fs::remove_file(refresh_token).expect("there is one");
+    let code = refresh_token.with_file_name("code");
+    std::fs::write(&code, "sandbox-code\n").expect("a file is written");
+    priava.authorization_code_file = Some(code);
+}
+
+fn file_of(world: &World, file: fn(&contact_replicator::config::PriavaSettings) -> &Option<PathBuf>) -> PathBuf {
+    let priava = world.settings.crm[0].priava.as_ref().expect("it is a Priava");
+    file(priava).clone().expect("it is configured")
 }
 
 /// Every test of a way in, for each of them.
@@ -113,6 +131,7 @@ macro_rules! ways_in {
 ways_in! {
     priava_token: PRIAVA_TOKEN;
     priava_oauth: PRIAVA_OAUTH;
+    priava_oauth_by_code: PRIAVA_CODE;
     previsto_key: PREVISTO_KEY;
     sam_login_by_json: SAM_JSON;
     sam_login_by_form: SAM_FORM;
@@ -412,6 +431,106 @@ fn a_dead_refresh_token_pauses_priava_until_its_file_has_another() {
         let evidence = door.settled(&mut scene).await;
         door.all_at_once(&evidence, 1);
         assert_eq!(door.logins(&scene.world), 2);
+    });
+}
+
+/// A code is good for one exchange; what it brought outlives the worker, the access token, and the code itself.
+#[test]
+fn a_code_is_exchanged_once_and_its_refresh_token_outlives_the_worker() {
+    play(async {
+        let door = &PRIAVA_CODE;
+        let oauth = OAuthSettings { life: LIFE, ..OAuthSettings::default() };
+        let setup = Setup { priava: PriavaSettings { oauth, ..PriavaSettings::default() }, ..Setup::default() };
+        let mut scene = Scene::begin(door.world(setup).await).await;
+        let grants = |world: &World| {
+            let requests = world.sandbox.requests();
+            let logins = requests.iter().filter(|call| Some(&*call.path) == door.login);
+            let bodies = logins.map(|call| {
+                assert_eq!(call.status, Some(200));
+                String::from_utf8(call.body.clone().expect("bodies are logged").to_vec()).expect("a form")
+            });
+            bodies.map(|body| body.split('&').next().map(str::to_owned).expect("a field")).collect::<Vec<_>>()
+        };
+        let (by_code, by_refresh) = ("grant_type=authorization_code", "grant_type=refresh_token");
+        door.say(&scene, 1).await;
+        let evidence = scene.settled().await;
+        door.all_at_once(&evidence, 1);
+        assert_eq!(grants(&scene.world), [by_code]);
+        let file = file_of(&scene.world, |priava| &priava.refresh_token_file);
+        let kept = std::fs::read_to_string(&file).expect("it is stored");
+        assert!(kept.starts_with("refresh-1\n") && !kept.contains("sandbox-code"), "{kept}");
+
+        // The access token ends.
+        sleep(LIFE * 2).await;
+        door.say(&scene, 2).await;
+        let evidence = scene.settled().await;
+        door.all_at_once(&evidence, 2);
+        assert_eq!(grants(&scene.world), [by_code, by_refresh]);
+
+        // The worker ends, with the code still there, and then without.
+        for (round, is_there) in [(3, true), (4, false)] {
+            scene.world.stop(0).await;
+            if !is_there {
+                std::fs::remove_file(file_of(&scene.world, |priava| &priava.authorization_code_file))
+                    .expect("it is there");
+            }
+            scene.world.start(0);
+            door.say(&scene, round).await;
+            let evidence = scene.settled().await;
+            door.all_at_once(&evidence, round);
+        }
+        assert_eq!(grants(&scene.world), [by_code, by_refresh, by_refresh, by_refresh]);
+        door.settled(&mut scene).await;
+    });
+}
+
+/// One that somebody used before us, or that is too old.
+#[test]
+fn a_dead_code_pauses_priava_with_a_remedy_until_there_is_another() {
+    play(async {
+        let (lines, _listening) = Lines::begin();
+        let door = &PRIAVA_CODE;
+        let world = door.world(Setup::default()).await;
+        let code = file_of(&world, |priava| &priava.authorization_code_file);
+        std::fs::write(&code, "used-before").expect("a file is written");
+        let mut scene = Scene::begin(world).await;
+        scene.ready(0).await;
+        door.say(&scene, 1).await;
+        door.until_paused(&scene, true).await;
+        sleep(Duration::from_secs(600)).await;
+        door.is_told(&scene, Paused::Credentials).await;
+        let remedies: Vec<_> =
+            lines.take().into_iter().filter(|line| line.contains("make another first grant")).collect();
+        let [remedy] = remedies.as_slice() else { panic!("one line tells of it, not {remedies:#?}") };
+        for word in ["ERROR", "crm=priava", "invalid_grant", "authorization_code_file", "refresh_token_file"] {
+            assert!(remedy.contains(word) && !remedy.contains("used-before"), "{remedy}");
+        }
+        assert_eq!((door.logins(&scene.world), door.calls(&scene.world)), (1, 0), "it is shown once");
+        std::fs::write(&code, "sandbox-code").expect("a file is written");
+        let evidence = door.settled(&mut scene).await;
+        door.all_at_once(&evidence, 1);
+        assert_eq!(door.logins(&scene.world), 2);
+    });
+}
+
+/// A code is not used up while what it brings could not be kept.
+#[test]
+fn a_code_is_not_exchanged_while_its_refresh_token_could_not_be_stored() {
+    play(async {
+        let door = &PRIAVA_CODE;
+        let mut world = door.world(Setup::default()).await;
+        let folder = file_of(&world, |priava| &priava.refresh_token_file).with_file_name("not-there-yet");
+        world.settings.crm[0].priava.as_mut().expect("it is a Priava").refresh_token_file =
+            Some(folder.join("refresh"));
+        let mut scene = Scene::begin(world).await;
+        door.say(&scene, 1).await;
+        door.until_paused(&scene, true).await;
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(door.logins(&scene.world), 0);
+        std::fs::create_dir(&folder).expect("a folder is made");
+        let evidence = door.settled(&mut scene).await;
+        door.all_at_once(&evidence, 1);
+        assert_eq!(door.logins(&scene.world), 1);
     });
 }
 

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::{CrmKind, CrmSettings, OnDelete, TopicNames},
-    contact::{ContactId, ContactRecord, format},
+    contact::{ContactId, ContactRecord, document::Said, format},
     crm::{
         self, Connector,
         link::{Link, Sent},
@@ -192,16 +192,21 @@ impl Expectation for Projected {
 
     fn of(&self, record: &ContactRecord, stored: bool) -> Option<Fields> {
         let mut link = Link::new(record.contact_id);
+        let kind = record.contact.as_ref().map(|document| document.text("/kind"));
+        let prefix = if kind == Some(Said::Value("organization")) { OF_ORGANISATIONS } else { "" };
         if stored {
-            link.sent.insert(EXTERNAL_ID.into(), Sent::Void);
+            link.sent.insert(format!("{prefix}{EXTERNAL_ID}").into(), Sent::Void);
         }
         let projection = self.0.project(record, Some(&link)).ok()?;
-        Some(normal(projection.fields))
+        let on_the_wire = |name: &str| name.strip_prefix(OF_ORGANISATIONS).unwrap_or(name).to_owned();
+        Some(normal(projection.fields.into_iter().map(|(name, value)| (on_the_wire(&name), value))))
     }
 }
 
 // The words of the simulated Priava.
 const EXTERNAL_ID: &str = "externalIntegrationId";
+/// Goes before fields of organisations in projections.
+const OF_ORGANISATIONS: &str = "organisation:";
 /// Fields that the CRM uses but does not keep with the contact.
 const NOT_KEPT: &[&str] = &["organisationType", "organisationMarketSector"];
 /// A field whose `false` means the same as its absence.

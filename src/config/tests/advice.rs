@@ -42,6 +42,21 @@ fn what_is_dangerous_or_useless_is_warned_of() {
              request_deadline, or lower that",
         ),
         (
+            &[("crm[0].priava.authorization_code_env", "\"CODE\"")],
+            "crm[0].priava.authorization_code_env = \"CODE\": this has no effect: auth is \"api_token\", and nobody exchanges a \
+             grant; set auth to \"oauth2\", or leave it out",
+        ),
+        (
+            &[("crm[0].priava.authorization_code_file", "\"/c\""), ("crm[0].priava.refresh_token_file", "\"/r\"")],
+            "crm[0].priava.refresh_token_file = \"/r\": this has no effect: auth is \"api_token\", and nobody exchanges a \
+             grant; set auth to \"oauth2\", or leave it out",
+        ),
+        (
+            &[("crm[0].priava.organisation_field_names.fax", "\"telefax\"")],
+            "crm[0].priava.organisation_field_names = { … }: this has no effect: organisations are not sent; set organisations \
+             to true, or leave it out",
+        ),
+        (
             &[("log.kafka.bootstrap_servers", "\"broker:9092\"")],
             "log.kafka.bootstrap_servers = \"broker:9092\": contacts travel to the brokers unencrypted, and nobody asks who \
              reads them there; set \"security.protocol\" to SASL_SSL under [log.kafka.properties] (needs a build with the \

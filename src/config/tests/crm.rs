@@ -209,6 +209,7 @@ fn oauth_needs_all_that_a_grant_consists_of() {
         ("crm[0].priava.client_secret_env", "\"CLIENT_SECRET\""),
         ("crm[0].priava.refresh_token_file", "\"/run/secret\""),
         ("crm[0].priava.redirect_uri", "\"https://hub.example.org/\""),
+        ("crm[0].priava.tenant_region", "\"EU\""),
     ];
     assert_eq!(fine(&whole).crm[0].priava.as_ref().unwrap().auth, crate::config::PriavaAuth::Oauth2);
     for (place, wrong, key, says) in [
@@ -216,6 +217,7 @@ fn oauth_needs_all_that_a_grant_consists_of() {
         (3, "\"MISSING_SECRET\"", "crm[0].priava.client_secret_env", "MISSING_SECRET is not set"),
         (4, "\"/none\"", "crm[0].priava.refresh_token_file", "cannot be read"),
         (5, "\"\"", "crm[0].priava.redirect_uri", "does not work without it"),
+        (6, "\"\"", "crm[0].priava.tenant_region", "does not work without it"),
     ] {
         let mut changes = whole;
         changes[place].1 = wrong;
@@ -228,6 +230,37 @@ fn oauth_needs_all_that_a_grant_consists_of() {
         "crm[0].priava.oauth_path",
         "begin with /",
     );
+}
+
+#[test]
+fn a_code_needs_a_place_for_what_it_brings_and_may_go_once_it_brought_it() {
+    let oauth = [
+        ("crm[0].priava.auth", "\"oauth2\""),
+        ("crm[0].priava.client_id", "\"hub\""),
+        ("crm[0].priava.client_secret_env", "\"CLIENT_SECRET\""),
+        ("crm[0].priava.redirect_uri", "\"https://hub.example.org/\""),
+        ("crm[0].priava.tenant_region", "\"EU\""),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| [&oauth[..], more].concat();
+    let (kept, not_yet) = ("\"/run/secret\"", "\"/run/not-yet\"");
+    let [file, variable, code_file] =
+        ["refresh_token_file", "authorization_code_env", "authorization_code_file"].map(|key| match key {
+            "refresh_token_file" => "crm[0].priava.refresh_token_file",
+            "authorization_code_env" => "crm[0].priava.authorization_code_env",
+            _ => "crm[0].priava.authorization_code_file",
+        });
+    fine(&with(&[(file, not_yet), (variable, "\"CODE\"")]));
+    fine(&with(&[(file, not_yet), (code_file, "\"/run/secret\"")]));
+    fine(&with(&[(file, kept), (code_file, "\"/run/gone\"")]));
+    fine(&with(&[(file, kept), (variable, "\"MISSING_CODE\"")]));
+    faulty(&with(&[(variable, "\"CODE\"")]), file, "name a file that this program may write");
+    faulty(&with(&[(file, not_yet), (variable, "\"MISSING_CODE\"")]), variable, "MISSING_CODE is not set");
+    faulty(&with(&[(file, not_yet), (code_file, "\"/run/gone\"")]), code_file, "cannot be read");
+    for place in [kept, not_yet] {
+        let both = with(&[(file, place), (variable, "\"CODE\""), (code_file, "\"/run/secret\"")]);
+        faulty(&both, variable, "keep one of the two");
+    }
+    faulty(&with(&[(file, not_yet)]), file, "cannot be read");
 }
 
 #[test]

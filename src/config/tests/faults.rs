@@ -170,6 +170,19 @@ fn a_fault_says_what_stands_there_and_what_could_stand_there() {
         (&[("crm[0].priava.token_prefix", "\"\\n\"")], "crm[0].priava.token_prefix", "a header cannot carry this"),
         (&[("crm[0].priava.path", "\"v1\"")], "crm[0].priava.path", "begin with /"),
         (&[("crm[0].priava.path", "\"/v1?x\"")], "crm[0].priava.path", "this is no path"),
+        (&[("crm[0].priava.organisations_path", "\"v1\"")], "crm[0].priava.organisations_path", "begin with /"),
+        (
+            &[("crm[0].priava.organisation_field_names.fax", "\"\"")],
+            "crm[0].priava.organisation_field_names.fax",
+            "a field has a name",
+        ),
+        (
+            &[("crm[0].priava.placeholder_organisation", "\" \"")],
+            "crm[0].priava.placeholder_organisation",
+            "write a word",
+        ),
+        (&[("crm[0].priava.organisation_types", "[\" \"]")], "crm[0].priava.organisation_types", "an entry is empty"),
+        (&[("crm[0].priava.market_sectors", "[\"\"]")], "crm[0].priava.market_sectors", "an entry is empty"),
         (&[("crm[0].priava.countries.de", "\"Germany\"")], "crm[0].priava.countries.de", "two capital letters"),
         (&[("crm[0].priava.field_names.title", "\"\"")], "crm[0].priava.field_names.title", "a field has a name"),
         (

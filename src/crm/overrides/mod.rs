@@ -295,6 +295,10 @@ impl Connector for Overridden {
         own.or_else(|| rules.iter().find(|(_, rule)| from_here(rule)).map(|(name, _)| name.clone()))
     }
 
+    fn takes_consents(&self, record: &ContactRecord) -> bool {
+        self.inner.takes_consents(record)
+    }
+
     fn look_up_keys(&self, record: &ContactRecord, projection: &Projection) -> Option<LookUpKeys> {
         let (connector, seen) = self.seen(record);
         connector.look_up_keys(&seen, projection)

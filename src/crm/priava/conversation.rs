@@ -29,6 +29,7 @@ struct Setup {
     sandbox: Sandbox,
     transport: Arc<dyn Transport>,
     folder: TempDir,
+    settings: CrmSettings,
     /// Closes its port when dropped.
     _server: Option<Server>,
 }
@@ -47,7 +48,7 @@ fn in_process(limits: fn(&mut DeliverySettings)) -> Setup {
     let delivery = &settings.delivery;
     let transport = InProcess::new(sandbox.clone(), delivery.request_deadline, delivery.response_bytes_max);
     let crm = crm::build(&settings, "contact-hub").unwrap();
-    Setup { crm, sandbox, transport: Arc::new(transport), folder, _server: None }
+    Setup { crm, sandbox, transport: Arc::new(transport), folder, settings, _server: None }
 }
 
 async fn over_tcp(limits: fn(&mut DeliverySettings)) -> Setup {
@@ -57,7 +58,7 @@ async fn over_tcp(limits: fn(&mut DeliverySettings)) -> Setup {
     let server = Server::start(sandbox.clone()).await.unwrap();
     let transport = Http::new(&server.base_url(&sandbox), &settings.delivery).unwrap();
     let crm = crm::build(&settings, "contact-hub").unwrap();
-    Setup { crm, sandbox, transport: Arc::new(transport), folder, _server: Some(server) }
+    Setup { crm, sandbox, transport: Arc::new(transport), folder, settings, _server: Some(server) }
 }
 
 async fn both(limits: fn(&mut DeliverySettings)) -> [Setup; 2] {
@@ -374,7 +375,9 @@ fn with_oauth(setup: &mut Setup) -> std::path::PathBuf {
     priava.client_secret_file = Some(secret);
     priava.refresh_token_file = Some(refresh_token.clone());
     priava.redirect_uri = "https://localhost/granted".to_owned();
+    priava.tenant_region = "EU".to_owned();
     setup.crm = crm::build(&settings, "contact-hub").unwrap();
+    setup.settings = settings;
     refresh_token
 }
 
@@ -402,6 +405,80 @@ async fn an_access_token_that_is_refused_is_renewed_by_the_newest_refresh_token(
         std::fs::write(&refresh_token, again).unwrap();
         setup.crm.session.ready(&*setup.transport).await.unwrap();
         setup.accepted(&record(ilka()), None, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_code_is_exchanged_and_what_it_brought_is_stored_with_a_note_of_it() {
+    for mut setup in both(|_| ()).await {
+        let refresh_token = with_oauth(&mut setup);
+        std::fs::remove_file(&refresh_token).unwrap();
+        let code = setup.folder.path().join("code");
+        std::fs::write(&code, "sandbox-code\n").unwrap();
+        let mut settings = setup.settings.clone();
+        settings.priava.as_mut().unwrap().authorization_code_file = Some(code.clone());
+        setup.crm = crm::build(&settings, "contact-hub").unwrap();
+        setup.crm.session.ready(&*setup.transport).await.unwrap();
+        setup.accepted(&record(ilka()), None, &[]).await;
+        let stored = std::fs::read_to_string(&refresh_token).unwrap();
+        assert!(stored.starts_with("refresh-1\ncame of the code with SHA-256 "), "{stored}");
+
+        // Whoever begins anew goes on with it, with the code and without.
+        for round in 2..=3 {
+            setup.crm = crm::build(&settings, "contact-hub").unwrap();
+            setup.crm.session.ready(&*setup.transport).await.unwrap();
+            setup.accepted(&record(ilka()), None, &[]).await;
+            assert!(std::fs::read_to_string(&refresh_token).unwrap().starts_with(&format!("refresh-{round}\n")));
+            if code.exists() {
+                std::fs::remove_file(&code).unwrap();
+            }
+        }
+        // The setting may go too; the file is read as before.
+        settings.priava.as_mut().unwrap().authorization_code_file = None;
+        setup.crm = crm::build(&settings, "contact-hub").unwrap();
+        setup.crm.session.ready(&*setup.transport).await.unwrap();
+        assert!(setup.sandbox.requests().iter().all(|call| call.status == Some(200)));
+        std::fs::remove_file(&refresh_token).unwrap();
+        settings.priava.as_mut().unwrap().authorization_code_file = Some(code);
+        crm::build(&settings, "contact-hub").unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn an_organisation_is_created_updated_cleared_and_deactivated_under_one_id() {
+    for mut setup in both(|_| ()).await {
+        let mut settings = setup.settings.clone();
+        settings.priava.as_mut().unwrap().organisations = true;
+        setup.crm = crm::build(&settings, "contact-hub").unwrap();
+        let said = json!({
+            "kind": "organization", "organization": { "name": "Harbour Lane", "type": "Agency" },
+            "emails": [{ "value": "office@example.com" }],
+            "phoneNumbers": [{ "value": "+61255501234", "type": "work" }],
+            "addresses": [{ "type": "work", "streetAddress": "Quay 1", "country": "AU" }], "active": true,
+        });
+        let first = record(said.clone());
+        let id = setup.accepted(&first, None, &[]).await;
+        let mut expected = json!({
+            "name": "Harbour Lane", "type": "Agency", "email": "office@example.com", "businessPhone": "+61255501234",
+            "externalIntegrationId": CONTACT.key(), "integrationSrc": "contact-hub", "inactive": false,
+            "organisationAddress": { "addressLine1": "Quay 1", "country": "Australia" },
+        });
+        assert_eq!(setup.stored(), expected);
+        let link = link_after(&setup, &first);
+        let mut renamed = said;
+        renamed["organization"] = json!({ "name": "Mill Lane" });
+        let mut renamed = record(renamed);
+        let clears = ["organisation:type".to_owned()];
+        assert_eq!(setup.accepted(&renamed, Some(&link), &clears).await, id);
+        expected["name"] = json!("Mill Lane");
+        expected.as_object_mut().unwrap().remove("type");
+        assert_eq!(setup.stored(), expected);
+        renamed.status = Status::Deleted;
+        assert_eq!(setup.accepted(&renamed, Some(&link), &[]).await, id);
+        expected["inactive"] = json!(true);
+        assert_eq!(setup.stored(), expected);
+        assert_eq!(setup.sandbox.contacts().len(), 1);
+        assert_eq!(setup.sandbox.remarks()["unknownMembers"], json!({}));
     }
 }
 

@@ -7,25 +7,25 @@
 //!
 //! Every attribute of the document is either carried or reported; [`NOWHERE`] lists those without any counterpart.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
 use super::{
     countries,
-    wire::{AddressField, AddressPart, Field, Names},
+    wire::{AddressField, AddressPart, Entity, Field, NameError, Names},
 };
 use crate::{
     config::{CountryForm, MiddleName, OnDelete, OnErase, PriavaSettings},
     contact::{ContactRecord, document::Said, record::Status},
     crm::{
-        Loss, Presence, Projection, Verdict,
+        Loss, Presence, Projection, REMOTE_CONTACT, Verdict,
         draft::{
-            self,
+            self, NAME_PARTS,
             why::{NO_FIELD, NOT_IN_LIST, ONE_ONLY, SWITCHED_OFF},
         },
-        link::Link,
-        naming::EXTERNAL,
+        link::{Link, Sent},
+        naming::{ENTITY, EXTERNAL},
         reading::{
             Items, complete_name, is_fax, is_of_type, member, member_text, post_office_box, says_something,
             street_lines, value,
@@ -37,10 +37,17 @@ use crate::{
 /// The rules of one tenant.
 #[derive(Debug)]
 pub(super) struct Mapping {
+    person: Side,
+    organisation: Side,
+    policies: Policies,
+}
+
+/// The rules for what goes to one of the two endpoints.
+#[derive(Debug)]
+pub(super) struct Side {
     names: Names,
     integration_src: String,
-    settings: PriavaSettings,
-    policies: Policies,
+    settings: Arc<PriavaSettings>,
 }
 
 /// What becomes of a contact that is no longer to be there.
@@ -65,26 +72,48 @@ const NOWHERE: &[&str] = &[
     "/relations",
 ];
 
+/// Attributes that an organisation of Priava has no field for, and a person has.
+const OF_PERSONS: &[&str] =
+    &["/organization/department", "/organization/title", "/consent/marketing", "/consent/dataProcessing"];
+
+const TWO_ONLY: &str = "room for two only";
+
 /// The attribute that is Priava's debtor number.
 const DEBTOR_NUMBER: &str = "debtor_number";
 
 impl Mapping {
-    pub(super) fn new(settings: &PriavaSettings, names: Names, integration_src: String, policies: Policies) -> Self {
-        Self { names, integration_src, settings: settings.clone(), policies }
+    /// # Errors
+    /// If a configured name cannot be meant.
+    pub(super) fn new(settings: &PriavaSettings, integration_src: &str, policies: Policies) -> Result<Self, NameError> {
+        let shared = Arc::new(settings.clone());
+        let side = |names| Side { names, integration_src: integration_src.to_owned(), settings: Arc::clone(&shared) };
+        Ok(Self {
+            person: side(Names::new(Entity::Person, &settings.field_names)?),
+            organisation: side(Names::new(Entity::Organisation, &settings.organisation_field_names)?),
+            policies,
+        })
     }
 
-    pub(super) fn names(&self) -> &Names {
-        &self.names
+    fn side(&self, entity: Entity) -> &Side {
+        match entity {
+            Entity::Person => &self.person,
+            Entity::Organisation => &self.organisation,
+        }
+    }
+
+    pub(super) fn names(&self, entity: Entity) -> &Names {
+        &self.side(entity).names
     }
 
     /// What no contact can bring to this tenant. Of arrays of which one item is carried, nothing is told.
     pub(super) fn cannot_carry(&self) -> Vec<Loss> {
-        let settings = &self.settings;
+        let settings = &self.person.settings;
+        let unnamed = !settings.send_organisation && !settings.organisations;
         let switches = [
             (settings.middle_name == MiddleName::Drop, "/name/middleName", NO_FIELD),
-            (!settings.send_organisation, "/organization/name", SWITCHED_OFF),
-            (!settings.send_organisation, "/organization/type", SWITCHED_OFF),
-            (!settings.send_organisation, "/organization/marketSector", SWITCHED_OFF),
+            (unnamed, "/organization/name", SWITCHED_OFF),
+            (unnamed, "/organization/type", SWITCHED_OFF),
+            (unnamed, "/organization/marketSector", SWITCHED_OFF),
             (settings.external_reference_no.is_empty(), "/identifiers", NO_FIELD),
             (true, "/addresses/geo", NO_FIELD),
             (true, "/attributes", NO_FIELD),
@@ -94,37 +123,119 @@ impl Mapping {
     }
 
     pub(super) fn project(&self, record: &ContactRecord, link: Option<&Link>) -> Result<Projection, Verdict> {
-        let ever_sent = link.is_some_and(Link::may_be_there);
+        let may_be_there = link.is_some_and(Link::may_be_there);
         let presence = match record.status {
             Status::Live => None,
-            _ if !ever_sent => return Err(Verdict::never_sent()),
+            _ if !may_be_there => return Err(Verdict::never_sent()),
             Status::Erased => return self.erase(record, link),
             Status::Deleted | Status::Merged => match self.policies.on_delete {
                 OnDelete::Keep => return Err(Verdict::kept()),
                 OnDelete::Delete => return Err(Verdict::unsupported(ReasonCode::Delete)),
-                // Priava wants a name and an e-mail address with each write, this one too.
+                // Priava wants a name with each write, of a person also an e-mail address, this one too.
                 OnDelete::Deactivate if record.contact.is_none() => {
                     return Err(Verdict::unsupported(ReasonCode::Deactivate));
                 }
                 OnDelete::Deactivate => Some(Presence::Inactive),
             },
         };
-        let mut draft = Draft::new(self, record, BTreeMap::new()).never_clearing(&self.settings.never_cleared);
-        if draft.is_organization() {
+        let entity = self.entity(record, link);
+        let held = link.and_then(|link| self.held(link));
+        // What Priava has of a contact can be retired although no more of its kind are to be sent.
+        let is_let_in = entity == Entity::Person
+            || self.organisation.settings.organisations
+            || record.status != Status::Live && held == Some(entity);
+        if !is_let_in {
             return Err(Verdict::unsupported(ReasonCode::Kind));
         }
+        if record.status == Status::Live && held == Some(entity.other()) && !self.may_change_kind(record, link) {
+            return Err(Verdict::unsupported(ReasonCode::Kind));
+        }
+        let ever_sent = link.is_some_and(|link| match held {
+            Some(held) => held == entity || self.was_written(link, entity),
+            None => link.may_be_there(),
+        });
+        let side = self.side(entity);
+        let mut draft = Draft::new(side, record, BTreeMap::new()).never_clearing(&side.settings.never_cleared);
         draft.keys(external_id(record, link));
-        draft.name()?;
-        draft.email()?;
-        draft.phones(ever_sent)?;
-        draft.addresses();
-        draft.organization();
-        draft.consent();
-        draft.free_attributes();
-        draft.lose_each_said(NOWHERE, NO_FIELD);
-        let was_told = link.is_some_and(|link| link.sent.contains_key(self.names.field(Field::Inactive)));
+        match entity {
+            Entity::Person => draft.person(ever_sent),
+            Entity::Organisation => draft.organisation_itself(ever_sent),
+        }
+        .map_err(|missing| match (record.status, entity == kind_of(record)) {
+            // The document is of the other kind: it lacks nothing.
+            (Status::Deleted | Status::Merged, false) => Verdict::unsupported(ReasonCode::Deactivate),
+            _ => missing,
+        })?;
+        // Of whom Priava was told as the other also, this may have been made inactive for that.
+        let was_told = link.is_some_and(|link| {
+            link.sent.contains_key(&*side.names.field(Field::Inactive)) || self.was_written(link, entity.other())
+        });
         let presence = draft.presence(presence, was_told);
         Ok(draft.finish(presence))
+    }
+
+    /// What the record is, or is to be, in Priava: what its document says; once nothing is left but to retire it, what
+    /// Priava has it as.
+    pub(super) fn entity(&self, record: &ContactRecord, link: Option<&Link>) -> Entity {
+        match record.status {
+            Status::Live => kind_of(record),
+            Status::Deleted | Status::Merged | Status::Erased => {
+                link.and_then(|link| self.held(link)).unwrap_or_else(|| kind_of(record))
+            }
+        }
+    }
+
+    /// What Priava has the contact as, for all that is known here.
+    pub(super) fn held(&self, link: &Link) -> Option<Entity> {
+        match link.remote_ids.get(ENTITY) {
+            Some(name) => Entity::ALL.into_iter().find(|entity| entity.name() == name),
+            None if link.remote_ids.contains_key(REMOTE_CONTACT) => Some(Entity::Person),
+            None => Entity::ALL.into_iter().find(|entity| self.was_written(link, *entity)),
+        }
+    }
+
+    /// Whether anything was ever sent of the contact as this, or was about to be. Our key goes with each write, and nothing
+    /// else says so: what a dead predecessor is suspected of has no key.
+    fn was_written(&self, link: &Link, entity: Entity) -> bool {
+        link.sent.contains_key(&*self.names(entity).field(Field::ExternalIntegrationId))
+    }
+
+    /// Whether the contact, which Priava has as the other kind, may be sent as what it is now: not before the other is
+    /// retired as far as the policy for deleted contacts wants it.
+    fn may_change_kind(&self, record: &ContactRecord, link: Option<&Link>) -> bool {
+        match self.policies.on_delete {
+            OnDelete::Keep => true,
+            OnDelete::Delete => false,
+            OnDelete::Deactivate => link.is_some_and(|link| self.other_call(record, link).is_some()),
+        }
+    }
+
+    /// What the other endpoint is to be told after the contact itself: that what the contact was before its kind changed is
+    /// inactive, or, of a person who asked to be forgotten, that nothing of it is left.
+    pub(super) fn other_call(&self, record: &ContactRecord, link: &Link) -> Option<BTreeMap<String, Value>> {
+        let other = self.entity(record, Some(link)).other();
+        let side = self.side(other);
+        match (record.status, self.policies.on_delete) {
+            (Status::Erased, _) if self.was_written(link, other) => Some(self.blank(record, link, other).fields),
+            (Status::Live, OnDelete::Deactivate) => {
+                let key = side.names.field(Field::ExternalIntegrationId);
+                // Of a call that nobody knows the answer of, and of all that a takeover doubts, it may be there as well.
+                let may_be_active = self.held(link) == Some(other) || link.sent.get(&*key) == Some(&Sent::Void);
+                if !may_be_active {
+                    return None;
+                }
+                let mut draft = Draft::new(side, record, BTreeMap::new());
+                draft.keys(external_id(record, Some(link)));
+                match other {
+                    Entity::Person => draft.name().and_then(|()| draft.email()),
+                    Entity::Organisation => draft.organisation_name(),
+                }
+                .ok()?;
+                draft.presence(Some(Presence::Inactive), true);
+                Some(draft.fields)
+            }
+            _ => None,
+        }
     }
 
     /// What is left of a contact whose person asked to be forgotten: our key, so that the same contact is meant whatever
@@ -136,16 +247,37 @@ impl Mapping {
             OnErase::Delete => return Err(Verdict::unsupported(ReasonCode::Erase)),
             OnErase::Blank => {}
         }
-        let forgotten = ContactRecord { contact: None, ..record.clone() };
-        let sent = link.into_iter().flat_map(|link| link.sent.keys()).map(|path| (path.to_string(), Value::Null));
-        let mut draft = Draft::new(self, &forgotten, sent.collect());
-        draft.keys(external_id(record, link));
-        draft.set_field(Field::FirstName, self.settings.placeholder_first_name.as_str());
-        draft.set_field(Field::LastName, self.settings.placeholder_last_name.as_str());
-        draft.set_field(Field::Email, self.settings.placeholder_email.as_str());
+        let nothing = Link::new(record.contact_id);
+        let link = link.unwrap_or(&nothing);
+        let mut draft = self.blank(record, link, self.entity(record, Some(link)));
         let presence = draft.presence(Some(Presence::Inactive), true);
         Ok(draft.finish(presence))
     }
+
+    fn blank<'a>(&'a self, record: &ContactRecord, link: &Link, entity: Entity) -> Draft<'a> {
+        let side = self.side(entity);
+        let sent = link.sent.keys().filter(|path| Entity::of(path) == entity);
+        let sent = sent.map(|path| (path.to_string(), Value::Null)).collect();
+        let mut draft = Draft::of_nothing(side, sent);
+        draft.keys(external_id(record, Some(link)));
+        let settings = &side.settings;
+        match entity {
+            Entity::Person => {
+                draft.set_field(Field::FirstName, settings.placeholder_first_name.as_str());
+                draft.set_field(Field::LastName, settings.placeholder_last_name.as_str());
+                draft.set_field(Field::Email, settings.placeholder_email.as_str());
+            }
+            Entity::Organisation => draft.set_field(Field::Name, settings.placeholder_organisation.as_str()),
+        }
+        draft.presence(Some(Presence::Inactive), true);
+        draft
+    }
+}
+
+/// What a document says that its contact is.
+fn kind_of(record: &ContactRecord) -> Entity {
+    let kind = record.contact.as_ref().map(|document| document.text("/kind"));
+    if kind == Some(Said::Value("organization")) { Entity::Organisation } else { Entity::Person }
 }
 
 /// The key that goes with each write: our contact id, unless somebody said otherwise.
@@ -154,7 +286,7 @@ pub(super) fn external_id(record: &ContactRecord, link: Option<&Link>) -> String
 }
 
 /// A projection in the making.
-type Draft<'a> = draft::Draft<'a, Mapping>;
+type Draft<'a> = draft::Draft<'a, Side>;
 
 impl<'a> Draft<'a> {
     fn set_field(&mut self, field: Field, value: impl Into<Value>) {
@@ -175,8 +307,20 @@ impl<'a> Draft<'a> {
         self.set_field(Field::IntegrationSrc, self.rules.integration_src.as_str());
     }
 
-    fn name(&mut self) -> Result<(), Verdict> {
+    fn person(&mut self, ever_sent: bool) -> Result<(), Verdict> {
         self.title();
+        self.name()?;
+        self.email()?;
+        self.phones(ever_sent)?;
+        self.addresses();
+        self.organization();
+        self.consent();
+        self.free_attributes();
+        self.lose_each_said(NOWHERE, NO_FIELD);
+        Ok(())
+    }
+
+    fn name(&mut self) -> Result<(), Verdict> {
         let mut given = self.words("/name/givenName").map(str::to_owned);
         let mut family = self.words("/name/familyName").map(str::to_owned);
         let middle = self.words("/name/middleName");
@@ -352,6 +496,93 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// An organisation in its own right. It has no place for a person's name, nor for what a person agrees to.
+    fn organisation_itself(&mut self, ever_sent: bool) -> Result<(), Verdict> {
+        self.organisation_name()?;
+        self.organisation_emails();
+        self.organisation_phones(ever_sent)?;
+        self.addresses();
+        self.listed(Field::Type, "/organization/type");
+        self.listed(Field::MarketSector, "/organization/marketSector");
+        self.free_attributes();
+        self.lose_each_said(OF_PERSONS, NO_FIELD);
+        self.lose_each_said(NOWHERE, NO_FIELD);
+        Ok(())
+    }
+
+    /// Its own name, else the full name that its source wrote.
+    fn organisation_name(&mut self) -> Result<(), Verdict> {
+        let own = self.words("/organization/name");
+        let name = own.or_else(|| self.words("/name/formatted"));
+        self.set_field(Field::Name, name.ok_or_else(|| Verdict::missing("/organization/name"))?);
+        for part in NAME_PARTS {
+            if own.is_some() || part != "/name/formatted" {
+                self.lose_if_said(part, "an organisation goes by its own name");
+            }
+        }
+        Ok(())
+    }
+
+    fn organisation_emails(&mut self) {
+        let emails = Items::of(self.document, "/emails", |item| member_text(item, "value").is_some());
+        let chosen = emails.first(|_| true);
+        let second = emails.each().find(|item| !chosen.is_some_and(|chosen| std::ptr::eq(*item, chosen)));
+        for (field, email) in [(Field::Email, chosen), (Field::EmailOther, second)] {
+            if let Some(email) = email.and_then(|item| member_text(item, "value")) {
+                self.set_field(field, email);
+            } else if emails.are_empty {
+                self.clear_field(field);
+            }
+        }
+        if emails.count() > 2 {
+            self.lose("/emails/value", TWO_ONLY);
+        }
+    }
+
+    /// A number of its office, any other one, and a fax.
+    fn organisation_phones(&mut self, ever_sent: bool) -> Result<(), Verdict> {
+        let phones = Items::of(self.document, "/phoneNumbers", |item| member_text(item, "value").is_some());
+        let office = phones.first(|phone| !is_fax(phone) && !is_of_type(phone, "mobile"));
+        let is_office = |phone: &Value| office.is_some_and(|office| std::ptr::eq(phone, office));
+        let other = phones.first(|phone| !is_fax(phone) && !is_office(phone));
+        let chosen = [(Field::BusinessPhone, office), (Field::OtherPhone, other), (Field::Fax, phones.first(is_fax))];
+        let mut carried = 0;
+        for (field, phone) in chosen {
+            if let Some(number) = phone.and_then(|phone| member_text(phone, "value")) {
+                self.set_field(field, number);
+                carried += 1;
+            } else if phones.are_empty {
+                self.clear_field(field);
+            }
+        }
+        if phones.count() > carried {
+            self.lose("/phoneNumbers/value", TWO_ONLY);
+        }
+        if office.is_none() && other.is_none() && !ever_sent {
+            return Err(Verdict::missing("/phoneNumbers"));
+        }
+        Ok(())
+    }
+
+    /// A text that the tenant has a list for; one that is not in the list would cost the whole contact. An empty list is one
+    /// that nobody wrote down: Priava decides.
+    fn listed(&mut self, field: Field, pointer: &'static str) {
+        let settings = &self.rules.settings;
+        let list = match field {
+            Field::Type | Field::OrganisationType => &settings.organisation_types,
+            _ => &settings.market_sectors,
+        };
+        match self.text(pointer) {
+            Said::Value(text) if !list.is_empty() => {
+                match list.iter().find(|entry| entry.trim().to_lowercase() == text.trim().to_lowercase()) {
+                    Some(entry) => self.set_field(field, entry.as_str()),
+                    None => self.lose(pointer, NOT_IN_LIST),
+                }
+            }
+            said => self.say(self.rules.names.field(field), said),
+        }
+    }
+
     fn organization(&mut self) {
         self.copy_text(Field::Department, "/organization/department");
         self.copy_text(Field::JobTitle, "/organization/title");
@@ -368,7 +599,7 @@ impl<'a> Draft<'a> {
         for (field, pointer) in only_with_name {
             // Both describe the organisation that the name may create, and are nothing by themselves.
             if self.words("/organization/name").is_some() {
-                self.copy_text(field, pointer);
+                self.listed(field, pointer);
             } else {
                 self.lose_if_said(pointer, "used only together with the name of the organization");
             }
@@ -399,7 +630,7 @@ impl<'a> Draft<'a> {
         if let Said::Value(Value::Object(identifiers)) = self.document.at("/identifiers") {
             for (name, value) in identifiers {
                 let visible = !namespace.is_empty() && name == namespace;
-                match value.as_str().filter(|_| visible).and_then(whole_number) {
+                match value.as_str().filter(|_| visible).and_then(|text| self.rules.reference_no(text)) {
                     Some(number) => self.set_field(Field::ExternalReferenceNo, number),
                     None if value.is_null() && visible => self.clear_field(Field::ExternalReferenceNo),
                     None if value.is_null() => {}
@@ -430,7 +661,15 @@ impl<'a> Draft<'a> {
     }
 }
 
-impl Mapping {
+impl Side {
+    /// The visible reference: a whole number of a contact, any text of an organisation.
+    fn reference_no(&self, text: &str) -> Option<Value> {
+        match self.names.entity() {
+            Entity::Person => whole_number(text).map(Value::from),
+            Entity::Organisation => (!text.trim().is_empty()).then(|| Value::from(text.trim())),
+        }
+    }
+
     fn country(&self, alpha2: &str) -> Option<String> {
         let code = alpha2.trim().to_ascii_uppercase();
         let listed = self.settings.countries.get(&code).map(String::as_str);

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The least that Priava takes, and on top of it what a test is about.
-fn contact(more: Value) -> Value {
+pub(super) fn contact(more: Value) -> Value {
     let mut contact = json!({
         "name": { "givenName": "Ilka", "familyName": "Sundstrom" },
         "emails": [{ "value": "ilka@example.com" }],
@@ -34,11 +34,11 @@ fn least() -> BTreeMap<String, Value> {
     }))
 }
 
-fn fields(object: Value) -> BTreeMap<String, Value> {
+pub(super) fn fields(object: Value) -> BTreeMap<String, Value> {
     serde_json::from_value(object).unwrap()
 }
 
-fn connector(change: impl FnOnce(&mut PriavaSettings)) -> Priava {
+pub(super) fn connector(change: impl FnOnce(&mut PriavaSettings)) -> Priava {
     connector_on_delete(OnDelete::Deactivate, change)
 }
 
@@ -46,7 +46,7 @@ fn connector_on_delete(on_delete: OnDelete, change: impl FnOnce(&mut PriavaSetti
     connector_with(Policies { on_delete, on_erase: OnErase::Blank }, change)
 }
 
-fn connector_with(policies: Policies, change: impl FnOnce(&mut PriavaSettings)) -> Priava {
+pub(super) fn connector_with(policies: Policies, change: impl FnOnce(&mut PriavaSettings)) -> Priava {
     let mut settings = priava_settings();
     change(&mut settings);
     Priava::with(&settings, policies, "contact-hub").unwrap()
@@ -60,12 +60,12 @@ fn placeholders() -> Value {
     })
 }
 
-fn erased() -> ContactRecord {
+pub(super) fn erased() -> ContactRecord {
     ContactRecord { status: Status::Erased, ..record(Value::Null) }
 }
 
 /// A link that says that these fields were accepted.
-fn link_with(sent: &[&str]) -> Link {
+pub(super) fn link_with(sent: &[&str]) -> Link {
     crate::crm::testing::link_with(sent, None)
 }
 
@@ -286,6 +286,28 @@ fn the_organization_is_sent_unless_switched_off() {
         ],
     );
     check(json!({ "organization": { "type": "Agency" } }), json!({}), &["/organization/type"]);
+}
+
+#[test]
+fn a_type_and_a_sector_are_sent_as_the_lists_have_them_and_lost_where_they_are_not_listed() {
+    let listed = |settings: &mut PriavaSettings| {
+        settings.organisation_types = vec!["Agency".to_owned()];
+        settings.market_sectors = vec!["The Arts".to_owned()];
+    };
+    let of =
+        |kind: &str, sector: &str| json!({ "organization": { "name": "Lane", "type": kind, "marketSector": sector } });
+    check_with(
+        listed,
+        of("AGENCY", " the arts "),
+        json!({ "organisation": "Lane", "organisationType": "Agency", "organisationMarketSector": "The Arts" }),
+        &[],
+    );
+    check_with(
+        listed,
+        of("Circus", "Machines"),
+        json!({ "organisation": "Lane" }),
+        &["/organization/marketSector", "/organization/type"],
+    );
 }
 
 #[test]
@@ -528,7 +550,7 @@ fn a_merged_contact_without_a_document_cannot_be_deactivated() {
 }
 
 /// Projects, and hands the delivery to `then`.
-fn deliver<T>(
+pub(super) fn deliver<T>(
     connector: &Priava,
     record: &ContactRecord,
     link: Option<&Link>,
@@ -550,7 +572,7 @@ fn deliver<T>(
     })
 }
 
-fn body_sent(connector: &Priava, record: &ContactRecord, link: Option<&Link>, clears: &[&str]) -> Value {
+pub(super) fn body_sent(connector: &Priava, record: &ContactRecord, link: Option<&Link>, clears: &[&str]) -> Value {
     deliver(connector, record, link, clears, |delivery| {
         let Step::Call(request) = connector.next(delivery, &[]) else { panic!("a call") };
         serde_json::from_slice(&request.body).unwrap()
@@ -659,7 +681,7 @@ fn a_replaced_name_is_the_one_on_the_wire() {
     assert_eq!(body_sent(&connector(rename), &record, None, &[]), json!(expected));
 }
 
-fn answer(status: u16, body: &str) -> Answer {
+pub(super) fn answer(status: u16, body: &str) -> Answer {
     Ok(Response {
         status: http::StatusCode::from_u16(status).unwrap(),
         headers: http::HeaderMap::new(),
@@ -779,11 +801,14 @@ fn settings_that_cannot_be_meant_are_refused() {
         assert!(format!("{error} {error:?}").contains(expected), "{error:?}");
     };
     check(&|settings: &mut PriavaSettings| settings.path = "v1".to_owned(), "path");
+    check(&|settings| settings.organisations_path = "v1".to_owned(), "organisations_path");
     check(&|settings| settings.tenant_region = "A\nB".to_owned(), "tenant_region");
     let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())];
     check(&|settings| settings.countries.extend(pair("gb", "UK")), "countries");
     check(&|settings| settings.never_cleared.extend(["email".to_owned()]), "email");
     check(&|settings| settings.field_names.extend(pair("phone", "x")), "phone");
+    check(&|settings| settings.organisation_field_names.extend(pair("mobile", "x")), "mobile");
+    check(&|settings| settings.never_cleared.extend(["organisation:name".to_owned()]), "organisation:name");
     check(
         &|settings| {
             let class = [("200".to_owned(), FailureClass::Auth)];

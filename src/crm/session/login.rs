@@ -36,6 +36,21 @@ pub trait Login: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What is stored of a refresh token that came of a login with `secrets`, or of a refresh after it.
+    fn stored(&self, _secrets: &[Secret], refresh_token: &Secret) -> Secret {
+        refresh_token.clone()
+    }
+
+    /// Whether a login with these secrets uses one of them up: it is not made while what comes of it could not be stored.
+    fn uses_up(&self, _secrets: &[Secret]) -> bool {
+        false
+    }
+
+    /// What an operator is to do about refused secrets, where that is more than to put others in their place.
+    fn remedy(&self, _secrets: &[Secret], _failure: &Failure) -> Option<&'static str> {
+        None
+    }
+
     /// The request that ends a token, which is put on it like on any other; `None` where there is no such request.
     fn release(&self) -> Option<Request> {
         None
@@ -184,6 +199,9 @@ impl LoginSession {
         if let Some(next) = next {
             return Err(RenewalError::Login(too_soon(next - now)));
         }
+        if self.login.uses_up(&secrets) {
+            self.can_store().await?;
+        }
         attempts.last = Some(now);
         match self.login.read(&transport.exchange(self.login.log_in(&secrets)).await) {
             Ok(token) => {
@@ -194,6 +212,10 @@ impl LoginSession {
             }
             Err(LoginFailure { failure, again_after }) => {
                 if failure.class == FailureClass::Auth {
+                    if let Some(remedy) = self.login.remedy(&secrets, &failure) {
+                        let code = failure.reason.crm_code.as_deref();
+                        tracing::error!(crm = %self.terms.crm, code, remedy, "the login is refused for good");
+                    }
                     let again_at = again_after.map(|after| Instant::now() + after);
                     attempts.refused = Some(Refused { secrets, failure: failure.clone(), again_at });
                 }
@@ -210,7 +232,8 @@ impl LoginSession {
         token: Token,
         asked_at: Instant,
     ) -> Result<(), RenewalError> {
-        let store = self.terms.refresh_token_file.clone().zip(token.refresh_token.clone());
+        let stored = token.refresh_token.as_ref().map(|refresh_token| self.login.stored(&secrets, refresh_token));
+        let store = self.terms.refresh_token_file.clone().zip(stored);
         self.put_in_use(token, asked_at)?;
         attempts.obtained_with = Some(secrets);
         if let Some((path, refresh_token)) = store {
@@ -223,6 +246,13 @@ impl LoginSession {
             }
         }
         Ok(())
+    }
+
+    /// Whether a refresh token could be stored.
+    async fn can_store(&self) -> Result<(), SessionError> {
+        let Some(path) = self.terms.refresh_token_file.clone() else { return Ok(()) };
+        let tried = tokio::task::spawn_blocking(move || secret::is_replaceable(&path)).await;
+        tried.expect("making a file does not panic")
     }
 
     async fn read_secrets(&self) -> Result<Vec<Secret>, SessionError> {

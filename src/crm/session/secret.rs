@@ -13,6 +13,8 @@ use crate::privacy::Secret;
 pub enum SecretSource {
     Variable(String),
     File(PathBuf),
+    /// Another that need not be there, yet or any more: it then counts as empty.
+    IfAny(Box<SecretSource>),
 }
 
 impl SecretSource {
@@ -26,8 +28,20 @@ impl SecretSource {
     }
 
     /// The secret without white space around it. Blocks for the time of reading a small file.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be read. Of [`SecretSource::IfAny`], only the latter.
     pub fn read(&self) -> Result<Secret, SessionError> {
         let text = match self {
+            Self::IfAny(source) => {
+                return match source.read() {
+                    Err(SessionError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                        Ok(Secret::new(""))
+                    }
+                    Err(SessionError::Variable { .. } | SessionError::Malformed) => Ok(Secret::new("")),
+                    read => read,
+                };
+            }
             Self::Variable(name) => {
                 #[expect(clippy::disallowed_methods, reason = "the configuration names the variable, never its value")]
                 let value = std::env::var(name);
@@ -43,11 +57,21 @@ impl SecretSource {
     }
 }
 
+/// Whether [`replace`] can be expected to succeed, before something is done whose result must not be lost. Blocks for the
+/// time of making a small file.
+pub(super) fn is_replaceable(path: &Path) -> Result<(), SessionError> {
+    let made = tempfile::NamedTempFile::new_in(folder_of(path));
+    made.map(drop).map_err(|source| SessionError::Write { path: path.to_owned(), source })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Replaces what `path` holds, in one step and readable for this user alone. Blocks for the time of writing a small file.
 pub(super) fn replace(path: &Path, secret: &Secret) -> Result<(), SessionError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
         file.write_all(secret.expose().as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path).map(drop).map_err(|error| error.error)
@@ -67,6 +91,32 @@ mod tests {
         assert!(SecretSource::Variable("CARGO_PKG_NAME".to_owned()).read().is_ok());
         assert!(matches!(SecretSource::new(None, None), Err(SessionError::NoSource)));
         assert!(matches!(SecretSource::new(Some("A"), Some(Path::new("a"))), Err(SessionError::NoSource)));
+    }
+
+    #[test]
+    fn what_need_not_be_there_is_empty_and_what_cannot_be_read_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let if_any = |source| SecretSource::IfAny(Box::new(source));
+        let source = if_any(SecretSource::File(path.clone()));
+        assert_eq!(source.read().unwrap().expose(), "");
+        std::fs::write(&path, " \n").unwrap();
+        assert_eq!(source.read().unwrap().expose(), "");
+        std::fs::write(&path, "a\n").unwrap();
+        assert_eq!(source.read().unwrap().expose(), "a");
+        let unset = SecretSource::Variable("CONTACT_REPLICATOR_NO_SUCH_VARIABLE".to_owned());
+        assert_eq!(if_any(unset).read().unwrap().expose(), "");
+        let no_file = if_any(SecretSource::File(folder.path().to_owned()));
+        assert!(matches!(no_file.read(), Err(SessionError::File { .. })), "a folder is no secret");
+    }
+
+    #[test]
+    fn a_file_can_be_replaced_where_its_folder_is() {
+        let folder = tempfile::tempdir().unwrap();
+        is_replaceable(&folder.path().join("token")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left of the try");
+        let nowhere = is_replaceable(&folder.path().join("none/token"));
+        assert!(matches!(nowhere, Err(SessionError::Write { .. })));
     }
 
     #[test]

@@ -6,8 +6,11 @@
 //! A contact is found by (`integrationSrc`, `externalIntegrationId`), exactly, if it has an id; otherwise by first name,
 //! last name and e-mail address without regard to case, the oldest first. There is no way from the one to the other: a
 //! contact that exists without the id is duplicated by a call with it.
+//!
+//! Organisations are found likewise, by the name where a call has no id. One that a contact's call made has no id.
 
 mod oauth;
+mod organisations;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
@@ -16,14 +19,15 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use self::oauth::Grants;
 pub use self::oauth::OAuthSettings;
+use self::{oauth::Grants, organisations::Organisations};
 use super::system::{Action, Asked, Call, Reply, System, media_type};
 
 /// Goes before the documented paths.
 pub(super) const BASE_PATH: &str = "/api/rest";
-/// Path of the upsert.
+/// Paths of the upserts.
 const CONTACTS_PATH: &str = "/api/rest/v1/crm/contacts";
+const ORGANISATIONS_PATH: &str = "/api/rest/v1/crm/organisations";
 
 /// How a simulated Priava behaves. The defaults are what its connector assumes.
 #[derive(Debug, Clone)]
@@ -35,8 +39,10 @@ pub struct PriavaSettings {
     /// The tenant's lists of organisation types and market sectors; an empty list takes anything.
     pub organisation_types: Vec<String>,
     pub market_sectors: Vec<String>,
-    /// Whether a contact with an unknown key is refused; otherwise the key is ignored.
+    /// Whether a body with an unknown key is refused; otherwise the key is ignored, and counted.
     pub refuse_unknown_keys: bool,
+    /// Whether an organisation whose id is new is looked for by its name also; otherwise it is another one.
+    pub organisations_fall_back_to_name: bool,
     /// Whether an update removes what it does not mention; otherwise that stays.
     pub absent_clears: bool,
     pub oauth: OAuthSettings,
@@ -50,6 +56,7 @@ impl Default for PriavaSettings {
             organisation_types: Vec::new(),
             market_sectors: Vec::new(),
             refuse_unknown_keys: false,
+            organisations_fall_back_to_name: false,
             absent_clears: false,
             oauth: OAuthSettings::default(),
         }
@@ -95,7 +102,7 @@ const ADDRESS_MEMBERS: &[&str] =
 const REQUIRED: &[&str] = &["firstName", "lastName", "email"];
 
 /// Fields that describe an organisation to be created and are not kept with the contact.
-const OF_ORGANISATION: &[&str] = &["organisationType", "organisationMarketSector"];
+const OF_ORGANISATION: [&str; 2] = ["organisationType", "organisationMarketSector"];
 
 /// Alpha-2 codes and English short names, in lower case.
 static COUNTRIES: LazyLock<HashSet<String>> = LazyLock::new(|| {
@@ -126,11 +133,6 @@ struct Contact {
     writes: u64,
 }
 
-struct Organisation {
-    name: String,
-    fields: Map<String, Value>,
-}
-
 type ForeignKey = (String, String);
 type NameKey = [String; 3];
 
@@ -142,9 +144,10 @@ pub(super) struct Tenant {
     /// The newest contact with an id, whatever its source; for looking in from outside.
     by_external_id: HashMap<String, u64>,
     by_name: HashMap<NameKey, BTreeSet<u64>>,
-    organisations: BTreeMap<u64, Organisation>,
-    by_organisation_name: HashMap<String, u64>,
+    organisations: Organisations,
     next_id: u64,
+    /// Keys of bodies that nobody knows, and how often each came.
+    unknown_members: BTreeMap<String, u64>,
 }
 
 impl Tenant {
@@ -156,26 +159,19 @@ impl Tenant {
             by_foreign_key: HashMap::new(),
             by_external_id: HashMap::new(),
             by_name: HashMap::new(),
-            organisations: BTreeMap::new(),
-            by_organisation_name: HashMap::new(),
+            organisations: Organisations::default(),
             // Tenants differ in their ids, so that a mix-up shows.
             next_id: 10_000 + (seed % 9_000) * 1_000,
+            unknown_members: BTreeMap::new(),
         }
     }
 
-    fn organisations(&self) -> Vec<Value> {
-        let shown = self
-            .organisations
-            .iter()
-            .map(|(id, organisation)| json!({ "id": id, "name": organisation.name, "fields": organisation.fields }));
-        shown.collect()
-    }
-
-    fn upsert(&mut self, body: &[u8]) -> Reply {
+    fn upsert(&mut self, path: &str, body: &[u8]) -> Reply {
         let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
             return refusal(StatusCode::BAD_REQUEST, "invalid_request", "the body is not a JSON object");
         };
-        match self.write(body) {
+        let written = if path == CONTACTS_PATH { self.write(body) } else { self.write_organisation(body) };
+        match written {
             Ok((id, created)) => {
                 let body = json!({ "id": id, "created": created }).to_string();
                 Reply::json(StatusCode::OK, body).with_effect().about(id.to_string())
@@ -184,9 +180,27 @@ impl Tenant {
         }
     }
 
+    fn write_organisation(&mut self, body: Map<String, Value>) -> Result<(u64, bool), Invalid> {
+        let (said, unknown) = known_fields(&self.settings, organisations::FIELDS, &["name"], body)?;
+        self.count_unknown(unknown);
+        let next_id = self.next_id + 1;
+        let written = self.organisations.upsert(&self.settings, said, next_id)?;
+        if written.1 {
+            self.next_id = next_id;
+        }
+        Ok(written)
+    }
+
+    fn count_unknown(&mut self, unknown: Vec<String>) {
+        for member in unknown {
+            *self.unknown_members.entry(member).or_default() += 1;
+        }
+    }
+
     /// Checks everything, then writes everything.
     fn write(&mut self, body: Map<String, Value>) -> Result<(u64, bool), Invalid> {
-        let mut said = known_fields(&self.settings, body)?;
+        let (mut said, unknown) = known_fields(&self.settings, FIELDS, REQUIRED, body)?;
+        self.count_unknown(unknown);
         check_lists(&self.settings, &mut said)?;
         let known = self.find(&said);
         let has_phone = ["phoneNumber", "mobile"].iter().any(|name| text_of(&said, name).is_some());
@@ -217,8 +231,8 @@ impl Tenant {
             }
         }
         // The contact shows the name of its organisation as the organisation has it.
-        if let Some(organisation) = contact.organisation.and_then(|id| self.organisations.get(&id)) {
-            contact.fields.insert("organisation".to_owned(), Value::from(organisation.name.as_str()));
+        if let Some(name) = contact.organisation.and_then(|id| self.organisations.name(id)) {
+            contact.fields.insert("organisation".to_owned(), Value::from(name));
         }
         contact.writes += 1;
         self.remember_keys(id, &contact.fields);
@@ -266,19 +280,11 @@ impl Tenant {
             Some(Value::String(name)) if !name.trim().is_empty() => name.trim(),
             Some(_) => return Ok(Named::Null),
         };
-        if let Some(id) = self.by_organisation_name.get(&name.to_lowercase()) {
-            return Ok(Named::Known(*id));
+        if let Some(id) = self.organisations.named(name) {
+            return Ok(Named::Known(id));
         }
         // The lists matter only where an organisation is created.
-        let lists = [&self.settings.organisation_types, &self.settings.market_sectors];
-        for (field, list) in OF_ORGANISATION.iter().zip(lists) {
-            if let Some(value) = text_of(said, field)
-                && !list.is_empty()
-                && !list.iter().any(|entry| entry == value)
-            {
-                return invalid(format!("{field} is not in the list"));
-            }
-        }
+        check_organisation_lists(&self.settings, said, OF_ORGANISATION)?;
         Ok(Named::Unknown(name.to_owned()))
     }
 
@@ -288,15 +294,14 @@ impl Tenant {
         let taken = ["phoneNumber", "mobile", "email", "organisationType", "organisationMarketSector"];
         let taken = taken.iter().filter_map(|field| Some(((*field).to_owned(), said.get(*field)?.clone())));
         let fields = taken.filter(|(_, value)| !value.is_null()).collect();
-        self.by_organisation_name.insert(name.to_lowercase(), id);
-        self.organisations.insert(id, Organisation { name, fields });
+        self.organisations.create(id, name, fields);
         id
     }
 }
 
 impl System for Tenant {
     fn asked(&self, request: &http::Request<Bytes>) -> Asked {
-        let upsert = request.uri().path() == CONTACTS_PATH && request.method() == Method::POST;
+        let upsert = is_upsert(request.uri().path()) && request.method() == Method::POST;
         let action = if upsert { Action::Upsert } else { Action::Other };
         Asked { action, contact: contact_key(request.body()), remote_id: None }
     }
@@ -315,7 +320,8 @@ impl System for Tenant {
         if call.request.uri().path() == oauth::PATH && call.request.method() == Method::POST {
             return self.grants.answer(call);
         }
-        if call.request.uri().path() != CONTACTS_PATH {
+        let path = call.request.uri().path();
+        if !is_upsert(path) {
             return refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address");
         }
         if call.request.method() != Method::POST {
@@ -328,11 +334,11 @@ impl System for Tenant {
         if media_type(call.request).as_deref() != Some("application/json") {
             return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send JSON");
         }
-        self.upsert(call.request.body())
+        self.upsert(path, call.request.body())
     }
 
     fn count(&self) -> usize {
-        self.contacts.len()
+        self.contacts.len() + self.organisations.written().count()
     }
 
     fn contacts(&self) -> Vec<Value> {
@@ -345,16 +351,21 @@ impl System for Tenant {
                 "fields": contact.fields,
             })
         });
-        shown.collect()
+        let mut all: Vec<Value> = shown.chain(self.organisations.written()).collect();
+        all.sort_by_key(|contact| contact["id"].as_u64());
+        all
     }
 
     fn contact(&self, reference: &str) -> Option<Value> {
-        let contact = self.contacts.get(self.by_external_id.get(reference)?)?;
-        Some(Value::Object(contact.fields.clone()))
+        let person = || Some(self.contacts.get(self.by_external_id.get(reference)?)?.fields.clone());
+        person().or_else(|| self.organisations.referred_to(reference).cloned()).map(Value::Object)
     }
 
     fn remarks(&self) -> Map<String, Value> {
-        Map::from_iter([("organisations".to_owned(), Value::Array(self.organisations()))])
+        Map::from_iter([
+            ("organisations".to_owned(), Value::Array(self.organisations.shown())),
+            ("unknownMembers".to_owned(), json!(self.unknown_members)),
+        ])
     }
 }
 
@@ -366,14 +377,25 @@ enum Named {
     Unknown(String),
 }
 
-/// The known fields of a body, each of its right type.
-fn known_fields(settings: &PriavaSettings, body: Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
+fn is_upsert(path: &str) -> bool {
+    path == CONTACTS_PATH || path == ORGANISATIONS_PATH
+}
+
+/// The known fields of a body, each of its right type, and the keys that are unknown.
+fn known_fields(
+    settings: &PriavaSettings,
+    fields: &[(&str, Kind)],
+    required: &[&str],
+    body: Map<String, Value>,
+) -> Result<(Map<String, Value>, Vec<String>), Invalid> {
     let mut said = Map::new();
+    let mut unknown = Vec::new();
     for (name, value) in body {
-        let Some((_, kind)) = FIELDS.iter().find(|(known, _)| *known == name) else {
+        let Some((_, kind)) = fields.iter().find(|(known, _)| *known == name) else {
             if settings.refuse_unknown_keys {
                 return invalid(format!("{name} is not a field"));
             }
+            unknown.push(name);
             continue;
         };
         let fits = match (kind, &value) {
@@ -382,7 +404,7 @@ fn known_fields(settings: &PriavaSettings, body: Map<String, Value>) -> Result<M
             | (Kind::Boolean, Value::Bool(_))
             | (Kind::Number, Value::Number(_)) => true,
             (Kind::Address, Value::Object(members)) => {
-                check_address(settings, &name, members)?;
+                unknown.extend(check_address(settings, &name, members)?);
                 true
             }
             _ => false,
@@ -392,20 +414,23 @@ fn known_fields(settings: &PriavaSettings, body: Map<String, Value>) -> Result<M
         }
         said.insert(name, value);
     }
-    for required in REQUIRED {
+    for required in required {
         if text_of(&said, required).is_none() {
             return invalid(format!("{required} is required"));
         }
     }
-    Ok(said)
+    Ok((said, unknown))
 }
 
-fn check_address(settings: &PriavaSettings, name: &str, members: &Map<String, Value>) -> Result<(), Invalid> {
+/// The members that are unknown.
+fn check_address(settings: &PriavaSettings, name: &str, members: &Map<String, Value>) -> Result<Vec<String>, Invalid> {
+    let mut unknown = Vec::new();
     for (member, value) in members {
         if !ADDRESS_MEMBERS.contains(&member.as_str()) {
             if settings.refuse_unknown_keys {
                 return invalid(format!("{name}.{member} is not a field"));
             }
+            unknown.push(format!("{name}.{member}"));
             continue;
         }
         match value {
@@ -417,6 +442,23 @@ fn check_address(settings: &PriavaSettings, name: &str, members: &Map<String, Va
             }
             Value::String(_) => {}
             _ => return invalid(format!("{name}.{member} has the wrong type")),
+        }
+    }
+    Ok(unknown)
+}
+
+/// `fields` are the type and the market sector.
+fn check_organisation_lists(
+    settings: &PriavaSettings,
+    said: &Map<String, Value>,
+    fields: [&str; 2],
+) -> Result<(), Invalid> {
+    for (field, list) in fields.into_iter().zip([&settings.organisation_types, &settings.market_sectors]) {
+        if let Some(value) = text_of(said, field)
+            && !list.is_empty()
+            && !list.iter().any(|entry| entry == value)
+        {
+            return invalid(format!("{field} is not in the list"));
         }
     }
     Ok(())

@@ -23,10 +23,14 @@ pub(super) fn check(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
         rules.require_unseen(holds, &key(name), "a header cannot carry this", "use visible letters");
     }
     rules.path(&key("path"), &priava.path);
+    rules.path(&key("organisations_path"), &priava.organisations_path);
     if priava.auth == PriavaAuth::Oauth2 {
         let missing = |value: &str| value.trim().is_empty();
-        for (name, value) in [("client_id", &priava.client_id), ("redirect_uri", &priava.redirect_uri)] {
-            let remedy = "write what Priava was told when the grant was made";
+        for (name, value, remedy) in [
+            ("client_id", &priava.client_id, "write what Priava was told when the grant was made"),
+            ("redirect_uri", &priava.redirect_uri, "write what Priava was told when the grant was made"),
+            ("tenant_region", &priava.tenant_region, "write where the tenant is: APAC, EU or US"),
+        ] {
             rules.require(!missing(value), &[&key(name)], quoted(value), "\"oauth2\" does not work without it", remedy);
         }
         rules.path(&key("oauth_path"), &priava.oauth_path);
@@ -34,9 +38,15 @@ pub(super) fn check(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
     for (name, value) in [
         ("placeholder_first_name", &priava.placeholder_first_name),
         ("placeholder_last_name", &priava.placeholder_last_name),
+        ("placeholder_organisation", &priava.placeholder_organisation),
     ] {
         let holds = !value.trim().is_empty();
         rules.require(holds, &[&key(name)], quoted(value), "Priava takes no contact without it", "write a word");
+    }
+    for (name, list) in [("organisation_types", &priava.organisation_types), ("market_sectors", &priava.market_sectors)]
+    {
+        let holds = list.iter().all(|entry| !entry.trim().is_empty());
+        rules.require(holds, &[&key(name)], "\"\"", "an entry is empty", "write it as Priava has it, or remove it");
     }
     let email = &priava.placeholder_email;
     let holds = email
@@ -49,17 +59,17 @@ pub(super) fn check(at: &str, priava: &PriavaSettings, rules: &mut Rules<'_>) {
         let remedy = "write two capital letters (ISO 3166-1) and the name";
         rules.require(holds, &[&key(&format!("countries.{code}"))], quoted(name), "this names no country", remedy);
     }
-    let mut names = BTreeSet::new();
-    for (ours, theirs) in &priava.field_names {
-        let key = key(&format!("field_names.{ours}"));
-        rules.require(
-            !theirs.is_empty(),
-            &[&key],
-            "\"\"",
-            "a field has a name",
-            "write the tenant's name, or remove the key",
-        );
-        rules.require(names.insert(theirs), &[&key], quoted(theirs), "two fields have this name", "rename one of them");
+    for (table, replaced) in
+        [("field_names", &priava.field_names), ("organisation_field_names", &priava.organisation_field_names)]
+    {
+        let mut names = BTreeSet::new();
+        for (ours, theirs) in replaced {
+            let key = key(&format!("{table}.{ours}"));
+            let remedy = "write the tenant's name, or remove the key";
+            rules.require(!theirs.is_empty(), &[&key], "\"\"", "a field has a name", remedy);
+            let holds = names.insert(theirs);
+            rules.require(holds, &[&key], quoted(theirs), "two fields have this name", "rename one of them");
+        }
     }
     status_classes(at, priava.status_classes.keys(), rules);
 }

@@ -48,8 +48,8 @@ pub use self::{
     advice::{Advice, Severity, advice},
     crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
     crm_com::{
-        CrmComAddressFormat, CrmComCountryBy, CrmComEntryBy, CrmComKey, CrmComLogin, CrmComPhoneSearch, CrmComSettings,
-        CrmComStreet,
+        CrmComAddressFormat, CrmComAddressParts, CrmComCountryBy, CrmComEntryBy, CrmComKey, CrmComLogin,
+        CrmComObjectUpdates, CrmComPhoneSearch, CrmComSettings, CrmComStreet, CrmComVatSearch,
     },
     delivery::DeliverySettings,
     effective::{Effective, Holds, Origin, SecretPlace},

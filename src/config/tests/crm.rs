@@ -73,6 +73,11 @@ fn a_crm_com_that_cannot_be_meant_is_told() {
         let paths = changes.iter().map(|(path, value)| (format!("crm[0].crm_com.{path}"), (*value).to_owned()));
         std::iter::once(("crm[0].kind".to_owned(), "\"crm_com\"".to_owned())).chain(paths).collect()
     };
+    let codes = |count: u32| {
+        let codes: Vec<String> = (0..count).map(|number| format!("\"C{number}\"")).collect();
+        format!("[{}]", codes.join(", "))
+    };
+    let (many, too_many) = (codes(20), codes(21));
     for (changes, key, says) in [
         (&[("login", "\"key\"")][..], "login", "`web_api_key`"),
         (&[("username", "\" \"")], "username", "login by user"),
@@ -98,6 +103,22 @@ fn a_crm_com_that_cannot_be_meant_is_told() {
         (&[("overflow_types", "[\"CUSTOM1\", \"CUSTOM1\"]")], "overflow_types", "once"),
         (&[("photo_bytes_max", "5242881")], "photo_bytes_max", "0 to 5242880"),
         (&[("relation_types.boss", "\"boss\"")], "relation_types.boss", "EMPLOYER"),
+        (&[("relation_party", "\"contact\"")], "relation_party", "contact_information_identifier"),
+        (&[("photo_types", "[\"image/webp\"]")], "photo_types", "image/png"),
+        (&[("photo_types", "[\"image/png\", \"image/png\"]")], "photo_types", "once"),
+        (&[("vat_search", "\"vat\"")], "vat_search", "`registration_number`"),
+        (&[("object_updates", "\"all\"")], "object_updates", "`whole`"),
+        (&[("no_hits_codes", "[\"OK\"]")], "no_hits_codes", "failure"),
+        (&[("no_hits_codes", too_many.as_str())], "no_hits_codes", "20"),
+        (&[("unknown_reference_codes", "[\" \"]")], "unknown_reference_codes", "failure"),
+        (&[("unknown_reference_codes", too_many.as_str())], "unknown_reference_codes", "20"),
+        (&[("address_parts.region", "\"street_name\"")], "address_parts.region", "care_of"),
+        (&[("address_parts.region", "\"district\"")], "address_parts.region", "something else"),
+        (
+            &[("address_parts.region", "\"area\""), ("address_format", "\"international\"")],
+            "address_parts.region",
+            "international",
+        ),
         (&[("phone_country", "\"cy\"")], "phone_country", "capital"),
         (&[("country_by", "[]")], "country_by", "two_character_code"),
         (&[("countries.CYP", "\"Cyprus\"")], "countries.CYP", "capital"),
@@ -121,6 +142,13 @@ fn a_crm_com_that_cannot_be_meant_is_told() {
         ("search_pages_max", "1"),
         ("search_pages_max", "1000"),
         ("source_slot", "\"udf_string_1\""),
+        ("relation_party", "\"contact_information_identifier\""),
+        ("photo_types", "[]"),
+        ("no_hits_codes", "[]"),
+        ("no_hits_codes", many.as_str()),
+        ("unknown_reference_codes", many.as_str()),
+        ("address_parts.region", "\"\""),
+        ("address_parts.region", "\"area\""),
         ("overflow_types", "[]"),
         ("photo_bytes_max", "0"),
         ("photo_bytes_max", "5242880"),

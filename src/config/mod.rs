@@ -63,7 +63,9 @@ pub use self::{
     json_schema::json_schema,
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
-    logisense::{ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, UnknownPlace},
+    logisense::{
+        BeyondWalk, ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, PatchItems, PatchShape, UnknownPlace,
+    },
     mapping::{Condition, FieldRule, Mode, OnLeave, RuleTable},
     nextinteract_sam::{
         AppCode, BirthDateForm, LoginForm, NextinteractSamSettings, OrganizationKind, SamClear, StampModified,

@@ -277,6 +277,7 @@ async fn sam_shows_whoever_logs_in_their_own_address() {
     assert_eq!(system.one(None, "17").await.unwrap(), own);
     let asked = system.asked_since(0);
     assert_eq!(asked, ["POST /rest/user/login", "GET /rest/user/contact/17"]);
+    assert_eq!(system.one(Some("scheme"), "sync@example.org").await.unwrap(), json!({ "type": "S" }));
     let refused = system.one(Some("own"), "18").await.unwrap_err();
     let failure = refused.failure().unwrap();
     assert_eq!(failure.reason.crm_code.as_deref(), Some("WSInvalidParameterException"));

@@ -169,6 +169,7 @@ fn a_nextinteract_sam_that_cannot_be_meant_is_told() {
         ("login", "\"xml\"", "login", "`json`"),
         ("app_code", "\"ni\"", "app_code", "`NI`"),
         ("platform", "\"a\\nb\"", "platform", "up to 64"),
+        ("device_type", "\"Phone\"", "device_type", "Android Phone"),
         ("token_life", "\"59s\"", "token_life", "1m to 1day"),
         ("token_life", "\"25h\"", "token_life", "1m to 1day"),
         ("renew_before", "\"61m\"", "renew_before", "0s to 1h"),

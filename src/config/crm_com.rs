@@ -73,18 +73,32 @@ pub struct CrmComSettings {
     /// Pages read of one search; a search that has more is not decided.
     #[serde(skip_serializing)]
     pub search_pages_max: u32,
+    /// Whether a search says how many contacts it wants and how many to skip; releases before R13 know neither.
+    #[serde(skip_serializing)]
+    pub send_paging: bool,
+    /// What of ours `vat_registration_number` searches for.
+    #[serde(skip_serializing)]
+    pub vat_search: CrmComVatSearch,
+    /// `status.code` by which a search that succeeded says that it found nothing.
+    #[serde(skip_serializing)]
+    pub no_hits_codes: BTreeSet<String>,
     /// Whether answers are asked for by the names of what is needed of them.
     #[serde(skip_serializing)]
     pub send_fields_set: bool,
     /// Whether an entry of a set is named by its id or by its type.
     #[serde(skip_serializing)]
     pub entry_by: CrmComEntryBy,
+    /// What an update carries of `demographics` and `company_profile`.
+    #[serde(skip_serializing)]
+    pub object_updates: CrmComObjectUpdates,
     /// Types for what a set has no type of its own for, or has one already.
     pub overflow_types: Vec<String>,
     /// Whether the primary entry of a set is marked as such.
     pub send_primary: bool,
     /// Which members an address has.
     pub address_format: CrmComAddressFormat,
+    /// Which members of an address hold the parts of the document's.
+    pub address_parts: CrmComAddressParts,
     /// What takes the place of a street that an address has none of, in this order; an address that has none of them
     /// either is left out.
     pub without_street: Vec<CrmComStreet>,
@@ -94,6 +108,9 @@ pub struct CrmComSettings {
     pub phone_country: String,
     /// How a country is named, in this order: the next way is taken when the tenant does not know one.
     pub country_by: Vec<CrmComCountryBy>,
+    /// `status.code` of a write that names what the tenant does not have.
+    #[serde(skip_serializing)]
+    pub unknown_reference_codes: BTreeSet<String>,
     /// ISO 3166-1 alpha-2 code to the country's name, or `id:` and its id, in the tenant's table.
     pub countries: BTreeMap<String, String>,
     /// ISO 639-1 code to CRM.COM's word for a language. Empty: none.
@@ -115,6 +132,14 @@ pub struct CrmComSettings {
     pub industry_sector_by: String,
     /// Largest photo that is sent, in bytes; 0: none is.
     pub photo_bytes_max: usize,
+    /// Media types of the photos that are sent.
+    pub photo_types: Vec<String>,
+    /// Whether a photo that is added takes the place of the one before; otherwise that one is removed first.
+    #[serde(skip_serializing)]
+    pub photo_replaces: bool,
+    /// What a relation that is added calls the other contact.
+    #[serde(skip_serializing)]
+    pub relation_party: String,
     /// What a document says that a contact is to another, to CRM.COM's type of relation. Its own types need not be listed.
     pub relation_types: BTreeMap<String, String>,
     /// Whether notes are sent.
@@ -134,6 +159,31 @@ pub struct CrmComSettings {
     /// HTTP status to failure class, for answers whose code says nothing.
     #[serde(skip_serializing)]
     pub status_classes: BTreeMap<String, FailureClass>,
+}
+
+/// By part of an address of the document, the member of CRM.COM's that holds it. Empty: none.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrmComAddressParts {
+    pub locality: String,
+    pub district: String,
+    pub region: String,
+    pub postal_code: String,
+    pub po_box: String,
+}
+
+impl CrmComAddressParts {
+    /// Each part by its key, with its member.
+    pub(crate) fn each(&self) -> [(&'static str, &str); 5] {
+        let Self { locality, district, region, postal_code, po_box } = self;
+        [
+            ("locality", locality),
+            ("district", district),
+            ("region", region),
+            ("postal_code", postal_code),
+            ("po_box", po_box),
+        ]
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -161,6 +211,22 @@ pub enum CrmComPhoneSearch {
     /// Country calling code and national part.
     Full,
     National,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComVatSearch {
+    VatRegistrationNumber,
+    RegistrationNumber,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrmComObjectUpdates {
+    /// What differs: a member that is absent stays as it is.
+    Members,
+    /// All of an object of which something differs: a member that is absent is cleared.
+    Whole,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

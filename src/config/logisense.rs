@@ -64,6 +64,21 @@ pub struct LogisenseSettings {
     /// Pages read of one walk; a walk that has more is not decided.
     #[serde(skip_serializing)]
     pub walk_pages_max: u32,
+    /// What becomes of a walk that has more pages than may be read.
+    #[serde(skip_serializing)]
+    pub beyond_walk: BeyondWalk,
+    /// Number of the first page.
+    #[serde(skip_serializing)]
+    pub first_page: u32,
+    /// Query argument that holds the number of a page.
+    #[serde(skip_serializing)]
+    pub page_number_argument: String,
+    /// The one that holds the size of a page; empty: not sent.
+    #[serde(skip_serializing)]
+    pub page_size_argument: String,
+    /// The one that says whether the total may be left out; empty: not sent.
+    #[serde(skip_serializing)]
+    pub exclude_total_argument: String,
     /// Namesakes whose details are read after a search; where there are more, it is not decided.
     #[serde(skip_serializing)]
     pub candidates_max: u32,
@@ -94,6 +109,9 @@ pub struct LogisenseSettings {
     pub blank_name: String,
     /// Types of contact points.
     pub contact_points: ContactPointTypes,
+    /// Where a patch has the changes to children.
+    #[serde(skip_serializing)]
+    pub patch: PatchShape,
     /// Country codes (ISO 3166-1 alpha-2) and what the tenant's list has instead.
     pub countries: BTreeMap<String, String>,
     /// HTTP status to failure class, before the built-in reading. A 2xx is no failure by its status.
@@ -113,6 +131,41 @@ pub struct ContactPointTypes {
     pub fax: String,
     /// Holds the contact id.
     pub reference: String,
+}
+
+/// Where a patch of a contact has the changes to its children.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchShape {
+    /// Member that holds them; empty: they stand beside the contact's own members.
+    pub details: String,
+    /// Member that holds the changes to contact points.
+    pub contact_points: String,
+    pub contact_points_as: PatchItems,
+    /// Member that holds the change to the address.
+    pub address: String,
+    pub address_as: PatchItems,
+}
+
+/// How changes are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PatchItems {
+    /// An object whose member `items` is a list of them.
+    Items,
+    /// A list of them.
+    List,
+    /// The only one there is, by itself.
+    Single,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BeyondWalk {
+    /// Contacts of the same name are searched for instead, where there is a search.
+    Search,
+    /// It is not decided.
+    Stop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -48,8 +48,8 @@ pub use self::{
     advice::{Advice, Severity, advice},
     crm::{Adopt, CrmKind, CrmSettings, OnDelete, OnErase, OnGone},
     crm_com::{
-        CrmComAddressFormat, CrmComCountryBy, CrmComEntryBy, CrmComKey, CrmComLogin, CrmComPhoneSearch, CrmComSettings,
-        CrmComStreet,
+        CrmComAddressFormat, CrmComAddressParts, CrmComCountryBy, CrmComEntryBy, CrmComKey, CrmComLogin,
+        CrmComObjectUpdates, CrmComPhoneSearch, CrmComSettings, CrmComStreet, CrmComVatSearch,
     },
     delivery::DeliverySettings,
     effective::{Effective, Holds, Origin, SecretPlace},
@@ -63,7 +63,9 @@ pub use self::{
     json_schema::json_schema,
     load::REFERENCE,
     log::{KafkaSettings, LocalSettings, LogKind, LogSettings},
-    logisense::{ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, UnknownPlace},
+    logisense::{
+        BeyondWalk, ContactPointTypes, CreateMarker, LoginAs, LogisenseSettings, PatchItems, PatchShape, UnknownPlace,
+    },
     mapping::{Condition, FieldRule, Mode, OnLeave, RuleTable},
     nextinteract_sam::{
         AppCode, BirthDateForm, LoginForm, NextinteractSamSettings, OrganizationKind, SamClear, StampModified,

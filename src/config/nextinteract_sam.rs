@@ -39,6 +39,9 @@ pub struct NextinteractSamSettings {
     /// Value of `platform` in a login of version 2; empty: not sent.
     #[serde(skip_serializing)]
     pub platform: String,
+    /// Value of `deviceType` where it is asked how a user is to log in.
+    #[serde(skip_serializing)]
+    pub device_type: String,
     /// Life of a token that comes without one.
     #[serde(with = "humantime_serde")]
     #[serde(skip_serializing)]
@@ -123,6 +126,16 @@ pub enum AppCode {
     Ni,
     #[serde(rename = "MY")]
     My,
+}
+
+impl AppCode {
+    /// As SAM writes it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ni => "NI",
+            Self::My => "MY",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

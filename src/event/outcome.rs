@@ -165,7 +165,7 @@ labels! {
         InvalidField = "invalid_field",
         /// It contradicts what the CRM holds, also when it was tried once more.
         Conflict = "conflict",
-        /// It cannot be told which contact of the CRM it is: a search finds several, or none can be made after a create whose answer was lost.
+        /// It cannot be told which contact of the CRM it is: a search finds several, or more than the CRM's settings allow to read (`search_pages_max`, `walk_pages_max`, `candidates_max`), or none can be made after a create whose answer was lost.
         AmbiguousMatch = "ambiguous_match",
         /// The CRM no longer has the contact, and the settings say not to make it anew.
         Gone = "gone",

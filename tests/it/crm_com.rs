@@ -62,12 +62,16 @@ async fn say(scene: &Scene, data: Option<Value>) {
 pub(crate) fn held_of(contact: Value) -> Value {
     let mut fields = contact["fields"].clone();
     let members = fields.as_object_mut().expect("a contact is an object");
-    for made in ["id", "name", "life_cycle_state"] {
+    for made in ["id", "name", "life_cycle_state", "organizational_unit"] {
         members.remove(made);
+    }
+    if members.get("type") == Some(&json!("PERSON")) {
+        // There it repeats what the demographics say.
+        members.remove("company_profile");
     }
     for set in ["addresses_set", "phones_set", "emails_set", "relation_set"] {
         let entries = members.get_mut(set).and_then(Value::as_array_mut).expect("a set is a list");
-        entries.retain(|entry| entry["state"] == "Active");
+        entries.retain(|entry| entry["state"] != "Inactive");
         for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
             ["id", "state", "area_code", "full_number"].iter().for_each(|made| drop(entry.remove(*made)));
         }

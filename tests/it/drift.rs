@@ -248,7 +248,7 @@ fn what_was_changed_in_crm_com_by_hand_is_found_field_by_field_and_mended() {
             (json!({ "preferred_language": "ENG" }), &["preferred_language"]),
             (json!({ "category_identifier": { "name": "Business" } }), &["category_identifier"]),
             (json!({ "owned_by_group_identifier": null }), &["owned_by_group_identifier"]),
-            (json!({ "privacy_level_identifier": { "number": 1 } }), &["privacy_level_identifier"]),
+            (json!({ "privacy_level_identifier": { "number": "1" } }), &["privacy_level_identifier"]),
             (json!({ "notes": "by hand" }), &["notes"]),
             (json!({ "send_direct_marketing_material": false }), &["send_direct_marketing_material"]),
             (json!({ "send_affiliate_marketing_material": true }), &["send_affiliate_marketing_material"]),

@@ -45,10 +45,7 @@ pub(crate) fn held(world: &World, subject: &str) -> Option<Value> {
 pub(crate) fn others(world: &World, subject: &str) -> Vec<Value> {
     let Some(contact) = held(world, subject) else { return Vec::new() };
     match contact.get("relation_set").and_then(Value::as_array) {
-        Some(relations) => {
-            let active = relations.iter().filter(|relation| relation["state"] == "Active");
-            active.map(|relation| relation["contact"]["id"].clone()).collect()
-        }
+        Some(relations) => relations.iter().map(|relation| relation["contact"]["id"].clone()).collect(),
         None => [contact["payingContactId"].clone()].into_iter().filter(|id| !id.is_null()).collect(),
     }
 }

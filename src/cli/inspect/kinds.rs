@@ -184,11 +184,12 @@ async fn crm_com_shows_a_contact_and_its_photo() {
     system.send(path, "multipart/form-data; boundary=x", photo).await;
     let facts = system.one(Some("photo"), &ids[3]).await.unwrap();
     let address = format!("/crm/ImageDownloadServlet?id={}", ids[3]);
-    let expected = json!({ "file_name": "ann.gif", "file_content_url": address, "file_mime_type": "image/gif" });
+    let name = format!("{}_ann.gif", ids[3]);
+    let expected = json!({ "file_name": name, "file_content_url": address, "file_mime_type": "image/gif" });
     assert_eq!(facts, expected);
     let before = system.sandbox.requests().len();
     let file = system.one(Some("photo_file"), &ids[3]).await.unwrap();
-    assert_eq!((&file["file_content"], &file["file_name"]), (&json!("R0lGODlh"), &json!("ann.gif")));
+    assert_eq!((&file["file_content"], &file["file_name"]), (&json!("R0lGODlh"), &json!(name)));
     let asked = system.asked_since(before);
     assert!(asked[0].starts_with("GET /crmapi/rest/v2/contact_information/profile_photo/view"), "{asked:?}");
     assert!(asked[1].starts_with("GET /crm/ImageDownloadServlet"), "{asked:?}");
@@ -276,6 +277,7 @@ async fn sam_shows_whoever_logs_in_their_own_address() {
     assert_eq!(system.one(None, "17").await.unwrap(), own);
     let asked = system.asked_since(0);
     assert_eq!(asked, ["POST /rest/user/login", "GET /rest/user/contact/17"]);
+    assert_eq!(system.one(Some("scheme"), "sync@example.org").await.unwrap(), json!({ "type": "S" }));
     let refused = system.one(Some("own"), "18").await.unwrap_err();
     let failure = refused.failure().unwrap();
     assert_eq!(failure.reason.crm_code.as_deref(), Some("WSInvalidParameterException"));

@@ -7,8 +7,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    CrmCom, sets,
-    wire::{self, Contact, Set, Slot, inner},
+    CrmCom, fields, sets,
+    wire::{self, Contact, Set, inner},
 };
 use crate::crm::remote::plain;
 
@@ -28,7 +28,7 @@ impl CrmCom {
             Value::Bool(flag) => plain(Some(held)).is_some_and(|held| is_flag(&held, *flag)),
             Value::Number(number) => number.as_f64() == number_of(held),
             Value::String(text) => is_same_text(path, text, held),
-            Value::Object(date) if path.ends_with(inner::DATE_OF_BIRTH) => is_same_date(date, held),
+            Value::Object(date) if is_day(path) => is_same_date(date, held),
             Value::Object(identifier) => is_named(identifier, held),
             Value::Array(_) => plain(Some(expected)) == plain(Some(held)),
         }
@@ -63,7 +63,7 @@ fn is_same_text(path: &str, expected: &str, held: &Value) -> bool {
     if LABELS.contains(&path) || path.ends_with(inner::GENDER) {
         return expected.eq_ignore_ascii_case(&held);
     }
-    if wire::slot(path) == Some(Slot::Date) {
+    if fields::is_moment(path) {
         let moment = |text: &str| text.trim_end_matches('Z').parse::<jiff::civil::DateTime>().ok();
         return moment(&expected).is_some() && moment(&expected) == moment(&held);
     }
@@ -77,6 +77,10 @@ fn words(text: &str) -> String {
 
 fn is_same_date(expected: &Map<String, Value>, held: &Value) -> bool {
     ["day", "month", "year"].iter().all(|part| expected.get(*part).and_then(number_of) == number_of(&held[*part]))
+}
+
+fn is_day(path: &str) -> bool {
+    path.split_once('.').is_some_and(|(_, member)| wire::is_day(member))
 }
 
 /// Whether an item of a list is the one that an identifier names. An item that does not show what it was named by may be.

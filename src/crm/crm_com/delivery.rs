@@ -7,13 +7,11 @@ use serde_json::Value;
 use super::{
     CrmCom, get, name_of,
     photo::{self, Photo},
-    place_of, post,
-    refusals::{self, REFERENCE_NOT_FOUND},
-    sets,
+    place_of, post, refusals, sets,
     wire::{self, Contact, Entry, Envelope, Members, Set, relations},
 };
 use crate::{
-    config::{Adopt, CrmComCountryBy, CrmComKey},
+    config::{Adopt, CrmComCountryBy, CrmComKey, CrmComObjectUpdates},
     contact::{normalise, record::Status},
     crm::{
         Accepted, Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, REMOTE_CONTACT, Request, RequestKind,
@@ -156,8 +154,7 @@ impl<'a> Conversation<'a> {
         loop {
             let way = ways.next().expect("there is one way at least");
             let answer = self.ask(request(*way))?;
-            let is_unknown = refusals::code(answer).is_some_and(|code| code == REFERENCE_NOT_FOUND);
-            if !is_unknown || ways.peek().is_none() {
+            if !self.crm_com.refusals.lacks_reference(answer) || ways.peek().is_none() {
                 return Ok(answer);
             }
         }
@@ -166,9 +163,8 @@ impl<'a> Conversation<'a> {
     fn create(&mut self) -> Heard<Step> {
         let settings = &self.crm_com.settings;
         let fields = without_clears(&self.delivery.projection.fields);
-        let entries = fields.iter().filter(|(path, _)| Set::of_path(path).is_some()).map(|(_, value)| value);
-        let answer = self.write(&sets::ways(settings, entries), |country_by| {
-            let mut body = wire::nested(Members::default(), &fields);
+        let answer = self.write(&sets::ways(settings, fields.values()), |country_by| {
+            let mut body = wire::nested(Members::default(), &sets::with_countries(settings, &fields, country_by));
             for set in Set::ALL {
                 let items = sets::entries(settings, set, &of_set(&fields, set), country_by);
                 body = wire::with_set(body, set, items);
@@ -269,7 +265,8 @@ impl<'a> Conversation<'a> {
             }
             (Some(id), None) => {
                 let other = Members::default().with("id", id);
-                let action = wire::action("ADD").with(wire::TYPE, of_type).with_object("contact_information", other);
+                let party = &self.crm_com.settings.relation_party;
+                let action = wire::action("ADD").with(wire::TYPE, of_type).with_object(party, other);
                 Some(if let Some(notes) = notes { action.with("notes", notes) } else { action })
             }
             (None, entry) => entry.map(|entry| named("REMOVE", entry)),
@@ -286,16 +283,23 @@ impl<'a> Conversation<'a> {
     /// Makes `photo` the contact's, or none if it is `null`.
     fn bring_photo(&mut self, id: &str, photo: &Value) -> Heard<()> {
         let known = self.delivery.link.and_then(|link| link.sent.get(wire::PHOTO));
-        let shown = if matches!(known, Some(Sent::Hash(_))) { None } else { Some(self.view_photo(id)?) };
+        let replaces = photo.is_null() || self.crm_com.settings.photo_replaces;
+        let is_known = replaces && matches!(known, Some(Sent::Hash(_)));
+        let shown = if is_known { None } else { Some(self.view_photo(id)?) };
+        let identifier = Members::default().with("id", id);
+        let body = Members::default().with_object("contact_information_identifier", identifier);
+        let remove = post(photo::REMOVE, &body, RequestKind::Set);
         let (request, about) = match Photo::of_value(photo) {
             Some(photo) if shown.as_ref().is_some_and(|facts| photo.is_shown(facts)) => return Ok(()),
-            Some(photo) => (photo.add(id), About::Linked),
-            None if shown.as_ref().is_some_and(|facts| !photo::is_there(facts)) => return Ok(()),
-            None => {
-                let identifier = Members::default().with("id", id);
-                let body = Members::default().with_object("contact_information_identifier", identifier);
-                (post(photo::REMOVE, &body, RequestKind::Set), About::Photo)
+            Some(photo) => {
+                if !replaces && shown.as_ref().is_some_and(photo::is_there) {
+                    let answer = self.ask(remove)?;
+                    self.photo_facts(answer, About::Photo, Effect::Unknown)?;
+                }
+                (photo.add(id), About::Linked)
             }
+            None if shown.as_ref().is_some_and(|facts| !photo::is_there(facts)) => return Ok(()),
+            None => (remove, About::Photo),
         };
         let answer = self.ask(request)?;
         match self.photo_facts(answer, about, Effect::Unknown) {
@@ -332,6 +336,9 @@ impl<'a> Conversation<'a> {
         let is_erased = self.delivery.record.status == Status::Erased;
         let sets: Vec<Set> = Set::ALL.into_iter().filter(|set| !of_set(&fields, *set).is_empty()).collect();
         let wanted_type = fields.remove(wire::TYPE);
+        if settings.object_updates == CrmComObjectUpdates::Whole {
+            self.complete_objects(&mut fields);
+        }
         let mut shown = None;
         if !sets.is_empty() || wanted_type.is_some() || is_erased {
             let names: Vec<&str> = sets.iter().map(|set| set.read_name()).collect();
@@ -362,7 +369,7 @@ impl<'a> Conversation<'a> {
         let body = |country_by| {
             let identifier = Members::default().with("id", id);
             let start = Members::default().with_object("contact_information_identifier", identifier);
-            let mut body = wire::nested(start, &fields);
+            let mut body = wire::nested(start, &sets::with_countries(settings, &fields, country_by));
             let written =
                 shown.iter().flat_map(|contact| [Set::Phones, Set::Addresses, Set::Emails].map(|set| (set, contact)));
             for (set, contact) in written {
@@ -371,14 +378,26 @@ impl<'a> Conversation<'a> {
             }
             body
         };
-        let entries = fields.iter().filter(|(path, _)| Set::of_path(path).is_some()).map(|(_, value)| value);
-        let ways = sets::ways(settings, entries);
+        let ways = sets::ways(settings, fields.values());
         if body(ways[0]).count() == 1 {
             return Ok(if shown.is_some() { Written::Seen } else { Written::Nothing });
         }
         let answer = self.write(&ways, |country_by| self.crm_com.update_request(body(country_by)))?;
         self.read(answer, About::Linked, Effect::Unknown)?;
         Ok(Written::Sent)
+    }
+
+    /// Adds all of an object of which `fields` has something.
+    fn complete_objects(&self, fields: &mut BTreeMap<String, Value>) {
+        for object in [wire::DEMOGRAPHICS, wire::COMPANY_PROFILE] {
+            let is_inside = |path: &String| path.split_once('.').is_some_and(|(of, _)| of == object);
+            if fields.keys().any(is_inside) {
+                let said = self.delivery.projection.fields.iter().filter(|(path, _)| is_inside(path));
+                for (path, value) in said {
+                    fields.entry(path.clone()).or_insert_with(|| value.clone());
+                }
+            }
+        }
     }
 
     // What a delivery does with them.
@@ -473,7 +492,7 @@ impl<'a> Conversation<'a> {
         let shown = match key {
             CrmComKey::EmailAddress => Set::Emails.read_name(),
             CrmComKey::PhoneNumber => Set::Phones.read_name(),
-            key => place_of(key).map_or(wire::DEMOGRAPHICS, |(object, _)| object),
+            key => place_of(settings, key).map_or(wire::DEMOGRAPHICS, |(object, _)| object),
         };
         let mut names = vec!["id", settings.external_ref_slot.as_str(), shown];
         if self.crm_com.adopt == Adopt::ByKey {
@@ -484,15 +503,19 @@ impl<'a> Conversation<'a> {
         for page in 0..settings.search_pages_max {
             let asked = format!("{}={}", name_of(key), wire::escape(value));
             let offset = u64::from(page) * u64::from(size);
-            let path = format!("/contact_information/list?{asked}&number_of_results={size}&offset={offset}{fields}");
-            let answer = self.ask(get(path))?;
+            let paging =
+                if settings.send_paging { format!("&number_of_results={size}&offset={offset}") } else { String::new() };
+            let answer = self.ask(get(format!("/contact_information/list?{asked}{paging}{fields}")))?;
+            if self.crm_com.refusals.found_nothing(answer) {
+                return Ok(hits);
+            }
             let envelope = self.read(answer, About::Contacts, Effect::None)?;
             let items = match envelope.data {
                 Value::Array(items) => items,
                 Value::Null => Vec::new(),
                 _ => return self.unreadable(answer, Effect::None),
             };
-            let is_last = items.len() < size as usize;
+            let is_last = !settings.send_paging || items.len() < size as usize;
             for item in items {
                 // What cannot be read might be the one that is looked for.
                 let Some(contact) = Contact::of(item) else { return self.unreadable(answer, Effect::None) };
@@ -516,7 +539,8 @@ impl<'a> Conversation<'a> {
             CrmComKey::PhoneNumber => hit.entries(Set::Phones).any(|entry| {
                 sets::shown_number(entry).is_some_and(|full| full == value) || entry.text("number") == Some(value)
             }),
-            key => place_of(key).is_some_and(|(object, member)| hit.inner(object, member) == Some(value.trim())),
+            key => place_of(&self.crm_com.settings, key)
+                .is_some_and(|(object, member)| hit.inner(object, member) == Some(value.trim())),
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) fn settable(settings: &CrmComSettings, name: &str) -> Result<Field, N
         (None, wire::DIRECT_MARKETING | wire::AFFILIATE_MARKETING) => Takes::Boolean,
         (None, name) => match name.split_once('.').map_or(name, |(_, member)| member) {
             inner::GENDER => Takes::Choice(&["MALE", "FEMALE"]),
-            inner::DATE_OF_BIRTH | inner::ESTABLISHED_DATE | inner::VAT_REGISTRATION_DATE => Takes::Date,
+            member if wire::is_day(member) || MOMENTS.contains(&member) => Takes::Date,
             inner::PROFILE_YEAR | inner::ANNUAL_TURNOVER | inner::NUMBER_OF_EMPLOYEES => Takes::Number,
             _ => Takes::Text,
         },
@@ -69,20 +69,28 @@ pub(super) fn shaped(settings: &CrmComSettings, name: &str, value: Value) -> Val
     let text = value.as_str().map(str::trim);
     let moment = || text.and_then(|text| text.parse::<jiff::civil::DateTime>().ok());
     let shaped = match (wire::slot(name), name.split_once('.').map_or(name, |(_, member)| member)) {
-        (Some(Slot::Date), _) | (None, inner::ESTABLISHED_DATE | inner::VAT_REGISTRATION_DATE) => {
-            moment().map(|moment| moment.strftime("%Y-%m-%dT%H:%M:%S").to_string().into())
-        }
+        _ if is_moment(name) => moment().map(|moment| moment.strftime("%Y-%m-%dT%H:%M:%S").to_string().into()),
         (None, inner::DATE_OF_BIRTH) => {
             moment().map(|day| json!({ "day": day.day(), "month": day.month(), "year": day.year() }))
         }
+        // It comes every year.
+        (None, inner::NAME_DAY) => moment().map(|day| json!({ "day": day.day(), "month": day.month() })),
         (None, member) => match (names(settings, member), text) {
             (Some(Names::By(by)), Some(text)) => Some(identifier(by, text)),
             (Some(Names::Country), Some(text)) => Some(country(text)),
             _ => None,
         },
-        (Some(Slot::Text | Slot::Number), _) => None,
+        (Some(_), _) => None,
     };
     shaped.unwrap_or(value)
+}
+
+/// Members of either object that hold a moment, as user-defined dates do.
+const MOMENTS: [&str; 3] = [inner::ESTABLISHED_DATE, inner::VAT_REGISTRATION_DATE, inner::ID_NUMBER_EXPIRATION_DATE];
+
+/// Whether a field holds a date and a time of day.
+pub(super) fn is_moment(name: &str) -> bool {
+    wire::slot(name) == Some(Slot::Date) || name.split_once('.').is_some_and(|(_, member)| MOMENTS.contains(&member))
 }
 
 fn names<'a>(settings: &'a CrmComSettings, member: &str) -> Option<Names<'a>> {

@@ -388,6 +388,9 @@ impl<'a> Draft<'a> {
         for url in items.iter().filter_map(|item| member_text(item, "value")) {
             match Photo::of_url(url, self.rules.photo_bytes_max) {
                 _ if self.rules.photo_bytes_max == 0 => self.lose(PHOTOS, SWITCHED_OFF),
+                Ok(photo) if !self.rules.photo_types.iter().any(|known| known == photo.media_type()) => {
+                    self.lose(PHOTOS, SWITCHED_OFF);
+                }
                 Ok(_) if taken => self.lose(PHOTOS, ONE_PHOTO),
                 Ok(photo) => {
                     taken = true;
@@ -459,12 +462,9 @@ fn relation(settings: &CrmComSettings, item: &Value) -> Option<Relation> {
     })
 }
 
-/// How an item of a list is named.
+/// How an item of a list is named. Even a level's number is a text, in what the documents send and in what they show.
 pub(super) fn identifier(by: &str, theirs: &str) -> Value {
-    match theirs.parse::<u64>() {
-        Ok(number) if by == "number" => json!({ by: number }),
-        _ => json!({ by: theirs }),
-    }
+    json!({ by: theirs })
 }
 
 /// A value as a user-defined field holds it; `None` if it cannot.

@@ -53,7 +53,7 @@ use super::{
     remote::{NoReader, Reader},
 };
 use crate::{
-    config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmSettings},
+    config::{Adopt, CrmComKey, CrmComPhoneSearch, CrmComSettings, CrmComVatSearch, CrmSettings},
     contact::{ContactRecord, record::Status},
     crm::{link::Link, relation::Relation},
 };
@@ -110,7 +110,7 @@ impl CrmCom {
                 }
             }
             key => {
-                let (object, member) = place_of(key)?;
+                let (object, member) = place_of(&self.settings, key)?;
                 fields.get(&format!("{object}.{member}"))?.as_str().map(str::to_owned)
             }
         }
@@ -202,6 +202,16 @@ impl Connector for CrmCom {
     }
 }
 
+/// Whether this is a member of an address that may hold a part of the document's. `in_one_line`: of the international format.
+pub(crate) fn is_address_member(member: &str, in_one_line: bool) -> bool {
+    wire::address::PLACES.contains(&member) && !(in_one_line && wire::address::APART.contains(&member))
+}
+
+/// Whether photos of this media type can be sent.
+pub(crate) fn is_photo_type(media_type: &str) -> bool {
+    photo::is_known(media_type)
+}
+
 /// Whether a field of this name can be told never to be cleared.
 pub(crate) fn is_clearable(field: &str) -> bool {
     let fixed = [wire::TYPE, wire::FIRST_NAME, wire::LAST_NAME, wire::COMPANY_NAME];
@@ -241,10 +251,16 @@ const fn name_of(key: CrmComKey) -> &'static str {
 }
 
 /// The object and the member that a key of a number is.
-fn place_of(key: CrmComKey) -> Option<(&'static str, &'static str)> {
+fn place_of(settings: &CrmComSettings, key: CrmComKey) -> Option<(&'static str, &'static str)> {
     match key {
         CrmComKey::EmailAddress | CrmComKey::PhoneNumber => None,
-        CrmComKey::VatRegistrationNumber => Some((wire::COMPANY_PROFILE, inner::VAT_REGISTRATION_NUMBER)),
+        CrmComKey::VatRegistrationNumber => {
+            let member = match settings.vat_search {
+                CrmComVatSearch::VatRegistrationNumber => inner::VAT_REGISTRATION_NUMBER,
+                CrmComVatSearch::RegistrationNumber => inner::REGISTRATION_NUMBER,
+            };
+            Some((wire::COMPANY_PROFILE, member))
+        }
         key => Some((wire::DEMOGRAPHICS, name_of(key))),
     }
 }

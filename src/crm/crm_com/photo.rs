@@ -78,6 +78,10 @@ impl Photo {
         Some(Self { kind, content: STANDARD.decode(value.get("content")?.as_str()?).ok()? })
     }
 
+    pub(super) fn media_type(&self) -> &'static str {
+        self.kind.media_type
+    }
+
     fn digest(&self) -> String {
         hex(&Sha256::digest(&self.content)[..16])
     }
@@ -121,6 +125,11 @@ impl Photo {
             kind: RequestKind::Set,
         }
     }
+}
+
+/// Whether there are pictures of this media type.
+pub(super) fn is_known(media_type: &str) -> bool {
+    KINDS.iter().any(|kind| kind.media_type == media_type)
 }
 
 /// Whether there is a photo, by what CRM.COM shows of it.

@@ -100,9 +100,14 @@ impl CrmCom {
         let Some(answer) = answers.last() else {
             let by = walk.by.map(|(key, value)| format!("{key}={}&", wire::escape(value))).unwrap_or_default();
             let size = self.settings.page_size;
-            let path = format!("/contact_information/list?{by}number_of_results={size}&offset={offset}");
+            let paging = format!("number_of_results={size}&offset={offset}");
+            let asked = if self.settings.send_paging { format!("{by}{paging}") } else { by };
+            let path = format!("/contact_information/list?{}", asked.trim_end_matches('&'));
             return Ok(ReadStep::Call(get(path)));
         };
+        if self.refusals.found_nothing(answer) {
+            return Ok(ReadStep::Done(Page { items: Vec::new(), next: None, total: None }));
+        }
         let items = match self.data(answer, false, walk.by.map(|(_, value)| value))? {
             Value::Array(items) => items,
             Value::Null => Vec::new(),
@@ -110,7 +115,8 @@ impl CrmCom {
         };
         let items: Option<Vec<Held>> = items.into_iter().map(held).collect();
         let items = items.ok_or_else(|| unreadable(answer))?;
-        let next = (!items.is_empty()).then_some(offset + items.len() as u64);
+        let more = self.settings.send_paging && !items.is_empty();
+        let next = more.then_some(offset + items.len() as u64);
         Ok(ReadStep::Done(Page { items, next, total: None }))
     }
 

@@ -98,12 +98,21 @@ fn a_list_takes_a_key_and_goes_on_until_a_page_is_empty() {
         };
         assert_eq!((page.items.len(), page.next, page.total), (ids.len(), next, None));
     }
-    let ReadStep::Done(page) = crm_com.page(&walk(None, by), &[said("OK", Value::Null)]) else { panic!("nobody") };
-    assert_eq!((page.items.len(), page.next), (0, None));
+    for nobody in [said("OK", Value::Null), said("NOT_FOUND", Value::Null)] {
+        let ReadStep::Done(page) = crm_com.page(&walk(None, by), &[nobody]) else { panic!("nobody") };
+        assert_eq!((page.items.len(), page.next), (0, None));
+    }
+    let old = connector(|settings| settings.send_paging = false);
+    let ReadStep::Call(asked) = old.page(&walk(None, by), &[]) else { panic!("a request") };
+    assert!(!asked.path.contains("offset") && !asked.path.ends_with('&'), "{}", asked.path);
+    let ReadStep::Done(page) = old.page(&walk(None, by), &[said("OK", json!([{ "id": "C1" }]))]) else {
+        panic!("read")
+    };
+    assert_eq!((page.items.len(), page.next), (1, None), "all that there are");
     for (answer, expected) in [
         (said("OK", json!({})), FailureClass::Transient),
         (said("OK", json!([1])), FailureClass::Transient),
-        (said("NOT_FOUND", Value::Null), FailureClass::Rejected),
+        (said("INVALID_VALUE", Value::Null), FailureClass::Rejected),
     ] {
         assert_eq!(class(crm_com.page(&walk(None, by), std::slice::from_ref(&answer))), expected, "{answer:?}");
     }

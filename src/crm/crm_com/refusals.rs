@@ -3,7 +3,7 @@
 //! HTTP 200 is no success here, and CRM.COM documents no code but `OK`. The codes below are the ones to expect; a tenant
 //! that answers with others has tables in its settings for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::wire::{self, Envelope, Status};
 use crate::{
@@ -15,9 +15,6 @@ use crate::{
     event::{Reason, ReasonCode},
 };
 
-/// A country, category, group or the like that the tenant does not have.
-pub(super) const REFERENCE_NOT_FOUND: &str = "REFERENCE_NOT_FOUND";
-
 const MANDATORY_FIELD_MISSING: &str = "MANDATORY_FIELD_MISSING";
 
 /// Tells successes from failures, and failures apart.
@@ -26,6 +23,8 @@ pub(super) struct Refusals {
     codes: BTreeMap<String, FailureClass>,
     messages: BTreeMap<String, FailureClass>,
     statuses: StatusClasses,
+    no_hits: BTreeSet<String>,
+    unknown_references: BTreeSet<String>,
 }
 
 impl Refusals {
@@ -34,6 +33,8 @@ impl Refusals {
             codes: settings.code_classes.clone(),
             messages: settings.message_classes.clone(),
             statuses: StatusClasses::parse(&settings.status_classes)?,
+            no_hits: settings.no_hits_codes.clone(),
+            unknown_references: settings.unknown_reference_codes.clone(),
         })
     }
 
@@ -66,6 +67,17 @@ impl Refusals {
         })
     }
 
+    /// Whether a search that succeeded says by its code that it found nothing.
+    pub(super) fn found_nothing(&self, answer: &Answer) -> bool {
+        let is_success = answer.as_ref().is_ok_and(|response| response.status.is_success());
+        is_success && code(answer).is_some_and(|code| self.no_hits.contains(&code) && !self.codes.contains_key(&code))
+    }
+
+    /// Whether a write was refused because the tenant does not have a country, category, group or the like that it names.
+    pub(super) fn lacks_reference(&self, answer: &Answer) -> bool {
+        code(answer).is_some_and(|code| self.unknown_references.contains(&code))
+    }
+
     fn class_of(&self, status: &Status) -> Option<FailureClass> {
         let configured = self.codes.get(&status.code).copied();
         configured.or_else(|| class_of(&status.code)).or_else(|| {
@@ -88,7 +100,7 @@ fn class_of(code: &str) -> Option<FailureClass> {
     Some(match code {
         "INVALID_TOKEN" | "TOKEN_EXPIRED" | "AUTHENTICATION_FAILED" => FailureClass::Auth,
         "ACCESS_DENIED" => FailureClass::Connection,
-        MANDATORY_FIELD_MISSING | "INVALID_VALUE" | "INVALID_FORMAT" | REFERENCE_NOT_FOUND => FailureClass::Rejected,
+        MANDATORY_FIELD_MISSING | "INVALID_VALUE" | "INVALID_FORMAT" | "REFERENCE_NOT_FOUND" => FailureClass::Rejected,
         "NOT_FOUND" => FailureClass::Gone,
         "DUPLICATE" | "TYPE_ALREADY_EXISTS" => FailureClass::Conflict,
         "SYSTEM_ERROR" => FailureClass::Transient,

@@ -316,6 +316,78 @@ fn pages_are_read_until_one_is_short_and_no_further_than_allowed() {
 }
 
 #[test]
+fn a_search_may_say_by_a_code_that_it_found_nothing() {
+    let crm_com = plain();
+    let case = Case::new(ilka()).keys(&crm_com);
+    let created = || (CREATE, ok(json!({ "id": "C1" })));
+    assert_eq!(case.accepted(&crm_com, &[(LIST, refused("NOT_FOUND")), created()]).0, Operation::Create);
+    let strict = connector(|settings| settings.no_hits_codes = ["NOBODY".to_owned()].into());
+    assert_eq!(case.failure(&strict, &[(LIST, refused("NOT_FOUND"))]).class, FailureClass::Rejected);
+    assert_eq!(case.accepted(&strict, &[(LIST, refused("NOBODY")), created()]).0, Operation::Create);
+    let ruled = connector(|settings| {
+        settings.code_classes = BTreeMap::from([("NOT_FOUND".to_owned(), FailureClass::Transient)])
+    });
+    assert_eq!(case.failure(&ruled, &[(LIST, refused("NOT_FOUND"))]).class, FailureClass::Transient);
+    let body = json!({ "status": { "code": "NOT_FOUND" }, "data": null });
+    let failure = case.failure(&crm_com, &[(LIST, answer(404, body))]);
+    assert_eq!(failure.class, FailureClass::Rejected, "another address may be meant, which proves nothing");
+}
+
+#[test]
+fn a_release_without_pages_is_asked_for_all_at_once() {
+    let old = connector(|settings| (settings.send_paging, settings.page_size) = (false, 1));
+    let case = Case::new(ilka()).keys(&old);
+    let list = LIST.replace("&number_of_results=50&offset=0", "");
+    assert_eq!(case.found(&old, &[(&list, ok(json!([hit("C9", json!("another")), hit("C1", json!(KEY))])))]), ids(&[]));
+}
+
+#[test]
+fn a_tenant_that_clears_what_is_absent_gets_whole_objects() {
+    let document = contact(json!({ "gender": "female", "birthDate": "1988-09-03", "identifiers": { "ssn": "3" } }));
+    let case = Case::linked(document, &["demographics.gender"], &[]);
+    let update = |inside: &str| {
+        format!(
+            r#"POST /update {{"token":"T1","contact_information_identifier":{{"id":"C1"}},"demographics":{{{inside}}},"fields_set":"id,demographics"}}"#
+        )
+    };
+    let done = || ok(json!({ "id": "C1" }));
+    case.accepted(&plain(), &[(&update(r#""gender":"FEMALE""#), done())]);
+    let whole = connector(|settings| settings.object_updates = crate::config::CrmComObjectUpdates::Whole);
+    let all =
+        update(r#""gender":"FEMALE","social_security_number":"3","date_of_birth":{"day":3,"month":9,"year":1988}"#);
+    case.accepted(&whole, &[(&all, done())]);
+}
+
+#[test]
+fn a_country_by_a_rule_is_named_in_one_way_after_the_other_too() {
+    let mut crm = crate::crm::testing::crm_com_crm();
+    crm.crm_com.as_mut().unwrap().unknown_reference_codes = ["NO_SUCH_COUNTRY".to_owned()].into();
+    let crm_com = CrmCom::new(&crm, "contact-hub").unwrap();
+    let path = "demographics.country_of_residence_identifier";
+    let fields = BTreeMap::from([(path.to_owned(), crm_com.shaped(path, json!("cy")))]);
+    let body = |by| {
+        let named = sets::with_countries(&crm_com.settings, &fields, by);
+        wire::nested(Members::default(), &named).body()
+    };
+    let ways = sets::ways(&crm_com.settings, fields.values());
+    assert_eq!(ways, [CrmComCountryBy::TwoCharacterCode, CrmComCountryBy::AlternativeCode]);
+    let expected = |member: &str, code: &str| {
+        format!(r#"{{"demographics":{{"country_of_residence_identifier":{{"{member}":"{code}"}}}}}}"#)
+    };
+    assert_eq!(body(ways[0]), expected("two_character_code", "CY"));
+    assert_eq!(body(ways[1]), expected("alternative_code", "CYP"));
+    let document = contact(json!({ "addresses": [{ "type": "home", "streetAddress": "Pine St", "country": "CY" }] }));
+    let create = |country: &str| {
+        format!(
+            r#"POST /create {{"token":"T1","type":"PERSON","first_name":"Ilka","last_name":"Sundstrom","udf_string_16":"{KEY}","address_set":[{{"type":"HOME","street_name":"Pine St","country_identifier":{{{country}}}}}]}}"#
+        )
+    };
+    let (first, second) = (create(r#""two_character_code":"CY""#), create(r#""alternative_code":"CYP""#));
+    let script = [(first.as_str(), refused("NO_SUCH_COUNTRY")), (second.as_str(), ok(json!({ "id": "C1" })))];
+    assert_eq!(Case::new(document).accepted(&crm_com, &script).0, Operation::Create, "by the configured code");
+}
+
+#[test]
 fn a_contact_of_nobody_is_stamped_read_back_and_committed() {
     let crm_com = plain();
     let case = Case::new(ilka()).keys(&crm_com);

@@ -45,7 +45,7 @@ pub(super) fn actions(
             (Value::Object(ours), Some(entry)) if !is_same(settings, set, ours, entry) => {
                 let mut ours = written(settings, ours, country_by);
                 // What the entry has and ours has not would stay otherwise.
-                let managed: Vec<&str> = managed(set, &ours).collect();
+                let managed: Vec<&str> = managed(settings, set, &ours).collect();
                 for name in managed {
                     if !ours.contains_key(name) && !is_blank(entry.value(read_name(name))) {
                         ours.insert(name.to_owned(), Value::Null);
@@ -73,12 +73,16 @@ pub(super) fn entries(
 }
 
 /// The members that are ours to say, of an address in the format of `ours`.
-fn managed(set: Set, ours: &Map<String, Value>) -> impl Iterator<Item = &'static str> {
+fn managed(settings: &CrmComSettings, set: Set, ours: &Map<String, Value>) -> impl Iterator<Item = &'static str> {
     let in_one_line = ours.contains_key(address::LINE);
-    let apart = [address::STREET_NAME, address::STREET_NUMBER, address::FLOOR, address::APARTMENT_NUMBER];
-    let is_of_format = move |name: &str| if in_one_line { !apart.contains(&name) } else { name != address::LINE };
+    let is_of_format =
+        move |name: &str| if in_one_line { !address::APART.contains(&name) } else { name != address::LINE };
+    // What no part of ours goes to is others' to fill.
+    let is_filled = |name: &&str| {
+        !address::PLACES.contains(name) || settings.address_parts.each().iter().any(|(_, filled)| filled == name)
+    };
     let names: &[&str] = if set == Set::Addresses { set.members() } else { &[] };
-    names.iter().copied().filter(move |name| *name != "is_primary" && is_of_format(name))
+    names.iter().copied().filter(is_filled).filter(move |name| *name != "is_primary" && is_of_format(name))
 }
 
 /// Whether a set that is read has another entry of a type than is wanted there: by what it means, so that neither the case of
@@ -135,7 +139,7 @@ fn is_same(settings: &CrmComSettings, set: Set, ours: &Map<String, Value>, their
             let full = full_number(ours);
             full.is_some() && full == shown_number(theirs)
         }
-        Set::Addresses => managed(set, ours).all(|name| match (name, ours.get(name)) {
+        Set::Addresses => managed(settings, set, ours).all(|name| match (name, ours.get(name)) {
             (address::COUNTRY, None) => is_blank(theirs.value(read_name(name))),
             (address::COUNTRY, Some(country)) => is_same_country(settings, country, theirs.value(read_name(name))),
             (name, ours) => {
@@ -203,13 +207,25 @@ fn named<'a>(settings: &'a CrmComSettings, alpha2: &'a str, by: CrmComCountryBy)
     }
 }
 
-/// The ways to name a country that say something of one of `entries`, in the configured order; one at least.
-pub(super) fn ways<'a>(
+/// `fields` with those that are countries named in this way; where that is not known, as they stand.
+pub(super) fn with_countries(
     settings: &CrmComSettings,
-    entries: impl Iterator<Item = &'a Value> + Clone,
-) -> Vec<CrmComCountryBy> {
+    fields: &BTreeMap<String, Value>,
+    by: CrmComCountryBy,
+) -> BTreeMap<String, Value> {
+    let country = |value: &Value| {
+        let (member, name) = named(settings, alpha2(value)?, by)?;
+        Some(Value::Object(Map::from_iter([(member.to_owned(), Value::from(name))])))
+    };
+    let renamed = |value: &Value| country(value).unwrap_or_else(|| value.clone());
+    fields.iter().map(|(path, value)| (path.clone(), renamed(value))).collect()
+}
+
+/// The ways to name a country that say something of one of `values`, each a country or an entry with one, in the configured
+/// order; one at least.
+pub(super) fn ways<'a>(settings: &CrmComSettings, values: impl Iterator<Item = &'a Value>) -> Vec<CrmComCountryBy> {
     let first = settings.country_by.first().copied().unwrap_or(CrmComCountryBy::TwoCharacterCode);
-    let mut countries = entries.filter_map(|entry| alpha2(entry.get(address::COUNTRY)?)).peekable();
+    let mut countries = values.filter_map(|value| alpha2(value.get(address::COUNTRY).unwrap_or(value))).peekable();
     if countries.peek().is_none() {
         return vec![first];
     }

@@ -143,7 +143,7 @@ fn the_tenants_lists_are_named_by_configured_tables() {
             "category_identifier": { "name": "Residential" }, "owned_by_group_identifier": { "name": "Branch" },
             format!("{object}.industry_identifier"): { "name": "Retail" },
             format!("{object}.industry_sector_identifier"): { "id": "Public" },
-            "privacy_level_identifier": { "number": 2 },
+            "privacy_level_identifier": { "number": "2" },
         })
     };
     let more = json!({ "organization": ours, "owner": "ours", "attributes": { "privacyLevel": "ours" } });
@@ -307,6 +307,60 @@ fn an_address_is_taken_apart_as_the_tenants_format_wants() {
     if Document::parse(contact(nowhere.clone())).is_ok() {
         check(nowhere, json!({ "address_set.CUSTOM1": { "street_name": "Elm" } }), &["/addresses/country"]);
     }
+}
+
+#[test]
+fn parts_of_an_address_go_where_the_settings_say_and_nowhere_else() {
+    let moved = connector(|settings| {
+        settings.address_parts.district = "area".to_owned();
+        settings.address_parts.region.clear();
+        settings.address_parts.po_box = "po_box_postal_code".to_owned();
+    });
+    let address = json!({
+        "streetAddress": "Elm", "locality": "Nicosia", "district": "Centre", "region": "Lefkosia", "poBox": "88",
+        "postalCode": "2003",
+    });
+    let expected = json!({ "address_set.CUSTOM1": {
+        "street_name": "Elm", "town_city": "Nicosia", "area": "Centre", "po_box_postal_code": "88", "postal_code": "2003",
+    } });
+    check_with(&moved, &contact(json!({ "addresses": [address] })), expected, &["/addresses/region"]);
+}
+
+#[test]
+fn only_photos_of_the_configured_types_are_sent() {
+    let photos = contact(json!({ "photos": [{ "value": "data:image/gif;base64,R0lGODlh" }] }));
+    let some = connector(|settings| settings.photo_types.retain(|media_type| media_type != "image/gif"));
+    check_with(&some, &photos, json!({}), &["/photos"]);
+}
+
+#[test]
+fn days_of_a_person_are_filled_by_rules_alone() {
+    let crm_com = connector(|_| ());
+    let shaped = |name: &str, value: &str| crm_com.shaped(name, json!(value));
+    assert_eq!(shaped("demographics.name_day", "2000-08-18"), json!({ "day": 18, "month": 8 }));
+    assert_eq!(shaped("demographics.id_number_expiration_date", "2030-01-31"), "2030-01-31T00:00:00");
+    for name in ["demographics.name_day", "demographics.id_number_expiration_date"] {
+        assert_eq!(crm_com.field(name), Ok(Field::optional(crate::crm::Takes::Date)), "{name}");
+        assert!(!crm_com.fields().contains(&name.to_owned()), "{name} is others' until a rule fills it");
+    }
+    let day = BTreeMap::from([("demographics.name_day".to_owned(), json!({ "month": 8, "day": 18 }))]);
+    let body = wire::nested(Members::default(), &day).body();
+    assert_eq!(body, r#"{"demographics":{"name_day":{"day":18,"month":8}}}"#);
+}
+
+#[test]
+fn a_company_is_searched_for_by_the_number_that_the_tenant_means() {
+    let organization = json!({ "name": "Acme", "registrationNumber": "HE1", "vatNumber": "CY1" });
+    let document = company(json!({ "organization": organization }));
+    let keys = |crm_com: &CrmCom| {
+        let record = record(document.clone());
+        let projection = crm_com.project(&record, None).unwrap();
+        crm_com.look_up_keys(&record, &projection).unwrap().values
+    };
+    let by = |number: &str| BTreeMap::from([("vat_registration_number".to_owned(), number.to_owned())]);
+    assert_eq!(keys(&connector(|_| ())), by("CY1"));
+    let registered = connector(|settings| settings.vat_search = crate::config::CrmComVatSearch::RegistrationNumber);
+    assert_eq!(keys(&registered), by("HE1"));
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(super) mod inner {
     pub(crate) const PASSPORT_NUMBER: &str = "passport_number";
     pub(crate) const SOCIAL_SECURITY_NUMBER: &str = "social_security_number";
     pub(crate) const DATE_OF_BIRTH: &str = "date_of_birth";
+    pub(crate) const NAME_DAY: &str = "name_day";
+    pub(crate) const ID_NUMBER_EXPIRATION_DATE: &str = "id_number_expiration_date";
     pub(crate) const INDUSTRY: &str = "industry_identifier";
     pub(crate) const INDUSTRY_SECTOR: &str = "industry_sector_identifier";
     pub(crate) const REGISTRATION_NUMBER: &str = "registration_number";
@@ -54,12 +56,14 @@ pub(super) mod inner {
 }
 
 /// Those of a person, in the order in which they are written.
-const OF_DEMOGRAPHICS: [&str; 10] = [
+const OF_DEMOGRAPHICS: [&str; 12] = [
     inner::GENDER,
     inner::ID_NUMBER,
     inner::PASSPORT_NUMBER,
     inner::SOCIAL_SECURITY_NUMBER,
     inner::DATE_OF_BIRTH,
+    inner::NAME_DAY,
+    inner::ID_NUMBER_EXPIRATION_DATE,
     inner::INDUSTRY,
     inner::INDUSTRY_SECTOR,
     inner::COUNTRY_OF_RESIDENCE,
@@ -82,7 +86,9 @@ const OF_COMPANY_PROFILE: [&str; 12] = [
     inner::REGISTERED_IN_COUNTRY,
 ];
 /// Members of either object that no attribute of the document fills: they are ours where operators fill them.
-const BY_RULE_ALONE: [&str; 11] = [
+const BY_RULE_ALONE: [&str; 13] = [
+    inner::NAME_DAY,
+    inner::ID_NUMBER_EXPIRATION_DATE,
     inner::COUNTRY_OF_RESIDENCE,
     inner::ID_ISSUED_BY_COUNTRY,
     inner::PASSPORT_ISSUED_BY_COUNTRY,
@@ -196,24 +202,36 @@ pub(super) mod address {
     pub(crate) const STREET_NUMBER: &str = "street_number";
     pub(crate) const FLOOR: &str = "floor";
     pub(crate) const APARTMENT_NUMBER: &str = "apartment_number";
-    pub(crate) const TOWN_CITY: &str = "town_city";
-    pub(crate) const DISTRICT: &str = "district";
-    pub(crate) const MUNICIPALITY: &str = "municipality";
-    pub(crate) const POSTAL_CODE: &str = "postal_code";
-    pub(crate) const PO_BOX: &str = "po_box";
+    const AREA: &str = "area";
+    const TOWN_CITY: &str = "town_city";
+    const DISTRICT: &str = "district";
+    const MUNICIPALITY: &str = "municipality";
+    const POSTAL_CODE: &str = "postal_code";
+    const PO_BOX: &str = "po_box";
+    const PO_BOX_POSTAL_CODE: &str = "po_box_postal_code";
+    const CARE_OF: &str = "care_of";
     pub(crate) const COUNTRY: &str = "country_identifier";
 
-    pub(super) const ALL: [&str; 12] = [
+    /// Those of text that a part of ours may go to.
+    pub(crate) const PLACES: [&str; 8] =
+        [AREA, TOWN_CITY, DISTRICT, MUNICIPALITY, POSTAL_CODE, PO_BOX, PO_BOX_POSTAL_CODE, CARE_OF];
+    /// Those that an address in one line lacks (contract section 4.4).
+    pub(crate) const APART: [&str; 5] = [STREET_NAME, STREET_NUMBER, FLOOR, APARTMENT_NUMBER, AREA];
+
+    pub(super) const ALL: [&str; 15] = [
         LINE,
         STREET_NAME,
         STREET_NUMBER,
         FLOOR,
         APARTMENT_NUMBER,
+        AREA,
         TOWN_CITY,
         DISTRICT,
         MUNICIPALITY,
         POSTAL_CODE,
         PO_BOX,
+        PO_BOX_POSTAL_CODE,
+        CARE_OF,
         COUNTRY,
         "is_primary",
     ];
@@ -397,7 +415,7 @@ pub(super) fn nested(start: Members, fields: &BTreeMap<String, Value>) -> Member
         for member in members {
             if let Some(value) = fields.get(&format!("{object}.{member}")) {
                 inside = match value {
-                    Value::Object(date) if *member == inner::DATE_OF_BIRTH => {
+                    Value::Object(date) if is_day(member) => {
                         inside.with_object(member, Members::default().with_those(&["day", "month", "year"], date))
                     }
                     value => inside.with(member, value.clone()),
@@ -409,6 +427,11 @@ pub(super) fn nested(start: Members, fields: &BTreeMap<String, Value>) -> Member
         }
     }
     whole
+}
+
+/// Whether a member is a day, in parts.
+pub(super) fn is_day(member: &str) -> bool {
+    [inner::DATE_OF_BIRTH, inner::NAME_DAY].contains(&member)
 }
 
 pub(super) fn with_set(start: Members, set: Set, items: Vec<Members>) -> Members {

@@ -16,7 +16,7 @@ use super::{
     wire::{self, Contact, Own, PointKind, address},
 };
 use crate::{
-    config::{Adopt, ClearWith, UnknownPlace},
+    config::{Adopt, BeyondWalk, ClearWith, UnknownPlace},
     contact::{ContactId, normalise, record::Status},
     crm::{
         Answer, Delivery, Effect, Failure, FailureClass, LookUpKeys, Presence, REMOTE_CONTACT, Request, RequestKind,
@@ -283,7 +283,7 @@ impl<'a> Conversation<'a> {
                 }
                 return self.brought(id, plan.ids(&[]));
             }
-            let answer = self.patch(id, wire::patch_body(&own, &plan.changes))?;
+            let answer = self.patch(id, wire::patch_body(&own, &plan.changes, &self.logisense.settings.patch))?;
             let failure = self.logisense.failure(answer, About::Linked, self.delivery);
             if there.is_none() && failure.as_ref().is_some_and(|failure| failure.class == FailureClass::Rejected) {
                 // A child that the link names may have been removed by somebody.
@@ -550,10 +550,24 @@ impl<'a> Conversation<'a> {
         }
         let can_search = self.logisense.settings.search
             && self.delivery.references.find(lists::ABILITIES, lists::SEARCH) != Known::As(lists::UNAVAILABLE);
-        let candidates = if can_search && !keys.values.contains_key(BY_REFERENCE) {
-            self.search_by_names(keys)?
-        } else {
-            self.walk()?
+        let walks = !can_search || keys.values.contains_key(BY_REFERENCE);
+        let walked = if walks { self.walk()? } else { None };
+        let candidates = match walked {
+            Some(all) => all,
+            None if can_search && !(walks && self.logisense.settings.beyond_walk == BeyondWalk::Stop) => {
+                self.search_by_names(keys)?
+            }
+            None => {
+                let settings = &self.logisense.settings;
+                tracing::warn!(
+                    crm = %self.logisense.crm,
+                    contact = %self.key(),
+                    page_size = settings.page_size,
+                    walk_pages_max = settings.walk_pages_max,
+                    "LogiSense has more contacts than may be gone through: raise page_size or walk_pages_max"
+                );
+                return ambiguous();
+            }
         };
         let key = self.key();
         let mut found = Found::default();
@@ -584,7 +598,7 @@ impl<'a> Conversation<'a> {
         let named = [BY_LAST_NAME, BY_FIRST_NAME];
         let named: Vec<(&str, &str)> =
             named.into_iter().filter_map(|key| Some((key, keys.values.get(key)?.as_str()))).collect();
-        let is_recognisable = keys.values.contains_key(BY_EMAIL) || keys.values.contains_key(BY_PHONE);
+        let is_recognisable = [BY_EMAIL, BY_PHONE, BY_REFERENCE].iter().any(|key| keys.values.contains_key(*key));
         if named.is_empty() || keys.planted && !is_recognisable {
             return Ok(Vec::new());
         }
@@ -608,30 +622,35 @@ impl<'a> Conversation<'a> {
             return Err(Box::new(Step::Learned(lists::without_search())));
         }
         self.succeed(answer, About::Tenant)?;
-        let Some(page) = wire::page(body_of(answer)) else { return failed(unreadable(answer, Effect::None)) };
-        // What a search leaves out might be the one.
-        let is_whole = page.items.len() < most as usize || page.total_count == Some(page.items.len() as u64);
+        let Some(page) = wire::hits(body_of(answer)) else { return failed(unreadable(answer, Effect::None)) };
+        // What a search leaves out might be the one. It may give fewer than it was asked for.
+        let count = page.items.len();
+        let is_whole = page.total_count.map_or(count < most as usize, |total| total <= count as u64);
         if is_whole { Ok(page.items) } else { ambiguous() }
     }
 
-    /// All contacts there are.
-    fn walk(&mut self) -> Heard<Vec<Contact>> {
-        let size = self.logisense.settings.page_size;
+    /// All contacts there are; `None` if there are more than may be read, which the first page tells where it has a total.
+    fn walk(&mut self) -> Heard<Option<Vec<Contact>>> {
+        let pages_max = self.logisense.settings.walk_pages_max;
         // By id, since a page may show again what the one before it showed.
         let mut contacts: BTreeMap<u64, Contact> = BTreeMap::new();
-        for number in 1..=self.logisense.settings.walk_pages_max {
-            let rest = format!("Contact/Paged/Detail?pageNumber={number}&pageSize={size}&excludeTotalCount=false");
-            let answer = self.read(&rest, About::Tenant)?;
+        for number in 1..=u64::from(pages_max) {
+            let answer = self.read(&self.logisense.page_path("Contact/Paged/Detail", number), About::Tenant)?;
             let page = wire::page::<Contact>(body_of(answer));
             let Some(page) = page else { return failed(unreadable(answer, Effect::None)) };
-            let is_last = page.items.len() < size as usize
-                || page.total_count.is_some_and(|total| u64::from(number) * u64::from(size) >= total);
+            // A page may have fewer than were asked for, and says so.
+            let size = wire::page_size(body_of(answer)).unwrap_or(self.logisense.settings.page_size.into());
+            let is_last = page.items.is_empty()
+                || page.total_count.map_or((page.items.len() as u64) < size, |total| number * size >= total);
+            if page.total_count.is_some_and(|total| total > size.saturating_mul(pages_max.into())) {
+                return Ok(None);
+            }
             contacts.extend(page.items.into_iter().map(|contact| (contact.identity, contact)));
             if is_last {
-                return Ok(contacts.into_values().collect());
+                return Ok(Some(contacts.into_values().collect()));
             }
         }
-        ambiguous()
+        Ok(None)
     }
 
     /// The references that stand on a contact, whosever they are.

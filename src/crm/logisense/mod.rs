@@ -102,7 +102,8 @@ impl Logisense {
         let ours = [(BY_TITLE, planted), (BY_REFERENCE, !self.settings.contact_points.reference.is_empty())];
         let ours = ours.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| (key, record.contact_id.key()));
         let mut values: BTreeMap<String, String> = ours.map(|(key, value)| (key.to_owned(), value)).collect();
-        if !planted || self.adopt == Adopt::ByKey {
+        let is_marked = !self.settings.contact_points.reference.is_empty();
+        if !planted || is_marked || self.adopt == Adopt::ByKey {
             let text = |path: &str| fields.get(path).and_then(Value::as_str).map(str::to_owned);
             let phone = [PointKind::Mobile, PointKind::Work, PointKind::Home];
             let phone = phone.into_iter().find_map(|kind| text(&kind.path(1)));
@@ -128,6 +129,20 @@ impl Logisense {
     /// A request to the resource server.
     fn request(&self, method: Method, rest: &str, body: Option<Bytes>, kind: RequestKind) -> Request {
         json_request(method, format!("{}/{rest}", self.settings.resource_path), body, kind)
+    }
+
+    /// Where one page of the contacts is, of those counted from 1.
+    fn page_path(&self, paged: &str, page: u64) -> String {
+        let settings = &self.settings;
+        let number = page.saturating_sub(1) + u64::from(settings.first_page);
+        let arguments = [
+            (&settings.page_number_argument, number.to_string()),
+            (&settings.page_size_argument, settings.page_size.to_string()),
+            (&settings.exclude_total_argument, "false".to_owned()),
+        ];
+        let said = arguments.into_iter().filter(|(name, _)| !name.is_empty());
+        let said: Vec<String> = said.map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{paged}?{}", said.join("&"))
     }
 
     /// Why an answer is not a success.

@@ -104,11 +104,7 @@ impl Reader for Logisense {
         let at = (walk.view != ALL).then(|| walk.at.unwrap_or(1));
         let Some(answer) = answers.last() else {
             let paged = if walk.view == DETAIL { "Contact/Paged/Detail" } else { "Contact/Paged" };
-            let size = self.settings.page_size;
-            return self.get(&at.map_or_else(
-                || "Contact/".to_owned(),
-                |number| format!("{paged}?pageNumber={number}&pageSize={size}&excludeTotalCount=false"),
-            ));
+            return self.get(&at.map_or_else(|| "Contact/".to_owned(), |page| self.page_path(paged, page)));
         };
         self.listed(answer, at).map_or_else(ReadStep::Failed, ReadStep::Done)
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 pub(super) use crate::crm::testing::{CONTACT, record};
 use crate::{
-    config::{LoginAs, MiddleName, OnDelete, UnknownPlace},
+    config::{BeyondWalk, LoginAs, MiddleName, OnDelete, PatchItems, PatchShape, UnknownPlace},
     contact::schema,
     crm::{Presence, Response, link::Sent, reference::Library, session::login::Login as _, testing::logisense_crm},
     event::{Operation, OutcomeKind},
@@ -391,14 +391,119 @@ async fn what_is_looked_for_is_marked_searched_or_walked_to() {
     let walk =
         |number: u32| format!("GET Contact/Paged/Detail?pageNumber={number}&pageSize=2&excludeTotalCount=false ");
     assert_eq!(walking.request(&[]), walk(1));
-    let full = |first: u64| {
+    let full = |first: u64, total: Value| {
         let items = [json!({ "identity": first }), json!({ "identity": first + 1 })];
-        ok(json!({ "pagedResults": { "totalCount": 5, "items": items } }))
+        ok(json!({ "pagedResults": { "totalCount": total, "items": items } }))
     };
-    assert_eq!(walking.request(&[full(1)]), walk(2));
-    let Step::Judged(verdict) = walking.step(&[full(1), full(3)]) else { panic!("a verdict") };
-    assert_eq!(verdict.reason.code, ReasonCode::AmbiguousMatch, "there is more than may be read");
-    assert!(walking.request(&[full(1), page(&[])]).starts_with("POST Contact/ "));
+    assert_eq!(walking.request(&[full(1, json!(4))]), walk(2));
+    assert!(walking.request(&[full(1, json!(4)), full(3, json!(4))]).starts_with("POST Contact/ "));
+    for more in [&[full(1, json!(5))][..], &[full(1, Value::Null), full(3, Value::Null)]] {
+        let Step::Judged(verdict) = walking.step(more) else { panic!("a verdict") };
+        assert_eq!(verdict.reason.code, ReasonCode::AmbiguousMatch, "there is more than may be read");
+    }
+    assert!(walking.request(&[full(1, json!(4)), page(&[])]).starts_with("POST Contact/ "));
+}
+
+#[tokio::test]
+async fn a_page_that_is_smaller_than_asked_for_is_not_the_last() {
+    let mut walking = Case::new(json!({}), |settings| settings.search = false);
+    walking.look_up = true;
+    let clamped = |total: Value| {
+        let items = [json!({ "identity": 1 }), json!({ "identity": 2 })];
+        let pagination = json!({ "pageNumber": 1, "pageSize": 2, "excludeTotalCount": false });
+        ok(json!({ "pagination": pagination, "pagedResults": { "totalCount": total, "items": items } }))
+    };
+    for total in [json!(3), Value::Null] {
+        let next = walking.request(&[clamped(total)]);
+        assert!(next.starts_with("GET Contact/Paged/Detail?pageNumber=2&"), "{next}");
+    }
+    // What a search gives may be cut in the same way.
+    let mut searching = Case::new(json!({}), |_| ());
+    searching.look_up = true;
+    let found = |total: u64| ok(json!({ "totalCount": total, "items": [bare(&CONTACT.key())] }));
+    assert!(matches!(searching.step(&[found(1)]), Step::Created(_)), "a bare list is understood too");
+    let Step::Judged(verdict) = searching.step(&[found(2)]) else { panic!("a verdict") };
+    assert_eq!(verdict.reason.code, ReasonCode::AmbiguousMatch);
+}
+
+#[tokio::test]
+async fn pages_are_asked_for_by_the_arguments_of_the_settings() {
+    let mut walking = Case::new(json!({}), |settings| {
+        (settings.search, settings.first_page) = (false, 0);
+        settings.page_number_argument = "page".to_owned();
+        settings.page_size_argument = "size".to_owned();
+        settings.exclude_total_argument.clear();
+    });
+    walking.look_up = true;
+    assert_eq!(walking.request(&[]), "GET Contact/Paged/Detail?page=0&size=100 ");
+    let first = ok(json!({ "pagedResults": { "totalCount": 101, "items": [{ "identity": 1 }] } }));
+    assert_eq!(walking.request(&[first]), "GET Contact/Paged/Detail?page=1&size=100 ");
+}
+
+#[tokio::test]
+async fn where_there_are_too_many_to_go_through_namesakes_are_searched() {
+    let case = |change: &dyn Fn(&mut LogisenseSettings)| {
+        let mut case = Case::new(json!({}), |settings| {
+            settings.contact_points.reference = "reference".to_owned();
+            (settings.page_size, settings.walk_pages_max) = (2, 2);
+            change(settings);
+        });
+        case.look_up = true;
+        case
+    };
+    let many = || ok(json!({ "pagedResults": { "totalCount": 10_001, "items": [{ "identity": 1 }] } }));
+    let page = |items: &[Value]| ok(json!({ "pagedResults": { "totalCount": items.len(), "items": items } }));
+    let searching = case(&|_| ());
+    assert!(searching.request(&[]).starts_with("GET Contact/Paged/Detail?pageNumber=1"));
+    let marked = searching.request(&[many()]);
+    assert!(marked.starts_with("POST Contact/Search ") && marked.contains(r#""name":"title""#), "{marked}");
+    let named = searching.request(&[many(), page(&[])]);
+    assert!(named.contains(r#""name":"lastName""#) && named.contains(r#""name":"firstName""#), "{named}");
+    let namesake = || page(&[bare("Ms.")]);
+    assert_eq!(searching.request(&[many(), page(&[]), namesake()]), "GET Contact/318/Detail ");
+    let mut ours = bare("Ms.");
+    let reference = json!({ "identity": 75, "contactPointTypeId": 44, "value": CONTACT.key() });
+    ours["details"] = json!({ "contactPoints": [reference] });
+    let whole = |contact: &Value| ok(json!({ "instance": contact }));
+    let Step::Found(ids) = searching.step(&[many(), page(&[]), namesake(), whole(&ours)]) else { panic!("found") };
+    assert_eq!(ids["contact"], "318");
+    let created = searching.request(&[many(), page(&[]), namesake(), whole(&bare("Ms."))]);
+    assert!(created.starts_with("POST Contact/ "), "{created}");
+
+    for stopping in
+        [case(&|settings| settings.beyond_walk = BeyondWalk::Stop), case(&|settings| settings.search = false)]
+    {
+        let Step::Judged(verdict) = stopping.step(&[many()]) else { panic!("a verdict") };
+        assert_eq!(verdict.reason.code, ReasonCode::AmbiguousMatch);
+    }
+}
+
+#[test]
+fn a_patch_has_its_changes_where_the_settings_say() {
+    let mut own = wire::Own::default();
+    own.set(wire::TITLE, json!("Ms."));
+    let patch_type = wire::DELETE;
+    let point = wire::PointPatch { patch_type, identity: Some(7), ..wire::PointPatch::default() };
+    let address = wire::AddressPatch::setting(wire::DETACH, &BTreeMap::new()).of(9);
+    let children = wire::Children { points: vec![point], address: Some(address) };
+    let written = |change: &dyn Fn(&mut PatchShape)| {
+        let mut shape = logisense_crm().logisense.unwrap().patch;
+        change(&mut shape);
+        String::from_utf8(wire::patch_body(&own, &children, &shape).to_vec()).unwrap()
+    };
+    let (point, address) = (r#"{"patchType":"delete","identity":7}"#, r#"{"patchType":"detach","identity":9}"#);
+    assert_eq!(
+        written(&|_| ()),
+        format!(
+            r#"{{"title":"Ms.","details":{{"contactPoints":{{"items":[{point}]}},"address":{{"items":[{address}]}}}}}}"#
+        )
+    );
+    let beside = written(&|shape| {
+        shape.details.clear();
+        shape.contact_points_as = PatchItems::List;
+        (shape.address, shape.address_as) = ("contactAddress".to_owned(), PatchItems::Single);
+    });
+    assert_eq!(beside, format!(r#"{{"title":"Ms.","contactPoints":[{point}],"contactAddress":{address}}}"#));
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
 use serde_json::Value;
+
+use crate::config::{PatchItems, PatchShape};
 
 pub(super) const CONTACT_TYPE: &str = "contactTypeId";
 pub(super) const TITLE: &str = "title";
@@ -221,13 +223,41 @@ struct Items<T> {
     items: Vec<T>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
+/// Changes to children of one kind, in one of the forms that they may have.
+struct Changes<'a, T> {
+    list: Vec<&'a T>,
+    written_as: PatchItems,
+}
+
+impl<T: Serialize> Serialize for Changes<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.written_as, self.list.as_slice()) {
+            (PatchItems::Items, list) => Items { items: list.to_vec() }.serialize(serializer),
+            (PatchItems::Single, [only]) => only.serialize(serializer),
+            (PatchItems::List | PatchItems::Single, list) => list.serialize(serializer),
+        }
+    }
+}
+
+/// The changes to all children, by the names that the settings give them.
 struct Details<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    contact_points: Option<Items<&'a PointPatch>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<Items<&'a AddressPatch>>,
+    children: &'a Children,
+    shape: &'a PatchShape,
+}
+
+impl Serialize for Details<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { children, shape } = self;
+        let mut members = serializer.serialize_map(None)?;
+        if !children.points.is_empty() {
+            let list = children.points.iter().collect();
+            members.serialize_entry(&shape.contact_points, &Changes { list, written_as: shape.contact_points_as })?;
+        }
+        if let Some(address) = &children.address {
+            members.serialize_entry(&shape.address, &Changes { list: vec![address], written_as: shape.address_as })?;
+        }
+        members.end()
+    }
 }
 
 fn written(body: &impl Serialize) -> Bytes {
@@ -248,19 +278,37 @@ pub(super) fn put_body(identity: u64, own: &Own) -> Bytes {
     written(&Put { identity, own })
 }
 
-pub(super) fn patch_body(own: &Own, children: &Children) -> Bytes {
+pub(super) fn patch_body(own: &Own, children: &Children, shape: &PatchShape) -> Bytes {
+    #[derive(Serialize)]
+    struct Bare<'a> {
+        #[serde(flatten)]
+        own: &'a Own,
+        #[serde(flatten)]
+        details: Details<'a>,
+    }
+    struct Held<'a> {
+        details: Details<'a>,
+    }
+    impl Serialize for Held<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut members = serializer.serialize_map(Some(1))?;
+            members.serialize_entry(&self.details.shape.details, &self.details)?;
+            members.end()
+        }
+    }
     #[derive(Serialize)]
     struct Patch<'a> {
         #[serde(flatten)]
         own: &'a Own,
-        details: Details<'a>,
+        #[serde(flatten)]
+        held: Held<'a>,
     }
-    let points: Vec<_> = children.points.iter().collect();
-    let details = Details {
-        contact_points: (!points.is_empty()).then_some(Items { items: points }),
-        address: children.address.as_ref().map(|address| Items { items: vec![address] }),
-    };
-    written(&Patch { own, details })
+    let details = Details { children, shape };
+    if shape.details.is_empty() {
+        written(&Bare { own, details })
+    } else {
+        written(&Patch { own, held: Held { details } })
+    }
 }
 
 pub(super) fn delete_body(identity: u64) -> Bytes {
@@ -411,6 +459,11 @@ pub(super) struct Page<T> {
     #[serde(default)]
     pub(super) total_count: Option<u64>,
     pub(super) items: Vec<T>,
+}
+
+/// What a search found: a page of contacts, or, since nothing documents it, as bare as a whole list comes.
+pub(super) fn hits(body: &[u8]) -> Option<Page<Contact>> {
+    page(body).or_else(|| all(body))
 }
 
 /// A page with anything but contacts in it is none: what is passed over might be the one looked for.

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 
 use super::failures::{LOCKED, Reading, unreadable};
 use crate::{
-    config::{AppCode, LoginForm, NextinteractSamSettings},
+    config::{LoginForm, NextinteractSamSettings},
     crm::{
         Answer, Effect, FailureClass, Request, RequestKind, Response,
         session::login::{Login, LoginFailure, Token},
@@ -59,10 +59,7 @@ impl UserLogin {
     pub(super) fn new(settings: &NextinteractSamSettings, reading: Reading) -> Self {
         Self {
             form: settings.login,
-            app_code: match settings.app_code {
-                AppCode::Ni => "NI",
-                AppCode::My => "MY",
-            },
+            app_code: settings.app_code.word(),
             platform: settings.platform.clone(),
             token_life: settings.token_life,
             locked_retry_after: settings.locked_retry_after,

@@ -1,11 +1,16 @@
-//! What SAM shows: to whoever logs in, their own address, by the id of their company. It is no way to a contact, and is never
-//! compared with one; people try by it whether a login is good.
+//! What SAM shows: to whoever logs in, their own address, by the id of their company; and how a user is to log in, by their
+//! e-mail address. Neither is a way to a contact, and neither is compared with one; people try by the first whether a login is
+//! good, and learn by the second which one is meant for the user of a connection.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header::ACCEPT};
+use http::{
+    HeaderValue, Method,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{NextinteractSam, failures::unreadable};
@@ -17,15 +22,53 @@ use crate::crm::{
 /// The one field that the documents name.
 const FIELD: &str = "address1Name";
 
+const OWN: &str = "own";
+const SCHEME: &str = "scheme";
+/// What an answer about the scheme holds that nobody is to see: by it a client shows itself to the identity provider.
+const CLIENT_SECRET: &str = "clientSecret";
+
+/// Whose scheme is asked for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked<'a> {
+    u_email: &'a str,
+    device_type: &'a str,
+    app_code: &'static str,
+}
+
+impl NextinteractSam {
+    fn scheme_of(&self, email: &str) -> Request {
+        let asked =
+            Asked { u_email: email, device_type: &self.settings.device_type, app_code: self.settings.app_code.word() };
+        Request {
+            method: Method::POST,
+            path: "/rest/user/scheme".to_owned(),
+            headers: vec![
+                (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (ACCEPT, HeaderValue::from_static("application/json")),
+            ],
+            body: serde_json::to_vec(&asked).expect("texts serialise").into(),
+            kind: RequestKind::Read,
+        }
+    }
+}
+
 impl Reader for NextinteractSam {
     fn views(&self) -> &'static [RemoteView] {
-        const OWN: RemoteView = RemoteView {
-            name: "own",
-            shows: "the address of the user who logs in, by the id of the company",
-            lists: false,
-            shows_one: true,
-        };
-        &[OWN]
+        &[
+            RemoteView {
+                name: OWN,
+                shows: "the address of the user who logs in, by the id of the company",
+                lists: false,
+                shows_one: true,
+            },
+            RemoteView {
+                name: SCHEME,
+                shows: "how a user is to log in, by the user's e-mail address",
+                lists: false,
+                shows_one: true,
+            },
+        ]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -34,6 +77,9 @@ impl Reader for NextinteractSam {
 
     fn one(&self, one: &One<'_>, answers: &[Answer]) -> ReadStep<Held> {
         let Some(answer) = answers.last() else {
+            if one.view == SCHEME {
+                return ReadStep::Call(self.scheme_of(one.id));
+            }
             let company = utf8_percent_encode(one.id, NON_ALPHANUMERIC);
             return ReadStep::Call(Request {
                 method: Method::GET,
@@ -47,7 +93,15 @@ impl Reader for NextinteractSam {
             return ReadStep::Failed(read.failure);
         }
         let document = answer.as_ref().ok().and_then(|response| serde_json::from_slice::<Value>(&response.body).ok());
-        match document.filter(|document| document.get("results").is_some_and(Value::is_array)) {
+        let is_shown = |document: &Value| match one.view {
+            SCHEME => document.get("type").is_some_and(Value::is_string),
+            _ => document.get("results").is_some_and(Value::is_array),
+        };
+        let document = document.filter(is_shown).map(|mut document| {
+            document.as_object_mut().map(|members| members.remove(CLIENT_SECRET));
+            document
+        });
+        match document {
             Some(document) => ReadStep::Done(Held { id: None, document }),
             None => {
                 let mut failure = unreadable(answer);
@@ -84,6 +138,36 @@ mod tests {
 
     fn read(id: &str, answers: &[Answer]) -> ReadStep<Held> {
         sam().one(&One { id, view: "own", references: &References::default() }, answers)
+    }
+
+    fn scheme(sam: &NextinteractSam, answers: &[Answer]) -> ReadStep<Held> {
+        sam.one(&One { id: "sync@example.org", view: "scheme", references: &References::default() }, answers)
+    }
+
+    #[test]
+    fn the_scheme_of_a_user_is_asked_by_e_mail_address_and_no_secret_is_shown() {
+        let ReadStep::Call(request) = scheme(&sam(), &[]) else { panic!("a request") };
+        assert_eq!((request.method.as_str(), &*request.path), ("POST", "/rest/user/scheme"));
+        assert_eq!(request.body, r#"{"uEmail":"sync@example.org","deviceType":"Desktop","appCode":"NI"}"#);
+        let header = |name| request.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        assert_eq!([header(CONTENT_TYPE), header(ACCEPT)], [(); 2].map(|()| Some("application/json".parse().unwrap())));
+        assert!(request.kind == RequestKind::Read);
+        let mut crm = sam_crm("/none/email".into(), "/none/password".into());
+        crm.nextinteract_sam.as_mut().unwrap().device_type = "Android Phone".to_owned();
+        let ReadStep::Call(other) = scheme(&NextinteractSam::new(&crm, "hub").unwrap(), &[]) else {
+            panic!("a request")
+        };
+        assert!(String::from_utf8_lossy(&other.body).contains(r#""deviceType":"Android Phone""#));
+
+        let shown = json!({ "type": "I", "clientId": "c", "clientSecret": "canary", "idp": "https://idp.example.org" });
+        let ReadStep::Done(held) = scheme(&sam(), &[answer(200, &shown)]) else { panic!("it is shown") };
+        assert_eq!(held.document, json!({ "type": "I", "clientId": "c", "idp": "https://idp.example.org" }));
+        for other in [json!({ "results": [] }), json!([]), json!("S")] {
+            let ReadStep::Failed(failure) = scheme(&sam(), &[answer(200, &other)]) else {
+                panic!("no scheme: {other}")
+            };
+            assert_eq!(failure.class, FailureClass::Transient);
+        }
     }
 
     #[test]

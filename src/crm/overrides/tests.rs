@@ -476,7 +476,7 @@ fn members_and_slots_of_crm_com_are_filled_in_its_own_shapes() {
     let fields = connector.project(&record(company()), None).unwrap().fields;
     for (name, expected) in [
         ("category_identifier", json!({ "name": "gold" })),
-        ("privacy_level_identifier", json!({ "number": 3 })),
+        ("privacy_level_identifier", json!({ "number": "3" })),
         ("udf_string_3", json!("gold")),
         ("udf_float_2", json!(1.5)),
         ("udf_date_1", json!("2001-04-01T00:00:00")),

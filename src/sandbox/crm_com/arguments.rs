@@ -332,10 +332,10 @@ impl Arguments {
 
 impl Arguments {
     /// Whom relations name.
-    pub(super) fn related(&self) -> impl Iterator<Item = &Value> {
-        let relations = self.sets.iter().filter(|(set, _)| *set == Set::Relations).flat_map(|(_, changes)| changes);
+    pub(super) fn related(&mut self) -> impl Iterator<Item = &mut Value> {
+        let relations = self.sets.iter_mut().filter(|(set, _)| *set == Set::Relations).flat_map(|(_, changes)| changes);
         relations.filter_map(|change| match change {
-            Change::Add { members, .. } | Change::Update { members, .. } => members.get("contact"),
+            Change::Add { members, .. } | Change::Update { members, .. } => members.get_mut("contact"),
             Change::Remove { .. } => None,
         })
     }
@@ -557,6 +557,18 @@ fn slot(name: &str, [texts, numbers, dates]: [u32; 3]) -> Option<(Form, Whose)> 
         return None;
     };
     Some((form, Whose::All))
+}
+
+/// All that a contact has beside its names and objects, with nothing in it, as it is read.
+pub(super) fn empty_contact() -> Map<String, Value> {
+    let others = TOP
+        .iter()
+        .filter(|(_, form, _)| !matches!(form, Form::Flag))
+        .map(|(name, ..)| name.strip_suffix("_identifier").unwrap_or(name).to_owned());
+    let slots = [("udf_string", 16), ("udf_float", 8), ("udf_date", 8)]
+        .into_iter()
+        .flat_map(|(start, count)| (1..=count).map(move |number| format!("{start}_{number}")));
+    others.chain(slots).map(|name| (name, Value::Null)).collect()
 }
 
 /// The members of both objects with nothing in them, as they are read.

@@ -38,13 +38,17 @@ struct Entry {
 impl Entry {
     fn shown(&self, set: Set) -> Value {
         let mut shown: Map<String, Value> = self.members.clone().into_iter().collect();
-        // Sent in the documents' examples, never seen again.
-        if set != Set::Relations {
+        if set == Set::Addresses {
+            // Sent in the documents' examples, never seen again.
             shown.remove("notes");
+        } else {
+            shown.entry("notes").or_insert(Value::Null);
         }
         shown.insert("id".to_owned(), json!(self.id));
         shown.insert("type".to_owned(), json!(self.of_type));
-        shown.insert("state".to_owned(), json!(if self.is_active { "Active" } else { "Inactive" }));
+        if set != Set::Relations {
+            shown.insert("state".to_owned(), json!(if self.is_active { "Active" } else { "Inactive" }));
+        }
         if let Some(full) = self.full_number() {
             shown.insert("full_number".to_owned(), json!(format!("00{full}")));
         }
@@ -73,7 +77,9 @@ impl Photo {
 
     pub(super) fn facts(&self) -> Value {
         let address = format!("{}?id={}", super::DOWNLOAD_PATH, self.id);
-        json!({ "file_name": self.name, "file_content_url": address, "file_mime_type": self.kind })
+        // As the documents show it: the name under which it came stands behind one of the system's own.
+        let name = format!("{}_{}", self.id, self.name);
+        json!({ "file_name": name, "file_content_url": address, "file_mime_type": self.kind })
     }
 
     /// What it tells, and the digest of its file, which it tells nobody.
@@ -162,7 +168,8 @@ impl Contact {
 
     fn name(&self) -> String {
         let parts: &[&str] = match self.contact_type {
-            ContactType::Person => &["first_name", "middle_name", "last_name"],
+            // "Louis Aloz Kozior" is shown as "Louis Kozior".
+            ContactType::Person => &["first_name", "last_name"],
             ContactType::Company => &["company_name"],
         };
         parts.iter().filter_map(|part| self.text(part)).collect::<Vec<_>>().join(" ")
@@ -202,13 +209,24 @@ impl Contact {
 
     /// All that is read of a contact.
     pub(super) fn whole(&self) -> Value {
-        let Value::Object(mut shown) = self.short() else { unreachable!("a contact is an object") };
+        let Value::Object(short) = self.short() else { unreachable!("a contact is an object") };
+        let mut shown = arguments::empty_contact();
+        shown.extend(short);
+        shown.insert("organizational_unit".to_owned(), json!(0));
         let flags = ["send_direct_marketing_material", "send_affiliate_marketing_material"];
         let others = self.top.iter().filter(|(name, _)| !flags.contains(&name.as_str()));
         shown.extend(others.map(|(name, value)| (name.clone(), value.clone())));
         let consents: Map<String, Value> =
             flags.iter().map(|name| ((*name).to_owned(), self.top.get(*name).cloned().unwrap_or_default())).collect();
         shown.insert("authorization_settings".to_owned(), consents.into());
+        if self.contact_type == ContactType::Person {
+            // A person has no company profile but for what it has of its demographics there.
+            let mut profile = arguments::empty_object("company_profile");
+            for name in ["industry", "industry_sector"] {
+                profile.insert(name.to_owned(), shown["demographics"][name].clone());
+            }
+            shown.insert("company_profile".to_owned(), profile.into());
+        }
         for set in Set::ALL {
             let entries = self.sets.get(&set).into_iter().flatten().map(|entry| entry.shown(set));
             shown.insert(set.read().to_owned(), entries.collect());
@@ -299,7 +317,8 @@ fn carry_out(
         }
         Change::Remove { entry } => {
             let place = place_of(held, entry)?;
-            if settings.removes {
+            // The documents show a state of entries, and none of relations.
+            if settings.removes || set == Set::Relations {
                 held.remove(place);
             } else {
                 held[place].is_active = false;

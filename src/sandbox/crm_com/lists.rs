@@ -67,8 +67,7 @@ impl Lists {
             };
             names.iter().enumerate().map(item).collect()
         };
-        let level =
-            |number: &u64| json!({ "id": format!("L{number}"), "name": format!("Level {number}"), "number": number });
+        let level = |number: &u64| json!({ "id": format!("L{number}"), "name": format!("Level {number}"), "number": number.to_string() });
         Self {
             countries: COUNTRIES.iter().enumerate().map(country).collect(),
             categories: named(&settings.categories, "code"),

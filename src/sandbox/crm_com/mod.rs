@@ -271,9 +271,9 @@ impl Tenant {
 
     fn create(&mut self, call: Call<'_>) -> Result<Reply, Refused> {
         let body = object(call.request)?;
-        let arguments = Arguments::read(&body, Purpose::Create, &self.settings, &self.lists)?;
+        let mut arguments = Arguments::read(&body, Purpose::Create, &self.settings, &self.lists)?;
         self.check_unique(&arguments, None)?;
-        self.check_related(&arguments, None)?;
+        self.find_related(&mut arguments, None)?;
         let mut contact = Contact::new(self.contacts.next_id(), arguments.contact_type, call.now);
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
         let id = contact.id.clone();
@@ -288,9 +288,9 @@ impl Tenant {
         let body = object(request)?;
         let id = self.identified(&body)?.to_owned();
         let of_type = self.contacts.get(&id).ok_or(NO_CONTACT)?.contact_type;
-        let arguments = Arguments::read(&body, Purpose::Update(of_type), &self.settings, &self.lists)?;
+        let mut arguments = Arguments::read(&body, Purpose::Update(of_type), &self.settings, &self.lists)?;
         self.check_unique(&arguments, Some(&id))?;
-        self.check_related(&arguments, Some(&id))?;
+        self.find_related(&mut arguments, Some(&id))?;
         // One call applies as a whole or not at all.
         let mut contact = self.contacts.get(&id).ok_or(NO_CONTACT)?.clone();
         contact.write(&arguments, &self.settings, &mut self.contacts.entries)?;
@@ -309,15 +309,15 @@ impl Tenant {
         Ok(())
     }
 
-    /// Whoever a relation names is another contact, and there.
-    fn check_related(&self, arguments: &Arguments, id: Option<&str>) -> Result<(), Refused> {
-        for other in arguments.related() {
-            let (field, value) = arguments::one_member(other)?;
+    /// Puts in place of what names somebody in a relation what is shown of whom: another contact, and one that is there.
+    fn find_related(&self, arguments: &mut Arguments, id: Option<&str>) -> Result<(), Refused> {
+        for related in arguments.related() {
+            let (field, value) = arguments::one_member(related)?;
             let value = value.as_str().ok_or(Refused::of(FORMAT, "an identifier is a text"))?;
-            let other = self.contacts.identified(field, value)?;
-            if Some(other) == id || self.contacts.get(other).is_none() {
-                return Err(Refused::of("REFERENCE_NOT_FOUND", "a relation is to another contact"));
-            }
+            let nobody = Refused::of("REFERENCE_NOT_FOUND", "a relation is to another contact");
+            let other = self.contacts.identified(field, value).map_err(|_nobody| nobody)?;
+            let other = self.contacts.get(other).filter(|other| Some(other.id.as_str()) != id).ok_or(nobody)?;
+            *related = other.short();
         }
         Ok(())
     }

@@ -165,14 +165,14 @@ async fn a_create_answers_in_short_and_a_show_in_full_under_other_names() {
     let body = json!({
         "type": "PERSON", "title": "Ms", "first_name": "Ilka", "last_name": "Sundstrom", "preferred_language": "SWE",
         "category_identifier": { "name": "Residential" }, "owned_by_group_identifier": { "alternative_code": "BRANCH" },
-        "privacy_level_identifier": { "number": 2 }, "notes": "Family", "send_direct_marketing_material": 1,
+        "privacy_level_identifier": { "number": "2" }, "notes": "Family", "middle_name": "Vera", "send_direct_marketing_material": 1,
         "udf_string_16": "ct-1", "udf_float_8": 1.5, "udf_date_1": "2020-01-02T03:04:05",
         "demographics": {
             "gender": "FEMALE", "date_of_birth": { "day": 3, "month": 9, "year": 1988 },
             "industry_identifier": { "code": "RETAIL" }, "country_of_residence_identifier": { "two_character_code": "CY" },
         },
         "address_set": [{ "type": "Home", "street_name": "Elm", "floor": 2, "notes": "n" }],
-        "phone_set": [{ "type": "MOBILE", "number": "99555012" }],
+        "phone_set": [{ "type": "MOBILE", "number": "99555012", "notes": "after six" }],
         "email_set": [{ "action": "whatever", "type": "BUSINESS", "email_address": "i@example.com" }],
         "colour": "red",
     });
@@ -200,6 +200,13 @@ async fn a_create_answers_in_short_and_a_show_in_full_under_other_names() {
         (&json!("357"), &json!("0035799555012")),
         "the default country"
     );
+    assert_eq!((&phone["notes"], &whole["emails_set"][0]["notes"]), (&json!("after six"), &Value::Null));
+    let profile = &whole["company_profile"];
+    assert_eq!((&profile["industry"]["name"], profile.get("profile_year")), (&json!("Retail"), Some(&Value::Null)));
+    for empty in ["udf_string_1", "udf_float_1", "udf_date_8"] {
+        assert_eq!(whole.get(empty), Some(&Value::Null), "{empty}");
+    }
+    assert_eq!((&whole["organizational_unit"], &whole["privacy_level"]["number"]), (&json!(0), &json!("2")));
     assert_eq!(whole["emails_set"][0]["email"], "i@example.com");
     assert_eq!(tester.sandbox.contact("ct-1").unwrap(), whole);
     let mut asked = body;
@@ -375,11 +382,19 @@ async fn a_relation_is_to_another_contact_that_is_there() {
     for nobody in ["nobody", one.as_str()] {
         assert_eq!(tester.update(&one, add(nobody)).await.0, "REFERENCE_NOT_FOUND");
     }
-    let (code, whole) = tester.update(&one, add(&other)).await;
-    assert_eq!((code.as_str(), &whole["relation_set"][0]["contact"]["id"]), ("OK", &json!(other)));
-    let id = whole["relation_set"][0]["id"].clone();
-    let remove = json!({ "relation_set": [{ "action": "REMOVE", "relation_identifier": { "id": id } }] });
-    assert_eq!(tester.update(&one, remove).await.1["relation_set"][0]["state"], "Inactive");
+    tester.update(&other, json!({ "demographics": { "id_number": "7" } })).await;
+    let by_number = json!({ "relation_set": [
+        { "action": "ADD", "type": "FRIEND", "contact_information_identifier": { "id_number": "7" } },
+    ] });
+    for add in [add(&other), by_number] {
+        let (code, whole) = tester.update(&one, add).await;
+        let shown = &whole["relation_set"][0];
+        assert_eq!((code.as_str(), &shown["contact"]["id"]), ("OK", &json!(other)));
+        assert_eq!((&shown["contact"]["first_name"], shown.get("state")), (&json!("Ilka"), None));
+        let id = shown["id"].clone();
+        let remove = json!({ "relation_set": [{ "action": "REMOVE", "relation_identifier": { "id": id } }] });
+        assert_eq!(tester.update(&one, remove).await.1["relation_set"], json!([]));
+    }
 }
 
 #[tokio::test]
@@ -431,7 +446,7 @@ async fn a_photo_comes_in_a_form_of_parts_and_is_downloaded_elsewhere() {
     let (code, facts) = read(&answer);
     assert_eq!(
         (code.as_str(), &facts["file_name"], &facts["file_mime_type"]),
-        ("OK", &json!("ilka.jpg"), &json!("image/jpeg"))
+        ("OK", &json!(format!("{id}_ilka.jpg")), &json!("image/jpeg"))
     );
     let view = format!("contact_information_identifier=id={id}");
     assert_eq!(tester.get("profile_photo/view", &view).await.1, facts);

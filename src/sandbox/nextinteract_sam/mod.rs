@@ -24,6 +24,8 @@ const UPSERT_PATH: &str = "/rest/company/contact/upsert";
 /// What goes before the id of the company in the path of a user's own record.
 const OWN_PATH: &str = "/rest/user/contact/";
 const COMPANY_ID: &str = "17";
+/// Tells how a user is to log in.
+const SCHEME_PATH: &str = "/rest/user/scheme";
 /// All that is known of a user's own record.
 const OWN_ADDRESS: (&str, &str) = ("address1Name", "100 Test Street");
 
@@ -266,6 +268,20 @@ fn own_record(request: &http::Request<Bytes>) -> Reply {
     Reply::json(StatusCode::OK, json!({ "results": [{ "key": field, "value": value }] }).to_string())
 }
 
+/// How a user is to log in: as all do, unless an identity provider knows them.
+fn scheme(request: &http::Request<Bytes>) -> Reply {
+    let members: Map<String, Value> = serde_json::from_slice(request.body()).unwrap_or_default();
+    let said = |name: &str| text_of(&members, name);
+    let devices = ["iPad", "iPhone", "Desktop", "Android Tablet", "Android Phone"];
+    let is_whole = said("uEmail").is_some()
+        && said("deviceType").is_some_and(|device| devices.contains(&device))
+        && said("appCode").is_some_and(|code| ["NI", "MY"].contains(&code));
+    if media_type(request).as_deref() != Some("application/json") || !is_whole {
+        return invalid_parameter("name a user, a device and an application, in JSON");
+    }
+    Reply::json(StatusCode::OK, json!({ "type": "S" }).to_string())
+}
+
 /// The references in the body of an upsert.
 fn references(body: &[u8]) -> Vec<String> {
     let Ok(Value::Array(records)) = serde_json::from_slice(body) else { return Vec::new() };
@@ -297,9 +313,10 @@ impl System for Company {
         let request = call.request;
         match (request.method(), request.uri().path()) {
             (&Method::POST, LOGIN_PATH) => return self.door.log_in(&call),
+            (&Method::POST, SCHEME_PATH) => return scheme(request),
             (&Method::POST, UPSERT_PATH) => {}
             (&Method::GET, path) if path.starts_with(OWN_PATH) => {}
-            (_, LOGIN_PATH | UPSERT_PATH) => return Reply::empty(StatusCode::METHOD_NOT_ALLOWED),
+            (_, LOGIN_PATH | SCHEME_PATH | UPSERT_PATH) => return Reply::empty(StatusCode::METHOD_NOT_ALLOWED),
             _ => return Reply::empty(StatusCode::NOT_FOUND),
         }
         let token = self.credential(request);

@@ -168,6 +168,20 @@ async fn a_user_sees_their_own_address_and_no_other_company() {
 }
 
 #[tokio::test]
+async fn whoever_asks_is_told_how_a_user_logs_in() {
+    let sandbox = sandbox(NextinteractSamSettings::default());
+    let asked = json!({ "uEmail": "sync@example.org", "deviceType": "Android Phone", "appCode": "MY" });
+    let answer = post(&sandbox, SCHEME_PATH, "", JSON, asked.to_string()).await;
+    assert_eq!(told(&answer), (200, json!({ "type": "S" })));
+    for (member, value) in [("uEmail", json!("")), ("deviceType", json!("Phone")), ("appCode", Value::Null)] {
+        let mut wrong = asked.clone();
+        wrong[member] = value;
+        let answer = post(&sandbox, SCHEME_PATH, "", JSON, wrong.to_string()).await;
+        assert_eq!(told(&answer), (400, json!(1002.0)), "{member}");
+    }
+}
+
+#[tokio::test]
 async fn a_federated_user_shows_an_access_token_and_has_no_password() {
     let sandbox = sandbox(NextinteractSamSettings::default());
     let by = async |authorization: &str, body: &str| {

@@ -9,9 +9,13 @@ use super::{
     status_classes,
 };
 use crate::{
-    config::{CrmComLogin, CrmComSettings},
+    config::{CrmComAddressFormat, CrmComLogin, CrmComSettings},
     crm,
 };
+
+/// Most codes that one meaning has.
+const CODES_MAX: usize = 20;
+
 pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
     let key = |name: &str| format!("{at}.{name}");
     if crm_com.login == CrmComLogin::User {
@@ -49,6 +53,33 @@ pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
         let remedy = "use CUSTOM1 to CUSTOM5, each once";
         rules.require(holds, &[&key("overflow_types")], quoted(name), "this is no type for what is left", remedy);
     }
+    let mut seen = BTreeSet::new();
+    for media_type in &crm_com.photo_types {
+        let holds = crm::crm_com::is_photo_type(media_type) && seen.insert(media_type);
+        let remedy = "use image/jpeg, image/png and image/gif, each once";
+        rules.require(holds, &[&key("photo_types")], quoted(media_type), "this is no photo", remedy);
+    }
+    for (name, codes) in
+        [("no_hits_codes", &crm_com.no_hits_codes), ("unknown_reference_codes", &crm_com.unknown_reference_codes)]
+    {
+        let reason = "these are too many codes for one meaning";
+        let remedy = "name 20 codes at most";
+        rules.require(codes.len() <= CODES_MAX, &[&key(name)], format!("{} codes", codes.len()), reason, remedy);
+        for code in codes {
+            let holds = code != "OK" && !code.trim().is_empty();
+            let remedy = "write a code of a failure, as in NOT_FOUND";
+            rules.require(holds, &[&key(name)], quoted(code), "this is no code of a failure", remedy);
+        }
+    }
+    let party = &crm_com.relation_party;
+    rules.require(
+        ["contact_information", "contact_information_identifier"].contains(&party.as_str()),
+        &[&key("relation_party")],
+        quoted(party),
+        "no other contact is called so",
+        "choose contact_information or contact_information_identifier",
+    );
+    address_parts(at, crm_com, rules);
     let is_code = |code: &str| code.len() == 2 && code.chars().all(|letter| letter.is_ascii_uppercase());
     let country = &crm_com.phone_country;
     let remedy = "write two capital letters (ISO 3166-1), or leave it empty";
@@ -94,6 +125,27 @@ pub(super) fn check(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
         rules.require(holds, &[&key(name)], quoted(text), "CRM.COM takes no contact without it", remedy);
     }
     status_classes(at, crm_com.status_classes.keys(), rules);
+}
+
+/// Where the parts of an address go: each to a member of its own.
+fn address_parts(at: &str, crm_com: &CrmComSettings, rules: &mut Rules<'_>) {
+    let mut taken = BTreeSet::new();
+    for (part, member) in crm_com.address_parts.each().into_iter().filter(|(_, member)| !member.is_empty()) {
+        let place = format!("{at}.address_parts.{part}");
+        let in_one_line = crm_com.address_format == CrmComAddressFormat::International;
+        let holds = crm::crm_com::is_address_member(member, in_one_line);
+        let remedy = "use area (not in the international format), town_city, district, municipality, postal_code, po_box, \
+                      po_box_postal_code, care_of";
+        rules.require(holds, &[&place], quoted(member), "no address has this", remedy);
+        let reason = "this member holds something else already";
+        rules.require(
+            taken.insert(member),
+            &[&place],
+            quoted(member),
+            reason,
+            "choose another, or leave one of them empty",
+        );
+    }
 }
 
 /// The user-defined fields of a CRM.COM: each exists, and holds one thing.

@@ -7,9 +7,10 @@ use super::{
     status_classes,
 };
 use crate::{
-    config::{LoginAs, LogisenseSettings},
+    config::{LoginAs, LogisenseSettings, PatchItems},
     crm,
 };
+
 pub(super) fn check(at: &str, logisense: &LogisenseSettings, rules: &mut Rules<'_>) {
     let key = |name: &str| format!("{at}.{name}");
     let needed = |name: &str, text: &str, remedy: &str, rules: &mut Rules<'_>| {
@@ -29,6 +30,8 @@ pub(super) fn check(at: &str, logisense: &LogisenseSettings, rules: &mut Rules<'
         let remedy = "begin with /, end without, and leave out query and blanks";
         rules.require(holds, &[&key(name)], quoted(path), "this is no path", remedy);
     }
+    rules.within(&key("first_page"), logisense.first_page, 0..=1);
+    paging_and_patches(at, logisense, rules);
     rules.within(&key("page_size"), logisense.page_size, 2..=1000);
     rules.within(&key("walk_pages_max"), logisense.walk_pages_max, 1..=10_000);
     rules.within(&key("candidates_max"), logisense.candidates_max, 1..=1000);
@@ -46,4 +49,30 @@ pub(super) fn check(at: &str, logisense: &LogisenseSettings, rules: &mut Rules<'
         rules.require(holds, &[&key(&format!("countries.{code}"))], quoted(name), "this names no country", remedy);
     }
     status_classes(at, logisense.status_classes.keys(), rules);
+}
+
+/// The names of query arguments and of members of a patch: such as can stand there, each for one thing.
+fn paging_and_patches(at: &str, logisense: &LogisenseSettings, rules: &mut Rules<'_>) {
+    let is_name = |text: &str| {
+        text.len() <= 100 && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.$".contains(letter))
+    };
+    let patch = &logisense.patch;
+    for (name, text, may_be_empty) in [
+        ("page_number_argument", &logisense.page_number_argument, false),
+        ("page_size_argument", &logisense.page_size_argument, true),
+        ("exclude_total_argument", &logisense.exclude_total_argument, true),
+        ("patch.details", &patch.details, true),
+        ("patch.contact_points", &patch.contact_points, false),
+        ("patch.address", &patch.address, false),
+    ] {
+        let holds = is_name(text) && (may_be_empty || !text.is_empty());
+        let remedy = "use 1 to 100 letters, digits, _, -, . and $";
+        rules.require(holds, &[&format!("{at}.{name}")], quoted(text), "nothing can be called so", remedy);
+    }
+    let place = format!("{at}.patch.address");
+    let reason = "contact points stand there already";
+    rules.require(patch.address != patch.contact_points, &[&place], quoted(&patch.address), reason, "choose another");
+    let place = format!("{at}.patch.contact_points_as");
+    let holds = patch.contact_points_as != PatchItems::Single;
+    rules.require(holds, &[&place], "single", "there may be several changes to contact points", "choose items or list");
 }

@@ -18,6 +18,10 @@ pub(super) fn check(at: &str, sam: &NextinteractSamSettings, rules: &mut Rules<'
         "this is no name",
         "use up to 64 visible letters, or none",
     );
+    let device = &sam.device_type;
+    let known = ["iPad", "iPhone", "Desktop", "Android Tablet", "Android Phone"].contains(&device.as_str());
+    let remedy = "choose from iPad, iPhone, Desktop, Android Tablet, Android Phone";
+    rules.require(known, &[&key("device_type")], quoted(device), "SAM knows no such device", remedy);
     rules.lasting(&key("token_life"), sam.token_life, MINUTE..=DAY);
     rules.lasting(&key("renew_before"), sam.renew_before, Duration::ZERO..=HOUR);
     rules.lasting(&key("login_interval_min"), sam.login_interval_min, SECOND..=HOUR);

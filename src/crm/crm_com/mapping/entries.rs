@@ -16,7 +16,7 @@ use crate::{
             countries, phone,
             wire::{Set, address},
         },
-        draft::why::{NO_FIELD, NOT_IN_LIST},
+        draft::why::{NO_FIELD, NOT_IN_LIST, SWITCHED_OFF},
         reading::{
             Items, is_of_type, is_primary, member, member_text, post_office_box, says_something, value, with_number,
         },
@@ -181,14 +181,20 @@ fn address_members(draft: &mut Draft<'_>, item: &Value) -> Option<Map<String, Va
             members.insert(address::LINE.to_owned(), line.join(", ").into());
         }
     }
-    for (name, ours) in [
-        (address::TOWN_CITY, "locality"),
-        (address::DISTRICT, "district"),
-        (address::MUNICIPALITY, "region"),
-        (address::POSTAL_CODE, "postalCode"),
-        (address::PO_BOX, "poBox"),
+    let parts = &draft.rules.address_parts;
+    for (name, part, field) in [
+        (&parts.locality, "locality", "/addresses/locality"),
+        (&parts.district, "district", "/addresses/district"),
+        (&parts.region, "region", "/addresses/region"),
+        (&parts.postal_code, "postalCode", "/addresses/postalCode"),
+        (&parts.po_box, "poBox", "/addresses/poBox"),
     ] {
-        members.extend(member_text(item, ours).map(|text| (name.to_owned(), Value::from(text.trim()))));
+        let Some(text) = member_text(item, part).map(str::trim) else { continue };
+        if name.is_empty() {
+            draft.lose(field, SWITCHED_OFF);
+        } else {
+            members.insert(name.clone(), text.into());
+        }
     }
     if let Some(code) = member_text(item, "country").map(|code| code.trim().to_uppercase()) {
         if countries::alpha3(&code).is_some() {

@@ -104,6 +104,19 @@ fn where_all_is_in_doubt_a_photo_is_looked_at_and_follows_at_once() {
 }
 
 #[test]
+fn where_a_photo_does_not_replace_another_that_one_is_removed_first() {
+    let crm_com = connector(|settings| settings.photo_replaces = false);
+    let case = linked(with_photo(), &["profile_photo"], &[], Some(Sent::Hash(7)));
+    let add = add();
+    let script = [(VIEW, facts("other.gif")), (REMOVE, answer(200, "")), (&add, facts(NAME))];
+    assert_eq!(case.accepted(&crm_com, &script).0, Operation::Update);
+    case.accepted(&crm_com, &[(VIEW, ok(Value::Null)), (&add, facts(NAME))]);
+    case.accepted(&crm_com, &[(VIEW, facts(NAME))]);
+    let failure = case.failure(&crm_com, &[(VIEW, facts("other.gif")), (REMOVE, lost())]);
+    assert_eq!((failure.class, failure.effect), (FailureClass::Transient, Effect::Unknown));
+}
+
+#[test]
 fn a_photo_that_is_refused_says_which_field_it_was() {
     let crm_com = plain();
     let case = linked(with_photo(), &["profile_photo"], &[], Some(Sent::Hash(7)));

@@ -61,6 +61,14 @@ fn relations_are_read_and_each_that_differs_is_a_request_of_its_own() {
 }
 
 #[test]
+fn the_other_contact_of_a_relation_is_called_as_the_settings_say() {
+    let crm_com = connector(|settings| settings.relation_party = "contact_information_identifier".to_owned());
+    let case = knowing(Case::linked(employed("n"), &[path()], &[]), &crm_com, true);
+    let add = update(&ADD.replace("contact_information", "contact_information_identifier"));
+    case.accepted(&crm_com, &[(&show("relation_set"), shown(json!([]))), (&add, ok(json!({ "id": "C1" })))]);
+}
+
+#[test]
 fn a_relation_that_is_not_taken_holds_back_nothing_else() {
     let crm_com = plain();
     let show = show("relation_set");

@@ -58,7 +58,7 @@ const ADDRESSES: &[(&str, &str)] = &[("home", "HOME"), ("work", "BUSINESS"), ("p
 /// Types for what has none of its own, or finds it taken.
 const CUSTOM: [&str; 5] = ["CUSTOM1", "CUSTOM2", "CUSTOM3", "CUSTOM4", "CUSTOM5"];
 /// What CRM.COM makes of other members by itself.
-const MADE: &[&str] = &["id", "name", "life_cycle_state"];
+const MADE: &[&str] = &["id", "name", "life_cycle_state", "organizational_unit"];
 const MADE_OF_ENTRIES: &[&str] = &["id", "state", "type", "number", "area_code"];
 
 impl Expectation for Tenant {

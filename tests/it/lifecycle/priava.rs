@@ -300,7 +300,7 @@ fn persons_and_organisations_come_through_side_by_side() {
         scene.world.set_faults(FaultPlan { script: lost.into(), ..FaultPlan::default() });
         for round in 1..=2 {
             let say = |number: u64| {
-                let mut said = either(if number % 2 == 0 { "person" } else { "organization" });
+                let mut said = either(if number.is_multiple_of(2) { "person" } else { "organization" });
                 said["emails"][0]["value"] = json!(format!("s{number}@example.com"));
                 said["phoneNumbers"][0]["value"] = json!(format!("+3579955{number:04}"));
                 said["organization"]["name"] = json!(format!("Lane {number} of {round}"));

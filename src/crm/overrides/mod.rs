@@ -216,16 +216,19 @@ impl Overridden {
         Ok(())
     }
 
-    /// What is still lost where rules carry some of it.
+    /// What is still lost where rules carry some of it. A rule for a field that the contact has not carries nothing.
     fn still_lost(
         &self,
-        losses: Vec<Loss>,
+        projection: &Projection,
         record: &ContactRecord,
         document: &Document,
         link: Option<&Link>,
     ) -> Vec<Loss> {
-        let carries = |rule: &&Rule| matches!(rule.make(document), Made::Value(_));
-        let carried = self.overrides.rules.values().filter(carries).filter_map(Rule::place);
+        let losses = projection.losses.clone();
+        let carries = |(name, rule): &(&String, &Rule)| {
+            self.inner.has_field(name, projection) && matches!(rule.make(document), Made::Value(_))
+        };
+        let carried = self.overrides.rules.iter().filter(carries).filter_map(|(_, rule)| rule.place());
         let carried: Vec<_> =
             carried.filter(|place| losses.iter().any(|loss| place.path().starts_with(loss.field))).collect();
         if carried.is_empty() {
@@ -250,7 +253,7 @@ impl Connector for Overridden {
         let mut projection = connector.project(&seen, link)?;
         let document = seen.contact.as_ref().filter(|_| seen.status != Status::Erased);
         if let Some(document) = document.filter(|_| projection.presence != Presence::Absent) {
-            projection.losses = self.still_lost(projection.losses, &seen, document, link);
+            projection.losses = self.still_lost(&projection, &seen, document, link);
             self.lay_over(&mut projection, &seen, document)?;
         }
         Ok(projection)

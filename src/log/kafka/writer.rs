@@ -13,10 +13,10 @@
 //! - A commit that timed out is asked for again until our own deadline. Whatever ends it afterwards, short of a yes, is
 //!   [`WriteError::Unknown`], for the first try may have been heard.
 //!
-//! An abort that gives up a record whose answer is still due makes the producer unfit for anything more. The record may have been
-//! taken, and librdkafka nevertheless gives its sequence number to the next one (`epoch_base_msgid` in `rdkafka_partition.c`),
-//! which the broker then takes for a repetition: it says yes, and keeps nothing. A later transaction would be committed
-//! without it. So the producer is dead then, as a fenced one, and whoever opens the id next begins with numbers of its own.
+//! A producer with records that no broker has answered for in time is of no more use, and is not asked to abort. librdkafka would purge
+//! such a record, which may have been taken, and give its sequence number to the next one (`epoch_base_msgid` in
+//! `rdkafka_partition.c`). The broker takes that for a repetition: it says yes, and keeps nothing, and a later transaction is
+//! committed without it. Whoever opens the id next begins with numbers of its own.
 //!
 //! One call may never return: offsets that are on their way to a group coordinator whose broker has left the cluster (issues
 //! 5456 and 5511 of librdkafka: it waits for a connection that nobody opens any more). The thread is then left behind with
@@ -28,11 +28,7 @@
 use std::{
     collections::BTreeSet,
     future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -73,8 +69,6 @@ const CALL: Duration = Duration::from_secs(5);
 /// given up after `socket.timeout.ms`, by when the coordinator has ended most transactions.
 const HANGS_AFTER: Duration = Duration::from_secs(12);
 const ABORT_DEADLINE: Duration = Duration::from_secs(15);
-/// How long brokers may still take to answer for records of a transaction that is to be aborted.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at the records under way: this part of the time waited so far, within bounds. A look costs more than
 /// what it sees, so a broker that takes its time is looked after less often.
 const DRAIN_PAUSE_SHARE: u32 = 4;
@@ -196,13 +190,9 @@ type Failure = Arc<Mutex<Option<(TopicPartition, RDKafkaErrorCode)>>>;
 /// The topics that this transaction may not write.
 type Refused = Arc<Mutex<Vec<String>>>;
 
-/// Whether records were given up before a broker had answered for them.
-type GivenUp = Arc<AtomicBool>;
-
 struct WriterContext {
     noise: Context,
     failure: Failure,
-    given_up: GivenUp,
     refused: Refused,
 }
 
@@ -223,9 +213,6 @@ impl ProducerContext for WriterContext {
     fn delivery(&self, result: &DeliveryResult<'_>, to: Box<TopicPartition>) {
         let Err((error, _)) = result else { return };
         let code = code_of(error).unwrap_or(RDKafkaErrorCode::Fail);
-        if is_purge(code) {
-            self.given_up.store(true, Ordering::Relaxed);
-        }
         let mut failure = self.failure.lock();
         // Records behind the one at fault are purged. Lost all the same, but the first cause is the one to name.
         if failure.as_ref().is_none_or(|(_, known)| is_purge(*known)) {
@@ -324,7 +311,6 @@ enum Stage {
 struct Transactions {
     producer: BaseProducer<WriterContext>,
     failure: Failure,
-    given_up: GivenUp,
     refused: Refused,
     stage: Stage,
     /// How long the coordinator lets a transaction be open.
@@ -339,11 +325,10 @@ impl Transactions {
         transactional_id: &str,
         calls: watch::Sender<Option<Instant>>,
     ) -> Result<Self, LogError> {
-        let (failure, given_up, refused) = <(Failure, GivenUp, Refused)>::default();
+        let (failure, refused) = (Failure::default(), Refused::default());
         let context = WriterContext {
             noise: Context::new("writer"),
             failure: Arc::clone(&failure),
-            given_up: Arc::clone(&given_up),
             refused: Arc::clone(&refused),
         };
         let producer: BaseProducer<WriterContext> = connection
@@ -363,7 +348,7 @@ impl Transactions {
             }
         }
         let timeout = connection.settings.transaction_timeout;
-        Ok(Self { producer, failure, given_up, refused, stage: Stage::Idle, timeout, calls })
+        Ok(Self { producer, failure, refused, stage: Stage::Idle, timeout, calls })
     }
 
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
@@ -418,6 +403,7 @@ impl Transactions {
                     self.producer.poll(Duration::ZERO);
                     nap(DRAIN_PAUSE);
                 }
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => return Err(self.unanswered()),
                 Err(KafkaError::MessageProduction(code)) => {
                     return Err(self.give_up_record(record.to.clone(), code));
                 }
@@ -436,7 +422,7 @@ impl Transactions {
             if left == under_way {
                 let now = Instant::now();
                 if now >= deadline {
-                    return Err(self.abort_because("the brokers did not take the records in time"));
+                    return Err(self.unanswered());
                 }
                 nap((now.duration_since(begun) / DRAIN_PAUSE_SHARE).clamp(DRAIN_PAUSE, DRAIN_PAUSE_MAX));
             }
@@ -538,6 +524,13 @@ impl Transactions {
         WriteError::Unknown { reason: error.to_string() }
     }
 
+    /// Leaves a transaction whose records may or may not have been taken to whoever opens the id next.
+    fn unanswered(&mut self) -> WriteError {
+        warn!("the brokers did not answer for the records in time; a new writer is opened");
+        self.stage = Stage::Dead;
+        WriteError::Fenced
+    }
+
     /// Ends a transaction whose record was not taken.
     fn give_up_record(&mut self, to: TopicPartition, code: RDKafkaErrorCode) -> WriteError {
         use RDKafkaErrorCode as Code;
@@ -585,30 +578,20 @@ impl Transactions {
         }
     }
 
-    /// Ends the open transaction, after the brokers have answered for its records, if they do so soon. With records under
-    /// way one call would block for its whole time-out, so the calls are short and what they wait for is served in between.
+    /// Ends the open transaction. With records under way one call would block for its whole time-out, so the calls are
+    /// short and what they wait for is served in between.
     ///
     /// # Errors
-    /// [`WriteError::Fenced`] if the producer cannot go on, be it that records were given up: without a commit, nothing of
-    /// the transaction will appear.
+    /// [`WriteError::Fenced`] if the producer cannot go on: without a commit, nothing of the transaction will appear.
     fn abort(&mut self) -> Result<(), WriteError> {
         if self.stage == Stage::Idle {
             return Ok(());
-        }
-        let answered_by = Instant::now() + ANSWERED_WITHIN;
-        while self.producer.in_flight_count() > 0 && Instant::now() < answered_by {
-            self.producer.poll(DRAIN_PAUSE_MAX);
         }
         let deadline = Instant::now() + ABORT_DEADLINE;
         loop {
             let Err(error) = self.producer.abort_transaction(Duration::from_millis(50)) else {
                 self.producer.poll(Duration::ZERO);
                 self.failure.lock().take();
-                if self.given_up.load(Ordering::Relaxed) {
-                    warn!("records were given up before a broker had answered for them; a new writer is opened");
-                    self.stage = Stage::Dead;
-                    return Err(WriteError::Fenced);
-                }
                 self.stage = Stage::Idle;
                 return Ok(());
             };

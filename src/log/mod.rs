@@ -259,6 +259,9 @@ pub trait MemberHandle: Send + Sync + fmt::Debug {
     fn generation(&self) -> Generation;
     /// A transaction with this membership's offsets was taken by the broker, which proves it alive.
     fn confirmed(&self);
+    /// The broker refused the generation of a transaction, and whether it did for no longer knowing the member. Of
+    /// concern to a log whose members may be expelled without being told.
+    fn refused(&self, _unknown: bool) {}
 }
 
 /// An offset that a group committed.

@@ -26,7 +26,7 @@ use parking_lot::{Condvar, Mutex};
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::Message,
     topic_partition_list::Offset as NativeOffset,
@@ -45,6 +45,7 @@ use super::{
     },
     follower::record_of,
     gaps::Gaps,
+    generations::Generations,
     membership::{Ended, Membership, Room, Step},
     names::LostNames,
     writer::NativeGeneration,
@@ -85,6 +86,8 @@ struct Shared {
     /// The membership is to end with the member, though it is static.
     resigning: AtomicBool,
     consumer: OnceLock<Weak<MemberConsumer>>,
+    /// Of a static member.
+    generations: Mutex<Generations<Arc<ConsumerGroupMetadata>>>,
     /// One proof at a time: the thread of one that a broker leaves without an answer stands still for long.
     proof: Arc<Semaphore>,
 }
@@ -156,6 +159,7 @@ impl KafkaMember {
             stopping: AtomicBool::new(false),
             resigning: AtomicBool::new(false),
             consumer: OnceLock::new(),
+            generations: Mutex::default(),
             proof: Arc::new(Semaphore::new(1)),
             spec,
         });
@@ -307,13 +311,31 @@ impl MemberHandle for KafkaHandle {
             // the mark stays until our callback has emptied the map.
             metadata.filter(|_| !consumer.assignment_lost())
         });
-        let metadata = metadata.filter(|_| self.0.membership.lock().is_joined());
-        Generation(Arc::new(NativeGeneration(metadata)))
+        let newest = metadata.filter(|_| self.0.membership.lock().is_joined()).map(Arc::new);
+        let shown = match self.0.spec.instance_id {
+            Some(_) => self.0.generations.lock().show(newest),
+            None => newest,
+        };
+        Generation(Arc::new(NativeGeneration(shown)))
     }
 
     fn confirmed(&self) {
         let now = Instant::now();
         self.0.membership.lock().pulse().confirm(now, now);
+    }
+
+    fn refused(&self, unknown: bool) {
+        let Some(name) = self.0.spec.instance_id.as_ref().filter(|_| unknown) else {
+            self.0.generations.lock().outdated();
+            return;
+        };
+        // What was lost and told is owned no more; what still is, the client holds on to without a right.
+        if !self.0.membership.lock().owned().is_empty() {
+            let group = &self.0.spec.group;
+            warn!(%group, "the group expelled this member and let it in again, and the client library did not say so; it joins anew");
+            let reason = format!("the member {name} of the group {group} had been expelled; it is joined again");
+            self.0.tell(|membership| membership.end(Ended::ForNow(reason)));
+        }
     }
 }
 
@@ -442,6 +464,9 @@ impl MemberContext {
         let partitions = self.partitions(list);
         let lost = consumer.assignment_lost();
         debug!(group = %self.shared.spec.group, ?partitions, lost, "partitions revoked");
+        if lost {
+            self.shared.generations.lock().forget();
+        }
         if !partitions.is_empty() && !self.shared.is_stopping() {
             let acknowledged = self.shared.tell(|membership| membership.revoking(&partitions, lost));
             self.await_drain(acknowledged);

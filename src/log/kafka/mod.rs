@@ -11,12 +11,14 @@
 //! follower    chosen partitions from chosen offsets                writer    transactions
 //! member      a group's member: thread and callbacks               membership  what a member knows, without I/O
 //! names       static names that others took            library   what librdkafka says of itself
+//! gaps        partitions without an owner              generations  of a named member, and which of them is shown
 //! ```
 
 mod appender;
 mod client;
 mod follower;
 mod gaps;
+mod generations;
 mod inquiry;
 mod library;
 mod member;

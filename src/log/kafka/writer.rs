@@ -80,7 +80,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// The generation of a membership; `None` for one that does not stand.
-pub(super) struct NativeGeneration(pub(super) Option<ConsumerGroupMetadata>);
+pub(super) struct NativeGeneration(pub(super) Option<Arc<ConsumerGroupMetadata>>);
 
 enum Command {
     Prepare { transaction: Transaction, result: oneshot::Sender<Result<(), WriteError>> },
@@ -263,6 +263,11 @@ fn is_refusal(error: &KafkaError) -> bool {
                 | Code::RebalanceInProgress
         )
     )
+}
+
+/// Whether a group refused the generation for no longer knowing its member, or another under the same name.
+fn is_of_a_stranger(error: &KafkaError) -> bool {
+    matches!(code_of(error), Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId))
 }
 
 /// Whether the broker will not let us, which no repetition changes.
@@ -471,6 +476,7 @@ impl Transactions {
                     return Err(unauthorized(COMMITTING, &subject_of(offsets, &error), &error));
                 }
                 _ if is_refusal(&error) => {
+                    offsets.member.refused(is_of_a_stranger(&error));
                     self.abort()?;
                     return Err(WriteError::Refused);
                 }

@@ -35,25 +35,26 @@
 //! 6. [`crm`]: the connectors, pure, and the one HTTP exchange.
 //! 7. [`privacy`], [`clock`], [`protection`]: keyed hashes and secrets that do not print; the time of day, as something passed
 //!    in; what keeps the promises, by name, so that tests can do without it.
+//! 8. `sockets`: connections that others make to us, bounded in number and in patience.
 //!
 //! The outer ring wires and runs.
 //!
-//! 8. [`resolver`]: the one active decider around [`identity`].
-//! 9. [`replicator`]: drives one CRM to the newest record of each contact.
-//! 10. [`ingest`]: takes events over HTTP and writes them to the input topics.
-//! 11. [`explain`]: says of one contact who it is, why, and where each CRM stands with it.
-//! 12. [`status`]: how one worker stands: what its parts do, and each CRM.
-//! 13. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
-//! 14. [`verify`]: compares what a CRM holds with the records, where it can be read.
-//! 15. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
-//! 16. [`pause`]: a CRM is left alone until an operator says otherwise.
-//! 17. [`stuck`]: contacts that keep failing are tried now, or what waits of them is given up.
-//! 18. [`letters`]: dead letters are listed, shown and sent in again.
-//! 19. [`audit`]: no action of an operator without a record of who asked for it, and why.
-//! 20. [`worker`]: all of these, with the view, in one process.
-//! 21. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
-//! 22. [`sandbox`]: simulated CRMs, for the demo and the tests.
-//! 23. [`cli`]: the commands.
+//! 9. [`resolver`]: the one active decider around [`identity`].
+//! 10. [`replicator`]: drives one CRM to the newest record of each contact.
+//! 11. [`ingest`]: takes events over HTTP and writes them to the input topics.
+//! 12. [`explain`]: says of one contact who it is, why, and where each CRM stands with it.
+//! 13. [`status`]: how one worker stands: what its parts do, and each CRM.
+//! 14. [`resync`]: what operators ask of a CRM and its contacts: to be driven anew.
+//! 15. [`verify`]: compares what a CRM holds with the records, where it can be read.
+//! 16. [`links`]: which contact of a CRM is which of ours, said by an operator and told to one.
+//! 17. [`pause`]: a CRM is left alone until an operator says otherwise.
+//! 18. [`stuck`]: contacts that keep failing are tried now, or what waits of them is given up.
+//! 19. [`letters`]: dead letters are listed, shown and sent in again.
+//! 20. [`audit`]: no action of an operator without a record of who asked for it, and why.
+//! 21. [`worker`]: all of these, with the view, in one process.
+//! 22. [`config`], [`metrics`], [`telemetry`], [`admin`]: what operators set and see.
+//! 23. [`sandbox`]: simulated CRMs, for the demo and the tests.
+//! 24. [`cli`]: the commands.
 //!
 //! # What always holds
 //!
@@ -111,6 +112,7 @@ pub mod replicator;
 pub mod resolver;
 pub mod resync;
 pub mod sandbox;
+mod sockets;
 pub mod status;
 pub mod stuck;
 pub mod telemetry;

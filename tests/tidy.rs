@@ -283,7 +283,7 @@ fn each_outside_thing_is_named_in_one_place() {
         ("clap_mangen", &["cli"]),
         ("crossterm", &["cli/status"]),
         ("schemars", &["contact", "event", "status"]),
-        ("axum", &["admin", "ingest"]),
+        ("axum", &["admin", "ingest", "sockets.rs"]),
         ("tracing_subscriber", &["telemetry.rs", "telemetry/handled.rs"]),
         ("opentelemetry_proto", &["telemetry/traces", "telemetry/traces.rs"]),
         ("prost", &["telemetry/traces"]),

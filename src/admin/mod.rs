@@ -21,7 +21,7 @@ mod status;
 mod stuck;
 mod verify;
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -31,8 +31,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
-use tracing::{error, info, warn};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tracing::{debug, error, info};
 
 use self::permit::Door;
 pub use self::{
@@ -40,8 +40,10 @@ pub use self::{
     readiness::{Part, Readiness},
 };
 use crate::{
+    config::{AdminSettings, Settings},
     explain::Desk,
     metrics::{self, Registry},
+    sockets,
 };
 
 /// How long a stop waits for answers under way; a client that keeps its connection open is not worth more.
@@ -52,23 +54,27 @@ const STOP_DEADLINE: Duration = Duration::from_secs(1);
 pub struct Admin {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<io::Result<()>>,
+    /// Whether all answers under way ended.
+    task: JoinHandle<bool>,
 }
 
 impl Admin {
-    /// Listens on `address` and answers from then on; operators on a loopback address alone.
+    /// Listens on `address` and answers from then on, with the limits of the reference settings; operators on a loopback
+    /// address alone.
     ///
     /// # Errors
     /// If the address cannot be listened on.
     pub async fn start(address: SocketAddr, registry: Registry, readiness: Readiness, desk: Desk) -> io::Result<Self> {
-        Self::start_for(Access::default(), address, registry, readiness, desk).await
+        Self::start_for(&Settings::reference().admin, Access::default(), address, registry, readiness, desk).await
     }
 
-    /// Likewise, and answers operators as `access` wants it.
+    /// Likewise, with the limits of `settings`, and answers operators as `access` wants it, which several addresses may
+    /// share.
     ///
     /// # Errors
     /// If the address cannot be listened on.
     pub async fn start_for(
+        settings: &AdminSettings,
         access: Access,
         address: SocketAddr,
         registry: Registry,
@@ -80,7 +86,13 @@ impl Admin {
         let (stop, stopped) = oneshot::channel::<()>();
         // A dropped sender counts as a stop, too.
         let stopped = async move { stopped.await.unwrap_or(()) };
-        let task = tokio::spawn(serve(listener, router(registry, readiness, desk, access.at(address)), stopped));
+        let limits = sockets::Limits {
+            server: "admin",
+            connections_max: settings.connections_max,
+            header_timeout: settings.header_timeout,
+        };
+        let router = router(registry, readiness, desk, access.at(address));
+        let task = tokio::spawn(sockets::serve(listener, router, limits, stopped, STOP_DEADLINE));
         info!(%address, "health and metrics are served");
         Ok(Self { address, stop, task })
     }
@@ -92,27 +104,15 @@ impl Admin {
 
     /// Takes no more connections, and ends when those open have their answers, or soon after.
     pub async fn stop(self) {
-        let Self { stop, mut task, .. } = self;
-        // The server ended on its own if nobody listens; its result says why.
+        let Self { stop, task, .. } = self;
         drop(stop);
-        match timeout(STOP_DEADLINE, &mut task).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => warn!(%error, "health and metrics ended with an error"),
+        match task.await {
+            Ok(true) => {}
+            Ok(false) => debug!("answers of health, metrics or an operator were broken off"),
             // Not the error itself: its text has the message of a panic.
-            Ok(Err(_panicked)) => error!("health and metrics ended unexpectedly"),
-            Err(_elapsed) => task.abort(),
+            Err(_panicked) => error!("health and metrics ended unexpectedly"),
         }
     }
-}
-
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stopped: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stopped)
-        .await
 }
 
 fn router(registry: Registry, readiness: Readiness, desk: Desk, door: Door) -> Router {

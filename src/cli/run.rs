@@ -69,7 +69,7 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
         // Checked settings hold an address or nothing.
         if let Ok(address) = listen.parse::<SocketAddr>() {
             let (registry, readiness, desk) = (registry.clone(), readiness.clone(), desk.clone());
-            let started = Admin::start_for(access.clone(), address, registry, readiness, desk).await;
+            let started = Admin::start_for(&settings.admin, access.clone(), address, registry, readiness, desk).await;
             admins.push(started.map_err(|source| CommandError::Listen { key, address, source })?);
         }
     }

@@ -170,6 +170,11 @@ pub struct AdminSettings {
     pub token_on_loopback: bool,
     /// Names of this worker, besides addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Open connections of each address.
+    pub connections_max: usize,
+    /// How long whoever asks may take for the headers of a request, and may say nothing between two of them.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
     /// How fast dead letters are sent in again; 0: no limit.
     pub replays_per_second: f64,
 }

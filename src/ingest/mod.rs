@@ -24,7 +24,6 @@ mod backlog;
 mod binding;
 mod intake;
 mod problem;
-mod server;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +36,8 @@ use tracing::info;
 pub use self::backlog::Decided;
 use self::intake::Intake;
 use crate::{
-    clock::Clock, config::IngestSettings, event::change::Rules, log::Log, metrics::Metrics, telemetry::traces::Traces,
+    clock::Clock, config::IngestSettings, event::change::Rules, log::Log, metrics::Metrics, sockets,
+    telemetry::traces::Traces,
 };
 
 /// What the intake is made of.
@@ -66,7 +66,7 @@ impl fmt::Debug for Parts {
 pub struct Ingest {
     listener: TcpListener,
     address: SocketAddr,
-    limits: server::Limits,
+    limits: sockets::Limits,
     router: Router,
 }
 
@@ -78,7 +78,8 @@ impl Ingest {
     pub async fn bind(address: SocketAddr, parts: Parts) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let limits = server::Limits {
+        let limits = sockets::Limits {
+            server: "ingest",
             connections_max: parts.settings.connections_max,
             header_timeout: parts.settings.read_timeout,
         };
@@ -99,6 +100,6 @@ impl Ingest {
     /// Serves until `stop` ends; then takes no more and gives requests under way `grace` to end. Whether all did.
     pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) -> bool {
         info!(address = %self.address, "events are taken over HTTP");
-        server::serve(self.listener, self.router, self.limits, stop, grace).await
+        sockets::serve(self.listener, self.router, self.limits, stop, grace).await
     }
 }

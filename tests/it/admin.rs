@@ -19,7 +19,7 @@ use contact_replicator::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpSocket,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -41,7 +41,7 @@ async fn started(change: impl FnOnce(&mut AdminSettings)) -> Admin {
     Metrics::new(&registry, &[]).expect("a new registry takes each metric once");
     let (readiness, desk) = (Readiness::default(), Desk::default());
     let address = (Ipv4Addr::LOCALHOST, 0).into();
-    Admin::start_for(Access::new(&settings), address, registry, readiness, desk).await.expect("a port")
+    Admin::start_for(&settings, Access::new(&settings), address, registry, readiness, desk).await.expect("a port")
 }
 
 fn with_token(settings: &mut AdminSettings) {
@@ -87,6 +87,35 @@ async fn exchange(to: SocketAddr, from: IpAddr, head: &str, bytes: usize) -> (u1
 fn question(headers: &str) -> String {
     let length = if headers.contains("content-length") { "" } else { "\r\ncontent-length: 0" };
     format!("POST /explain HTTP/1.1\r\n{headers}\r\ncontent-type: application/json\r\nconnection: close{length}")
+}
+
+#[tokio::test]
+async fn beyond_the_bound_whoever_connects_waits_and_a_connection_that_says_nothing_is_closed() {
+    const LIVE: &str = "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close";
+    /// A good deal longer than an answer takes, and shorter than silence is borne.
+    const A_WHILE: Duration = Duration::from_millis(500);
+    let admin = started(|settings| settings.connections_max = 2).await;
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(admin.address()).await.expect("it listens");
+        stream.write_all(b"GET /live").await.expect("it is open");
+        silent.push(stream);
+    }
+    let mut third = tokio::spawn(exchange(admin.address(), HERE, LIVE, 0));
+    assert!(timeout(A_WHILE, &mut third).await.is_err(), "there is no place for it");
+    silent.pop();
+    assert_eq!(third.await.expect("it ends").0, 200);
+    admin.stop().await;
+
+    let admin = started(|settings| settings.header_timeout = Duration::from_millis(100)).await;
+    for said in ["", "GET /live", "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
+        let mut stream = TcpStream::connect(admin.address()).await.expect("it listens");
+        stream.write_all(said.as_bytes()).await.expect("it is open");
+        let mut heard = Vec::new();
+        let closed = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+        assert!(closed.is_ok(), "still open after {said:?}");
+    }
+    admin.stop().await;
 }
 
 #[tokio::test]

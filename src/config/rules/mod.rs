@@ -158,7 +158,8 @@ fn kafka(kafka: &KafkaSettings, rules: &mut Rules<'_>) {
 
     rules.lasting("log.kafka.session_timeout", kafka.session_timeout, 6 * SECOND..=30 * MINUTE);
     rules.lasting("log.kafka.heartbeat_interval", kafka.heartbeat_interval, SECOND / 10..=10 * MINUTE);
-    rules.lasting("log.kafka.transaction_timeout", kafka.transaction_timeout, SECOND..=15 * MINUTE);
+    // librdkafka makes no client whose transactions could end before one of its requests does (socket.timeout.ms, 10 s).
+    rules.lasting("log.kafka.transaction_timeout", kafka.transaction_timeout, 10 * SECOND..=15 * MINUTE);
     rules.require(
         kafka.heartbeat_interval * 3 <= kafka.session_timeout,
         &["log.kafka.heartbeat_interval", "log.kafka.session_timeout"],
@@ -593,6 +594,8 @@ fn outside(settings: &Settings, rules: &mut Rules<'_>) {
         "this is out of bounds",
         "choose from 0.001 to 1000000, or 0 for no limit",
     );
+    rules.within("admin.connections_max", admin.connections_max, 1..=65_536);
+    rules.lasting("admin.header_timeout", admin.header_timeout, SECOND / 10..=5 * MINUTE);
     let has_token = admin.token_env.is_some() || admin.token_file.is_some();
     rules.require(
         has_token || address.ok().is_none_or(|address| address.ip().is_loopback()),

@@ -45,7 +45,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
     let mut limits: Vec<(String, [&str; 4])> = vec![
         ("log.kafka.session_timeout".into(), ["5999ms", "6s", "30m", "1801s"]),
         ("log.kafka.heartbeat_interval".into(), ["99ms", "100ms", "10m", "601s"]),
-        ("log.kafka.transaction_timeout".into(), ["999ms", "1s", "15m", "901s"]),
+        ("log.kafka.transaction_timeout".into(), ["9999ms", "10s", "15m", "901s"]),
         ("log.kafka.drain_deadline".into(), ["99ms", "100ms", "1h", ""]),
         ("log.local.input_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("log.local.compact_interval".into(), ["999ms", "1s", "7d", "8d"]),
@@ -58,6 +58,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("topics.tombstones_retention".into(), ["59m", "1h", "36500d", "36501d"]),
         ("input.future_max".into(), ["", "0s", "365d", "366d"]),
         ("ingest.read_timeout".into(), ["99ms", "100ms", "5m", "301s"]),
+        ("admin.header_timeout".into(), ["99ms", "100ms", "5m", "301s"]),
         ("telemetry.traces.timeout".into(), ["99ms", "100ms", "1m", "61s"]),
         ("telemetry.traces.batch_age_max".into(), ["9ms", "10ms", "1m", "61s"]),
         (delivery("request_deadline"), ["99ms", "100ms", "5m", "301s"]),
@@ -98,6 +99,7 @@ fn each_limit_takes_its_bounds_and_nothing_beyond() {
         ("ingest.requests_max".into(), ["0", "1", "1024", "1025"]),
         ("ingest.connections_max".into(), ["0", "1", "65536", "65537"]),
         (delivery("in_flight_max"), ["0", "1", "4096", "4097"]),
+        ("admin.connections_max".into(), ["0", "1", "65536", "65537"]),
         ("admin.replays_per_second".into(), ["0.0009", "0.001", "1000000", "1000001"]),
         // Of at most 2 here.
         (delivery("in_flight_min"), ["0", "1", "2", "3"]),

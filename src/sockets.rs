@@ -1,16 +1,16 @@
-//! The sockets: bounded in number and in patience, and closed in order.
+//! The sockets of whoever listens: bounded in number and in patience, and closed in order.
 //!
 //! Beyond the bound nothing is accepted; whoever connects waits in the kernel's queue, which has a bound of its own. A
 //! connection without a request is closed after the same time that headers may take, so that idle ones free their place.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -21,13 +21,16 @@ use tracing::{debug, error, warn};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) connections_max: usize,
-    pub(super) header_timeout: Duration,
+pub(crate) struct Limits {
+    /// Who listens, in log lines.
+    pub(crate) server: &'static str,
+    pub(crate) connections_max: usize,
+    pub(crate) header_timeout: Duration,
 }
 
-/// Serves until `stop` ends, then lets requests under way end within `grace`. Whether all did.
-pub(super) async fn serve(
+/// Serves until `stop` ends, then lets requests under way end within `grace`. Whether all did. Each request has the
+/// [`ConnectInfo`] of its connection.
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
@@ -46,14 +49,17 @@ pub(super) async fn serve(
         };
         tokio::select! {
             () = &mut stop => break,
-            Some(ended) = connections.join_next() => told(ended),
+            Some(ended) = connections.join_next() => told(limits, ended),
             (accepted, place) = accepted => match accepted {
-                Ok((socket, _)) => {
-                    let connection = connection(socket, router.clone(), limits, stopping.subscribe(), place);
-                    connections.spawn(connection);
+                Ok((socket, peer)) => {
+                    let connection = connection(socket, peer, router.clone(), limits, stopping.subscribe());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
                 }
                 Err(error) => {
-                    warn!(%error, "the ingest could not accept a connection");
+                    warn!(%error, server = limits.server, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -64,33 +70,35 @@ pub(super) async fn serve(
     stopping.send_replace(true);
     let all_ended = async {
         while let Some(ended) = connections.join_next().await {
-            told(ended);
+            told(limits, ended);
         }
     };
     timeout(grace, all_ended).await.is_ok()
 }
 
-fn told(ended: Result<(), tokio::task::JoinError>) {
+fn told(limits: Limits, ended: Result<(), tokio::task::JoinError>) {
     // Not the error itself: its text has the message of the panic.
     if ended.is_err_and(|error| error.is_panic()) {
-        error!("a connection of the ingest panicked");
+        error!(server = limits.server, "a connection panicked");
     }
 }
 
 async fn connection(
     socket: TcpStream,
+    peer: SocketAddr,
     router: Router,
     limits: Limits,
     mut stopping: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
 ) {
     if let Err(error) = socket.set_nodelay(true) {
-        debug!(%error, "the ingest could not set an option of a connection");
+        debug!(%error, server = limits.server, "an option of a connection could not be set");
     }
     let service = service_fn(move |request: http::Request<Incoming>| {
         let mut router = router.clone();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
         // A router is always ready, so it need not be asked.
-        async move { Ok::<_, Infallible>(infallible(router.call(request.map(Body::new)).await)) }
+        async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
@@ -103,7 +111,7 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
-        debug!(%error, "a connection to the ingest ended early");
+        debug!(%error, server = limits.server, "a connection ended early");
     }
 }
 

@@ -95,7 +95,7 @@ impl Inquiry {
 
     pub(super) async fn shape(&self, topic: &str) -> Result<Option<Shape>, LogError> {
         let (topics, topic) = (self.topics(), topic.to_owned());
-        self.ask("asking for the partitions of a topic", move || shape(&topics, &topic)).await
+        self.ask("asking for the partitions of a topic", move || answered(&topics, shape(&topics, &topic))).await
     }
 
     pub(super) async fn watermarks(&self, at: &TopicPartition) -> Result<Watermarks, LogError> {

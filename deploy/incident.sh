@@ -147,10 +147,10 @@ expect() {
     done
 }
 
-# What is divided in the rules is short for every CRM, too; and Previsto, the last of them, is not to have one field.
+# What is divided in the rules is short for every CRM, too; and Previsto is not to have one field.
 cat >"$scratch/change.sed" <<'SED'
 s/^\[crm.delivery\]$/&\nfailures_before_pause = 5\nprobe_delay = "500ms"\nprobe_delay_max = "1s"/
-$a [crm.fields]\n"meta.consentMarketing" = { omit = true }
+s/^plant_number = true$/&\n[crm.fields]\n"meta.consentMarketing" = { omit = true }/
 SED
 incidents=("${@:-}")
 [[ -n ${incidents[0]} ]] || incidents=(crm_down crm_refuses_us rejected dead_letters consent ambiguous worker_dies)

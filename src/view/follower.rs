@@ -285,7 +285,7 @@ impl Follower {
                 Ok(watermarks) => self.begin(reader, &at, watermarks).await,
                 Err(LogError::UnknownTopic { topic }) => {
                     let finding = "it is gone".to_owned();
-                    if self.suspicions.confirm(&at, &finding) {
+                    if self.suspicions.confirm(&at, &finding, Instant::now()) {
                         Err(ViewError::Replaced { topic, finding })
                     } else {
                         self.begin_at = Some(Instant::now() + LOOK_AGAIN);
@@ -321,7 +321,7 @@ impl Follower {
         let (mut stored, mut birth) = (store.position(at)?, store.birth(at)?);
         let now = self.clock.now();
         if let Some(finding) = unlike(stored, birth.as_ref(), watermarks, out_of_range) {
-            if !self.suspicions.confirm(at, &finding) {
+            if !self.suspicions.confirm(at, &finding, Instant::now()) {
                 self.begin_at = Some(Instant::now() + LOOK_AGAIN);
                 return Ok(());
             }
@@ -492,7 +492,7 @@ impl Follower {
         let findings = checked.findings();
         self.suspicions.keep(&findings);
         for (at, finding) in &findings {
-            if self.suspicions.confirm(at, finding) {
+            if self.suspicions.confirm(at, finding, Instant::now()) {
                 return Err(ViewError::Replaced { topic: at.topic.clone(), finding: finding.clone() });
             }
         }

@@ -1,13 +1,15 @@
 //! Whether a topic is still the one that was followed: what is asked, what counts as a sign, and when it is certain.
 //!
-//! A broker that has just become leader may not know a topic, or know it shorter than it is. So what is said about
-//! existence, partition count and end counts only when it was said several times in a row. Another birth record needs
-//! no second look: it was read from the topic itself.
+//! A broker that has just started, or just become leader, may not know a topic, or know it shorter than it is. So what is said
+//! about existence, partition count and end counts only when it was said several times in a row, with time in between:
+//! whatever else makes a partition be asked about again, such as others that are to be followed, is no further look.
+//! Another birth record needs no second look: it was read from the topic itself.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::layout::{Birth, Position};
@@ -124,17 +126,25 @@ fn beheaded(low: Offset) -> String {
 
 /// How often in a row a partition seemed not to be the one that was followed.
 #[derive(Debug, Default)]
-pub(super) struct Suspicions(BTreeMap<TopicPartition, u32>);
+pub(super) struct Suspicions(BTreeMap<TopicPartition, Suspicion>);
+
+#[derive(Debug)]
+struct Suspicion {
+    looks: u32,
+    counted_at: Instant,
+}
 
 impl Suspicions {
-    /// Counts one more sign; says whether that is enough.
-    pub(super) fn confirm(&mut self, at: &TopicPartition, finding: &str) -> bool {
-        let looks = self.0.entry(at.clone()).or_default();
-        *looks += 1;
-        if *looks < LOOKS {
-            warn!(%at, finding, "a topic seems not to be the one that was followed, and is looked at again");
+    /// Counts one more sign, unless the last one was counted just now; says whether that is enough.
+    pub(super) fn confirm(&mut self, at: &TopicPartition, finding: &str, now: Instant) -> bool {
+        let suspicion = self.0.entry(at.clone()).or_insert(Suspicion { looks: 0, counted_at: now });
+        if suspicion.looks == 0 || now.duration_since(suspicion.counted_at) >= LOOK_AGAIN {
+            *suspicion = Suspicion { looks: suspicion.looks + 1, counted_at: now };
+            if suspicion.looks < LOOKS {
+                warn!(%at, finding, "a topic seems not to be the one that was followed, and is looked at again");
+            }
         }
-        *looks >= LOOKS
+        suspicion.looks >= LOOKS
     }
 
     /// Forgets all that were not found again.
@@ -144,5 +154,35 @@ impl Suspicions {
 
     pub(super) fn clear(&mut self, at: &TopicPartition) {
         self.0.remove(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_that_follow_each_other_at_once_are_one_sign() {
+        let at = TopicPartition::new(Arc::from("contact-links.priava"), 9);
+        let began = Instant::now();
+        let mut suspicions = Suspicions::default();
+        for _ in 0..10 {
+            assert!(!suspicions.confirm(&at, "it is gone", began));
+            assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN - Duration::from_millis(1)));
+        }
+        assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN));
+        assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN * 2 - Duration::from_millis(1)));
+        assert!(suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN * 2));
+    }
+
+    #[test]
+    fn what_is_there_again_is_no_longer_suspected() {
+        let at = TopicPartition::new(Arc::from("contact-links.priava"), 9);
+        let began = Instant::now();
+        let mut suspicions = Suspicions::default();
+        assert!(!suspicions.confirm(&at, "it is gone", began));
+        assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN));
+        suspicions.clear(&at);
+        assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN * 2));
     }
 }

@@ -6,6 +6,7 @@ use contact_replicator::{
     log::{Isolation, Log, TopicPartition},
     sandbox::{Chance, Fault, FaultPlan, Only},
 };
+use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
@@ -71,6 +72,29 @@ fn a_stop_finishes_what_is_under_way_and_releases_so_that_the_next_begins_at_onc
         scene.ready(0).await;
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(scene.world.sandbox.requests().len(), CONTACTS);
+    });
+}
+
+#[test]
+fn partitions_that_come_to_a_worker_while_it_stops_are_left_to_others() {
+    play(async {
+        let mut scene = Scene::with_workers(2).await;
+        scene.ready(0).await;
+        scene.ready(1).await;
+        // One worker has this to wait for; the other has nothing, and leaves its partitions to the one that waits.
+        scene.world.set_faults(every_call(Fault::delay_before(Duration::from_secs(3))));
+        scene.world.publish(vec![change("s1", 1, "Ann")]).await;
+        under_way(&scene).await;
+        let asked = Instant::now();
+        let stops = [0, 1].map(|worker| scene.world.ask_to_stop(worker));
+        let undone = join_all(stops).await;
+        assert_eq!(undone, [Vec::new(), Vec::new()], "after {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(4), "it took {:?}", asked.elapsed());
+
+        scene.world.set_faults(FaultPlan::default());
+        scene.world.start(0);
+        scene.settled_as_promised(0).await;
+        assert_eq!(scene.world.sandbox.requests().len(), 1);
     });
 }
 

@@ -37,6 +37,7 @@ use contact_replicator::{
     telemetry::traces::{self, Teller, Traces},
     worker,
 };
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -487,11 +488,21 @@ impl World {
 
     /// Asks a worker to stop, and waits until it has. Returns the parts that left something undone.
     pub(crate) async fn undone(&mut self, worker: usize) -> Vec<Arc<str>> {
-        let Some(running) = self.slots[worker].running.take() else { return Vec::new() };
-        running.stop.send(()).expect("a running worker listens");
-        let stopped = running.task.await.expect("a worker does not panic").expect("a worker stops without an error");
+        let undone = self.ask_to_stop(worker).await;
         self.unlocked(worker).await;
-        stopped.undone
+        undone
+    }
+
+    /// Asks a worker to stop. What is returned waits until it has, and tells the parts that left something undone.
+    pub(crate) fn ask_to_stop(&mut self, worker: usize) -> BoxFuture<'static, Vec<Arc<str>>> {
+        let running = self.slots[worker].running.take();
+        async move {
+            let Some(running) = running else { return Vec::new() };
+            running.stop.send(()).expect("a running worker listens");
+            let stopped = running.task.await.expect("a worker does not panic");
+            stopped.expect("a worker stops without an error").undone
+        }
+        .boxed()
     }
 
     /// Waits for a worker that cannot go on, and returns why.

@@ -228,6 +228,10 @@ impl<'a> Membership<'a> {
 
     fn group_event(&mut self, event: GroupEvent) -> Result<(), Error> {
         match event {
+            // They go to others when this worker leaves. Taken over now, they would have to be drained and released, too.
+            GroupEvent::Assigned(partitions) if self.stopping.is_some() => {
+                debug!(crm = %self.parts.name, partitions = partitions.len(), "partitions are assigned, and left to others");
+            }
             GroupEvent::Assigned(partitions) => {
                 info!(crm = %self.parts.name, partitions = partitions.len(), "partitions are assigned");
                 for (partition, assignment) in partitions {

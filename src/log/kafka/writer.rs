@@ -313,6 +313,20 @@ enum Stage {
     Dead,
 }
 
+/// What is told of a writer that could not be opened: of which it is, and what ends a lasting refusal that nothing else does.
+fn whose_opening(transactional_id: &str, error: &KafkaError) -> String {
+    match code_of(error) {
+        // Apache Kafka 4.3.1 may lose count of the markers that it sent for a transaction, and then holds it open until
+        // its coordinator is loaded anew (seen as the other of two brokers was killed: an `IllegalStateException` in
+        // `TransactionMetadata.removePartition` ended the handling of one response of WriteTxnMarkers).
+        Some(RDKafkaErrorCode::ConcurrentTransactions) => format!(
+            "transactional id {transactional_id}, whose last transaction is not ended yet (if that stays so for minutes, \
+             restart the broker that `kafka-transactions.sh describe --transactional-id {transactional_id}` names as its coordinator)"
+        ),
+        _ => format!("transactional id {transactional_id}"),
+    }
+}
+
 struct Transactions {
     producer: BaseProducer<WriterContext>,
     failure: Failure,
@@ -347,9 +361,7 @@ impl Transactions {
             match initialised {
                 Ok(()) => break,
                 Err(error) if judge(&error) == Verdict::Retry && Instant::now() < deadline => {}
-                Err(error) => {
-                    return Err(log_error(OPENING, &format!("transactional id {transactional_id}"), &error));
-                }
+                Err(error) => return Err(log_error(OPENING, &whose_opening(transactional_id, &error), &error)),
             }
         }
         let timeout = connection.settings.transaction_timeout;
@@ -686,6 +698,16 @@ mod tests {
         };
         let (prepared, ()) = tokio::join!(writer.prepare(Transaction::default()), answering);
         prepared.unwrap();
+    }
+
+    #[test]
+    fn a_transaction_that_is_never_ended_is_told_with_what_ends_it() {
+        let told = whose_opening("contacts-priava", &KafkaError::Flush(RDKafkaErrorCode::ConcurrentTransactions));
+        assert!(told.contains("restart the broker") && told.contains("--transactional-id contacts-priava"), "{told}");
+        assert_eq!(
+            whose_opening("contacts-priava", &KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)),
+            "transactional id contacts-priava"
+        );
     }
 
     #[test]

@@ -78,9 +78,9 @@ impl Brokers {
     /// Returns when all is as if it had never been away: it keeps what the first keeps, and leads what it is to lead.
     async fn launch_second(&self, second: &mut Option<Process>) {
         let port = self.port + PORTS_OF_NODE;
-        let mut process = launch(&self.folder, port, Some(self.port));
-        until(&mut process, port, is_whole).await;
-        *second = Some(process);
+        // Kept before it is well: a run that gives it up leaves it to the next, which waits for it.
+        let process = second.insert(launch(&self.folder, port, Some(self.port)));
+        until(process, port, is_whole).await;
     }
 
     /// Those for the lines to the CRMs.

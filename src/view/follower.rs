@@ -285,7 +285,8 @@ impl Follower {
                 Ok(watermarks) => self.begin(reader, &at, watermarks).await,
                 Err(LogError::UnknownTopic { topic }) => {
                     let finding = "it is gone".to_owned();
-                    if self.suspicions.confirm(&at, &finding, Instant::now()) {
+                    let now = Instant::now();
+                    if self.suspicions.is_due(&at, now) && self.suspicions.confirm(&at, &finding, now) {
                         Err(ViewError::Replaced { topic, finding })
                     } else {
                         self.begin_at = Some(Instant::now() + LOOK_AGAIN);

@@ -1,9 +1,9 @@
 //! Whether a topic is still the one that was followed: what is asked, what counts as a sign, and when it is certain.
 //!
 //! A broker that has just started, or just become leader, may not know a topic, or know it shorter than it is. So what is said
-//! about existence, partition count and end counts only when it was said several times in a row, with time in between:
-//! whatever else makes a partition be asked about again, such as others that are to be followed, is no further look.
-//! Another birth record needs no second look: it was read from the topic itself.
+//! about existence, partition count and end counts only when it was said several times in a row. That a topic is gone counts
+//! only with time in between: the others that are to be followed make it be asked about again at once. Another birth record
+//! needs no second look: it was read from the topic itself.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -135,16 +135,19 @@ struct Suspicion {
 }
 
 impl Suspicions {
-    /// Counts one more sign, unless the last one was counted just now; says whether that is enough.
+    /// Whether the last sign is long enough ago for another to count.
+    pub(super) fn is_due(&self, at: &TopicPartition, now: Instant) -> bool {
+        self.0.get(at).is_none_or(|suspicion| now.duration_since(suspicion.counted_at) >= LOOK_AGAIN)
+    }
+
+    /// Counts one more sign; says whether that is enough.
     pub(super) fn confirm(&mut self, at: &TopicPartition, finding: &str, now: Instant) -> bool {
-        let suspicion = self.0.entry(at.clone()).or_insert(Suspicion { looks: 0, counted_at: now });
-        if suspicion.looks == 0 || now.duration_since(suspicion.counted_at) >= LOOK_AGAIN {
-            *suspicion = Suspicion { looks: suspicion.looks + 1, counted_at: now };
-            if suspicion.looks < LOOKS {
-                warn!(%at, finding, "a topic seems not to be the one that was followed, and is looked at again");
-            }
+        let looks = self.0.get(at).map_or(0, |suspicion| suspicion.looks) + 1;
+        self.0.insert(at.clone(), Suspicion { looks, counted_at: now });
+        if looks < LOOKS {
+            warn!(%at, finding, "a topic seems not to be the one that was followed, and is looked at again");
         }
-        suspicion.looks >= LOOKS
+        looks >= LOOKS
     }
 
     /// Forgets all that were not found again.
@@ -162,27 +165,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signs_that_follow_each_other_at_once_are_one_sign() {
+    fn a_sign_that_follows_at_once_is_not_due() {
         let at = TopicPartition::new(Arc::from("contact-links.priava"), 9);
         let began = Instant::now();
         let mut suspicions = Suspicions::default();
-        for _ in 0..10 {
-            assert!(!suspicions.confirm(&at, "it is gone", began));
-            assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN - Duration::from_millis(1)));
-        }
-        assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN));
-        assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN * 2 - Duration::from_millis(1)));
-        assert!(suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN * 2));
-    }
-
-    #[test]
-    fn what_is_there_again_is_no_longer_suspected() {
-        let at = TopicPartition::new(Arc::from("contact-links.priava"), 9);
-        let began = Instant::now();
-        let mut suspicions = Suspicions::default();
+        assert!(suspicions.is_due(&at, began));
         assert!(!suspicions.confirm(&at, "it is gone", began));
+        assert!(!suspicions.is_due(&at, began + LOOK_AGAIN - Duration::from_millis(1)));
+        assert!(suspicions.is_due(&at, began + LOOK_AGAIN));
         assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN));
+        assert!(!suspicions.is_due(&at, began + LOOK_AGAIN));
+        assert!(suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN * 2));
         suspicions.clear(&at);
-        assert!(!suspicions.confirm(&at, "it is gone", began + LOOK_AGAIN * 2));
+        assert!(suspicions.is_due(&at, began + LOOK_AGAIN * 2));
     }
 }

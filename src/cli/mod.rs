@@ -222,6 +222,14 @@ enum CommandError {
     Usage(#[from] UsageError),
     #[error("the log failed")]
     Log(#[from] LogError),
+    #[error(
+        "log.kafka.bootstrap_servers = \"{servers}\": nobody answered in time; start a broker there, or correct the address"
+    )]
+    NoBroker {
+        servers: String,
+        #[source]
+        source: LogError,
+    },
     #[error("{doing} failed")]
     Io {
         doing: &'static str,
@@ -287,10 +295,21 @@ impl CommandError {
         move |source| Self::Io { doing, source }
     }
 
+    /// The same, with the place to look at where the brokers of these settings do not answer.
+    fn of_brokers(self, settings: &Settings) -> Self {
+        match self {
+            Self::Log(source @ LogError::Unavailable { .. }) if settings.log.kind == LogKind::Kafka => {
+                Self::NoBroker { servers: settings.log.kafka.bootstrap_servers.clone(), source }
+            }
+            other => other,
+        }
+    }
+
     fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::Http(client::ClientError::Address { .. }) => Exit::Usage,
             Self::Log(_)
+            | Self::NoBroker { .. }
             | Self::Io { .. }
             | Self::Listen { .. }
             | Self::Telemetry(_)

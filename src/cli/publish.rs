@@ -26,7 +26,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use self::over_http::OverHttp;
 use super::{CommandError, Configured, Exit, UsageError, client};
 use crate::{
-    config::Surroundings,
+    config::{Settings, Surroundings},
     log::{Header, Log, NewRecord, TopicPartition, partition_of},
     privacy::Secret,
     worker,
@@ -116,11 +116,8 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
             (None, Some(topic)) => topic,
             (None, None) => return Err(UsageError("no topic to publish to".into()).into()),
         };
-        let log = super::open_log(&settings).await?;
-        // A log on this machine's disk may never have been used, and nobody else creates its topics.
-        log.ensure_topics(&worker::input_specs(&settings)).await?;
-        let target = ToLog::new(&*log, topic, arguments.mode).await?;
-        return publish(open(&arguments.file).await?, target, output).await;
+        let published = to_log(arguments, &settings, topic, output).await;
+        return published.map_err(|error| error.of_brokers(&settings));
     };
     let token = match &arguments.token_env {
         None => None,
@@ -131,6 +128,19 @@ pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -
         }
     };
     let target = OverHttp::new(client::address(url)?, token.as_ref())?;
+    publish(open(&arguments.file).await?, target, output).await
+}
+
+async fn to_log(
+    arguments: &Arguments,
+    settings: &Settings,
+    topic: Arc<str>,
+    output: &mut impl Write,
+) -> Result<Exit, CommandError> {
+    let log = super::open_log(settings).await?;
+    // A log on this machine's disk may never have been used, and nobody else creates its topics.
+    log.ensure_topics(&worker::input_specs(settings)).await?;
+    let target = ToLog::new(&*log, topic, arguments.mode).await?;
     publish(open(&arguments.file).await?, target, output).await
 }
 

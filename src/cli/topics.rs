@@ -50,7 +50,8 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, surroundings: Surroundings<'_>) -> Result<Exit, CommandError> {
     let settings = super::started(&arguments.configured, surroundings)?;
-    answer(arguments, &settings, &mut io::stdout().lock()).await
+    let answered = answer(arguments, &settings, &mut io::stdout().lock()).await;
+    answered.map_err(|error| error.of_brokers(&settings))
 }
 
 /// What is told of the topics, as JSON.

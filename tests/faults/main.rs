@@ -161,6 +161,31 @@ fn an_address_in_use_is_told_with_its_key() {
 }
 
 #[test]
+fn brokers_that_do_not_answer_are_told_with_their_key() {
+    // Nobody listens there: such ports are given to nobody who does not ask for them.
+    let servers = "127.0.0.1:1";
+    let kafka = format!("kind = \"kafka\"\n[log.kafka]\nbootstrap_servers = \"{servers}\"");
+    let settings = SETTINGS.replace("kind = \"local\"", &kafka);
+    let settings = settings.replace("[identity]", "[[input.topics]]\nname = \"contact-changes\"\n[identity]");
+    let desk = Desk::new();
+    fs::write(desk.path().join("none.ndjson"), "").unwrap();
+    let key = format!("log.kafka.bootstrap_servers = \"{servers}\"");
+    for words in [&["topics", "--check"][..], &["topics", "--create"], &["publish", "none.ndjson"]] {
+        let (exit, told) = desk.told(&settings, words);
+        let sentence = format!(
+            "contact-replicator: {key}: nobody answered in time; start a broker there, or correct the address: "
+        );
+        assert!(exit == 3 && told.contains(&sentence), "{words:?} ends with {exit}: {told}");
+    }
+    let (exit, told) = desk.told(&settings, &["check", "--quiet"]);
+    let is_told = told.lines().any(|line| {
+        line.starts_with(&format!("ERROR line 8: {key}: "))
+            && line.contains("; start a broker there, or correct the address")
+    });
+    assert!(exit == 1 && is_told, "check ends with {exit}: {told}");
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_told() {
     Desk::new().run_ends_with(
         &format!("{}{SILENT}", SETTINGS.replace("data = \"data\"", "data = \"settings.toml\"")),

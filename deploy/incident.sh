@@ -77,12 +77,12 @@ runbook() {
 number=1000
 # Priava insists on one.
 phone=',"phoneNumbers":[{"value":"+4930123456","type":"work"}]'
-# So many contacts, each with these further members.
+# So many contacts, each with these further members; or as many changes of fewer contacts (`different`).
 publish() {
     local count=$1 more=${2:-} each
     for ((each = 0; each < count; each++)); do
         number=$((number + 1))
-        event "$number" "s-$number" "{\"name\":{\"givenName\":\"A$number\",\"familyName\":\"B\"},\"emails\":[{\"value\":\"a$number@example.com\"}]$phone$more}"
+        event "$number" "s-$((number % ${different:-(number + 1)}))" "{\"name\":{\"givenName\":\"A$number\",\"familyName\":\"B\"},\"emails\":[{\"value\":\"a$number@example.com\"}]$phone$more}"
     done >"$scratch/changes.ndjson"
     ask publish --config "$scratch/worker.toml" "$scratch/changes.ndjson" >"$scratch/publish.log" 2>&1
 }
@@ -127,10 +127,42 @@ ambiguous() {
     ask publish --config "$scratch/worker.toml" "$scratch/changes.ndjson" >"$scratch/publish.log" 2>&1
     expect previsto ContactReplicatorAmbiguousMatches
 }
-# Last: nobody is left.
+# A CRM is left alone while changes go on: of few contacts, so that others answer for many of them with one call.
+lag_grows() {
+    local different=20
+    ask pause --crm previsto --reason "an incident" --config "$scratch/worker.toml" >"$scratch/pause.log"
+    publish 1200
+    # In a process of its own, whose numbers are not those of the events that come later.
+    (
+        number=1000000
+        while publish 20; do sleep 1; done
+    ) &
+    local changes=$!
+    trial_pids+=("$changes")
+    expect previsto ContactReplicatorLagGrowing
+    kill "$changes"
+    wait "$changes" || true
+    ask resume --crm previsto --reason "it is over" --config "$scratch/worker.toml" >"$scratch/pause.log"
+}
+# The view is damaged, and what it is built from comes late: the broker stands still.
+view_rebuilds() {
+    kill "$trial_worker"
+    wait "$trial_worker" || true
+    find "$scratch/data/view" -type f -exec truncate --size=100 {} +
+    local broker
+    read -r broker _ <"$scratch/kafka/pid"
+    kill -STOP "$broker"
+    trial_start_worker
+    may_be_gone=yes expect previsto ContactReplicatorNobodyDecides ContactReplicatorViewRebuilding || {
+        kill -CONT "$broker"
+        return 1
+    }
+    kill -CONT "$broker"
+}
 worker_dies() {
     kill -KILL "$trial_worker"
     may_be_gone=yes expect previsto ContactReplicatorAbsent ContactReplicatorWorkerDown
+    trial_start_worker
 }
 
 expect() {
@@ -153,7 +185,7 @@ s/^\[crm.delivery\]$/&\nfailures_before_pause = 5\nprobe_delay = "500ms"\nprobe_
 s/^plant_number = true$/&\n[crm.fields]\n"meta.consentMarketing" = { omit = true }/
 SED
 incidents=("${@:-}")
-[[ -n ${incidents[0]} ]] || incidents=(crm_down crm_refuses_us rejected dead_letters consent ambiguous worker_dies)
+[[ -n ${incidents[0]} ]] || incidents=(crm_down crm_refuses_us rejected dead_letters consent ambiguous lag_grows view_rebuilds worker_dies)
 
 "$python" "$deploy/check/scale.py" "$scale" "$deploy/prometheus/rules" "$scratch/rules"
 promtool check rules "$scratch"/rules/*.yml >"$scratch/rules.log"
@@ -170,4 +202,5 @@ for incident in "${incidents[@]}"; do
     within 300 is_firing ""
     "$incident"
 done
+within 300 is_firing ""
 echo "${#incidents[@]} incidents, each with its alert and no other (after $SECONDS s)"

@@ -90,16 +90,22 @@ trial_worker() {
     else
         echo "not root, or no mount namespaces: the worker runs as $(id -un), on a file system that it could write to"
     fi
-    mapfile -t words < <("$python" "$deploy/check/compose.py" "$deploy/compose.yaml" service worker-1 |
-        sed "s#/etc/contact-replicator/config.toml#$scratch/worker.toml#")
-    "${trial_root[@]}" env "${variables[@]}" "$program" "${words[@]}" >"$scratch/worker.log" 2>&1 &
-    trial_worker=$!
-    trial_pids+=("$trial_worker")
     trial_variables=("${variables[@]}")
+    trial_start_worker
     within 60 fetch "http://$admin/readyz" || {
         cat "$scratch/worker.log" >&2
         return 1
     }
+}
+
+# That worker, also again. Returns at once.
+trial_start_worker() {
+    local words
+    mapfile -t words < <("$python" "$deploy/check/compose.py" "$deploy/compose.yaml" service worker-1 |
+        sed "s#/etc/contact-replicator/config.toml#$scratch/worker.toml#")
+    "${trial_root[@]}" env "${trial_variables[@]}" "$program" "${words[@]}" >>"$scratch/worker.log" 2>&1 &
+    trial_worker=$!
+    trial_pids+=("$trial_worker")
 }
 
 # Prometheus as compose.yaml has it, but for its targets and its pace; with these rules.

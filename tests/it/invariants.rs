@@ -17,6 +17,7 @@ use contact_replicator::{
     contact::{ContactId, format, record::Status},
     crm::link::Link,
     log::{Isolation, Log, TopicPartition},
+    sandbox::Action,
 };
 use jiff::Timestamp;
 
@@ -209,7 +210,9 @@ pub(crate) fn calls_after_an_outage_bounded(
     }
     for crm in &evidence.crms {
         let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
-        for call in crm.calls.iter().filter(|call| !call.is_read() && world.born + call.arrived >= since) {
+        // One that begins a contact is followed by the one that delivers the rest of it; a login is about nobody.
+        let writes = crm.calls.iter().filter(|call| !call.is_read() && !call.begins && call.action != Action::Other);
+        for call in writes.filter(|call| world.born + call.arrived >= since) {
             match call.external_id.as_deref() {
                 Some(contact) => *calls.entry(contact).or_default() += 1,
                 None => faults.push(format!("{call:?} to {} writes, and of whom cannot be told", crm.name)),

@@ -68,6 +68,9 @@ pub(crate) const ALL: &[Tenant] = &[
     Tenant { name: CRM, kind: CrmKind::Priava },
     Tenant { name: "venues", kind: CrmKind::Priava },
     Tenant { name: "previsto", kind: CrmKind::Previsto },
+    Tenant { name: "sam", kind: CrmKind::NextinteractSam },
+    Tenant { name: "crm-com", kind: CrmKind::CrmCom },
+    Tenant { name: "logisense", kind: CrmKind::Logisense },
 ];
 
 /// What a world is made of.
